@@ -1,0 +1,44 @@
+//! What was asked. Immutable after validation.
+
+use crate::{CacheSalt, Priority, RequestId, SamplingParams, TenantId, TokenId};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One request as the scheduler sees it: token ids and limits, no text and no connection.
+///
+/// The front end has checked it: the prompt is not empty, every id is in the vocabulary, `samples >= 1`,
+/// `max_tokens >= 1`, and prompt + `max_tokens` is within the model's context.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Name of the request, unique among all that are known to the scheduler.
+    pub id: RequestId,
+    /// Prompt tokens; shared by the samples of the request.
+    pub prompt: Arc<[TokenId]>,
+    /// How tokens are chosen and where generation stops.
+    pub sampling: Arc<SamplingParams>,
+    /// Upper bound of generated tokens per sample.
+    pub max_tokens: u32,
+    /// Number of samples (`n`); all share the blocks of the prompt.
+    pub samples: u16,
+    /// Scheduling class.
+    pub priority: Priority,
+    /// Who pays.
+    pub tenant: TenantId,
+    /// Which prefix cache the request may share.
+    pub salt: CacheSalt,
+    /// When the request was accepted; monotonic.
+    pub enqueued_at: Instant,
+    /// Time limits, counted from `enqueued_at`.
+    pub deadlines: Deadlines,
+}
+
+/// Time limits of a request, each counted from its arrival. `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Longest wait before the first step that includes the request.
+    pub queue: Option<Duration>,
+    /// Longest time to the first token.
+    pub first_token: Option<Duration>,
+    /// Longest time to the end.
+    pub total: Option<Duration>,
+}
