@@ -1,1 +1,32 @@
-//! Placeholder.
+//! Models as data: config.json becomes a [`DecoderSpec`], weight files become named, checked tensors.
+//!
+//! Invariants: no arithmetic on weights; nothing is computed with before every tensor that the spec calls for
+//! has been found with the right shape, in a readable format, inside its file. Model files are untrusted: any
+//! bytes give a [`Checkpoint`] or a [`ModelError`], never a panic, and memory is bounded by the size of the
+//! files. No code is ever read from a model: safetensors and JSON only.
+#![deny(unsafe_code)]
+
+mod checkpoint;
+mod dtype;
+mod error;
+mod generation;
+mod mmap;
+mod role;
+mod rope;
+mod source;
+mod spec;
+mod tensor;
+mod weights;
+
+pub use checkpoint::Checkpoint;
+pub use dtype::Dtype;
+pub use error::ModelError;
+pub use generation::GenerationDefaults;
+pub use role::{LayerRole, Role};
+pub use rope::{RopeScaling, RopeSpec};
+pub use source::ModelSource;
+pub use spec::{Activation, AttentionSpan, DecoderSpec, LayerSpec};
+pub use tensor::{Tensor, TensorData};
+
+#[cfg(target_endian = "big")]
+compile_error!("weight files are little-endian and are read in place");

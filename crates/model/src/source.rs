@@ -1,0 +1,159 @@
+//! Where a model's files are: a folder, or the binary itself.
+
+use crate::ModelError;
+use crate::mmap::MappedFile;
+use std::borrow::Cow;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Where a model's files are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A folder as `transformers` saves it or the Hub delivers it.
+    Folder(PathBuf),
+    /// Files in memory, for example embedded in the program.
+    Memory {
+        /// Name of the model, for messages.
+        name: &'static str,
+        /// File name and contents.
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+impl fmt::Debug for ModelSource {
+    /// Leaves out the contents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => f.debug_tuple("Folder").field(path).finish(),
+            Self::Memory { name, .. } => f.debug_tuple("Memory").field(name).finish(),
+        }
+    }
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => path.display().fmt(f),
+            Self::Memory { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+/// The bytes of a weight file.
+#[derive(Debug)]
+pub(crate) enum Blob {
+    Mapped(MappedFile),
+    Static(&'static [u8]),
+}
+
+impl Blob {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Mapped(file) => file.bytes(),
+            Self::Static(bytes) => bytes,
+        }
+    }
+
+    pub(crate) fn is_unchanged(&self) -> bool {
+        match self {
+            Self::Mapped(file) => file.is_unchanged(),
+            Self::Static(_) => true,
+        }
+    }
+}
+
+/// Whether `name` is a single path component, so that joining it to a folder stays in the folder.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
+}
+
+impl ModelSource {
+    /// Fails unless the folder is one.
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        let Self::Folder(path) = self else { return Ok(()) };
+        let problem = match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => return Ok(()),
+            Ok(_) => "is not a folder".to_owned(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+            Err(e) => format!("cannot be read ({e})"),
+        };
+        Err(ModelError::Folder { path: path.clone(), problem })
+    }
+
+    /// Whole contents of a small file; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no regular file or is longer than `limit` bytes.
+    pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
+        match self {
+            Self::Folder(folder) if is_plain_name(name) => match regular(folder, name)? {
+                Some(path) => read_capped(&path, name, limit).map(|bytes| Some(Cow::Owned(bytes))),
+                None => Ok(None),
+            },
+            Self::Folder(_) => Ok(None),
+            Self::Memory { files, .. } => Ok(find(files, name).map(Cow::Borrowed)),
+        }
+    }
+
+    /// A weight file, mapped; `None` when there is none of this name.
+    pub(crate) fn blob(&self, name: &str) -> Result<Option<Blob>, ModelError> {
+        match self {
+            Self::Folder(folder) if is_plain_name(name) => match regular(folder, name)? {
+                Some(path) => MappedFile::open(&path, name).map(|file| Some(Blob::Mapped(file))),
+                None => Ok(None),
+            },
+            Self::Folder(_) => Ok(None),
+            Self::Memory { files, .. } => Ok(find(files, name).map(Blob::Static)),
+        }
+    }
+
+    /// Names of the files, for advice in messages; unreadable folders have none.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Self::Folder(folder) => fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .collect(),
+            Self::Memory { files, .. } => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        }
+    }
+}
+
+fn find(files: &'static [(&'static str, &'static [u8])], name: &str) -> Option<&'static [u8]> {
+    files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
+}
+
+/// The path of a regular file; opening a pipe of this name would wait for ever.
+fn regular(folder: &Path, name: &str) -> Result<Option<PathBuf>, ModelError> {
+    let path = folder.join(name);
+    match fs::metadata(&path) {
+        Ok(meta) if meta.is_file() => Ok(Some(path)),
+        Ok(_) => Err(ModelError::Io {
+            file: path.display().to_string(),
+            action: "open",
+            source: std::io::Error::other("it is not a regular file"),
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ModelError::Io { file: path.display().to_string(), action: "open", source }),
+    }
+}
+
+fn read_capped(path: &Path, name: &str, limit: u64) -> Result<Vec<u8>, ModelError> {
+    let io = |source| ModelError::Io { file: path.display().to_string(), action: "read", source };
+    let mut file = File::open(path).map_err(io)?;
+    let bytes = file.metadata().map_err(io)?.len();
+    if bytes > limit {
+        return Err(ModelError::FileTooLarge { file: name.into(), bytes, limit });
+    }
+    let mut contents = Vec::new();
+    // One byte more than allowed shows a file that grew since its length was asked.
+    file.by_ref().take(limit + 1).read_to_end(&mut contents).map_err(io)?;
+    if contents.len() as u64 > limit {
+        return Err(ModelError::FileTooLarge { file: name.into(), bytes: contents.len() as u64, limit });
+    }
+    Ok(contents)
+}

@@ -1,0 +1,64 @@
+//! A read-only view of one stored tensor.
+
+use crate::Dtype;
+use bytemuck::Pod;
+use half::{bf16, f16};
+use std::borrow::Cow;
+
+/// One tensor of a checkpoint, checked: the bytes are in the file and are exactly `shape` x `dtype`.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    /// Name in the file.
+    pub name: &'a str,
+    /// File that holds it.
+    pub file: &'a str,
+    /// Number format.
+    pub dtype: Dtype,
+    /// Dimensions, slowest first: `[outputs, inputs]` of a matrix, `[n]` of a vector.
+    pub shape: &'a [u64],
+    /// Little-endian elements, row-major, at any alignment.
+    pub bytes: &'a [u8],
+}
+
+/// The elements of a tensor, borrowed from the file where its alignment allows.
+#[derive(Clone, Debug)]
+pub enum TensorData<'a> {
+    /// Single precision.
+    F32(Cow<'a, [f32]>),
+    /// Half precision.
+    F16(Cow<'a, [f16]>),
+    /// Upper half of single precision.
+    Bf16(Cow<'a, [bf16]>),
+}
+
+impl<'a> Tensor<'a> {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.bytes.len() / self.dtype.bytes()
+    }
+
+    /// The elements in their stored format; copied only when the file puts them at an odd address.
+    pub fn data(&self) -> TensorData<'a> {
+        match self.dtype {
+            Dtype::F32 => TensorData::F32(aligned(self.bytes)),
+            Dtype::F16 => TensorData::F16(aligned(self.bytes)),
+            Dtype::Bf16 => TensorData::Bf16(aligned(self.bytes)),
+        }
+    }
+
+    /// The elements widened to f32; exact for every format.
+    pub fn to_f32_vec(&self) -> Vec<f32> {
+        match self.data() {
+            TensorData::F32(x) => x.into_owned(),
+            TensorData::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
+            TensorData::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
+        }
+    }
+}
+
+fn aligned<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(elements) => Cow::Borrowed(elements),
+        Err(_) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(bytes)),
+    }
+}
