@@ -8,6 +8,7 @@ mod executor;
 mod ids;
 mod kv;
 mod outcome;
+mod pool;
 mod priority;
 mod request;
 mod sampling;
@@ -17,6 +18,10 @@ pub use executor::{ExecError, Executor};
 pub use ids::{BatchId, BlockId, CacheSalt, RequestId, SampleIndex, Slot, TenantId, TokenId};
 pub use kv::{KvCapacity, KvLayout};
 pub use outcome::{CompletionReason, DeadlineKind, Failure, LengthKind, RequestStats};
+pub use pool::{
+    AllocError, BlockAllocationResult, BlockHandle, BlockPool, BlockState, BlockTable, ChainId, PoolConfig,
+    PrefixHit, TokenView,
+};
 pub use priority::{InvalidPriority, Priority};
 pub use request::{Deadlines, Request};
 pub use sampling::SamplingParams;

@@ -1,0 +1,131 @@
+//! Taking blocks and giving them back.
+
+use super::{AllocError, BlockAllocationResult, BlockHandle, BlockPool, BlockTable};
+use crate::BlockCopy;
+
+impl BlockPool {
+    /// Takes the least recently used block; its cached content, if any, leaves the cache.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfBlocks`] if every block is held.
+    pub fn allocate(&mut self) -> BlockAllocationResult {
+        if self.available == 0 {
+            return Err(self.out_of_blocks(1));
+        }
+        Ok(self.pop())
+    }
+
+    /// Appends `count` blocks to `into`, or none.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfBlocks`] if fewer are available; `into` is as it was.
+    pub fn allocate_many(&mut self, count: u32, into: &mut BlockTable) -> BlockAllocationResult<()> {
+        if self.available < count {
+            return Err(self.out_of_blocks(count));
+        }
+        into.reserve(count as usize);
+        for _ in 0..count {
+            into.push(self.pop());
+        }
+        Ok(())
+    }
+
+    /// One more reference to a held block.
+    pub fn share(&mut self, block: &BlockHandle) -> BlockHandle {
+        self.records[block.index()].refs += 1;
+        BlockHandle::counted(block.index())
+    }
+
+    /// A table with the same blocks, each counted once more.
+    pub fn share_table(&mut self, table: &BlockTable) -> BlockTable {
+        let mut copy = BlockTable::with_capacity(table.len() + 1);
+        for block in table {
+            copy.push(self.share(block));
+        }
+        copy
+    }
+
+    /// Makes the block at `index` the table's own, so that it may be written.
+    ///
+    /// Returns the copy to make before the write; `None` if the block is not shared.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfBlocks`] if a copy is needed and every block is held.
+    pub fn make_unique(
+        &mut self,
+        table: &mut BlockTable,
+        index: usize,
+    ) -> BlockAllocationResult<Option<BlockCopy>> {
+        let block = table.get(index).expect("the block to be written is in the table");
+        if self.refs(block) == 1 {
+            return Ok(None);
+        }
+        let own = self.allocate()?;
+        let to = own.id();
+        let shared = table.replace(index, own);
+        let from = shared.id();
+        self.release(shared);
+        Ok(Some(BlockCopy { from, to }))
+    }
+
+    /// Gives a reference back. The last one frees the block: without published content it is the next to be
+    /// allocated, with it the last.
+    pub fn release(&mut self, block: BlockHandle) {
+        let index = block.index();
+        let record = &mut self.records[index];
+        assert!(record.refs > 0, "block {index} is released more often than it was taken");
+        record.refs -= 1;
+        if record.refs > 0 {
+            return;
+        }
+        self.available += 1;
+        if record.is_published() {
+            self.cached += 1;
+            self.records.push_back(index);
+        } else {
+            self.records.push_front(index);
+        }
+    }
+
+    /// Gives all blocks of a table back, last first, so that a prefix is evicted from its end.
+    pub fn release_table(&mut self, table: &mut BlockTable) {
+        self.release_from(table, 0);
+    }
+
+    /// Gives the blocks from `keep` on back, last first.
+    pub fn release_from(&mut self, table: &mut BlockTable, keep: usize) {
+        while table.len() > keep {
+            let block = table.pop().expect("a table longer than `keep` has a last block");
+            self.release(block);
+        }
+    }
+
+    /// Gives all blocks of a table back and drops the content of those from `from_block` on from the cache,
+    /// for whoever published it: it is not what a correct step would have written.
+    pub fn discard_table(&mut self, table: &mut BlockTable, from_block: usize) {
+        while let Some(block) = table.pop() {
+            if table.len() >= from_block {
+                self.forget(block.index());
+            }
+            self.release(block);
+        }
+    }
+
+    /// Takes the front of the free list, which is not empty.
+    fn pop(&mut self) -> BlockHandle {
+        let block = self.records.front();
+        self.records.unlink(block);
+        self.available -= 1;
+        self.allocations += 1;
+        if self.records[block].is_published() {
+            self.cached -= 1;
+            self.unpublish(block);
+        }
+        self.records[block].refs = 1;
+        BlockHandle::counted(block)
+    }
+
+    fn out_of_blocks(&self, needed: u32) -> AllocError {
+        AllocError::OutOfBlocks { needed, free: self.available - self.cached, reclaimable: self.cached }
+    }
+}

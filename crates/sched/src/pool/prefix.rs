@@ -1,0 +1,152 @@
+//! Sharing of published prefixes.
+
+use super::{BlockHandle, BlockPool, BlockTable, ChainId, TokenView};
+use crate::CacheSalt;
+
+/// The longest published prefix of some tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixHit {
+    /// Full blocks.
+    pub blocks: u32,
+    /// How many of them nobody holds: taking the hit makes that many blocks unavailable. Unlike the other two
+    /// fields it can change without a change of [`BlockPool::epoch`].
+    pub cached: u32,
+    /// The prefix; the parent of the block that follows.
+    pub chain: ChainId,
+}
+
+impl BlockPool {
+    /// The longest published prefix of `tokens` under `salt`, in full blocks and at most `max_tokens` long.
+    ///
+    /// A caller that needs logits passes one less than it has tokens. Takes nothing.
+    pub fn lookup<'t>(
+        &self,
+        salt: CacheSalt,
+        tokens: impl Into<TokenView<'t>>,
+        max_tokens: u32,
+    ) -> PrefixHit {
+        let tokens = tokens.into();
+        let mut hit = PrefixHit { blocks: 0, cached: 0, chain: ChainId::root(salt) };
+        while let Some(block) = self.next_hit(&hit, tokens, max_tokens) {
+            self.extend(&mut hit, block);
+        }
+        hit
+    }
+
+    /// Appends the blocks that [`lookup`](Self::lookup) finds to `into`, counting each.
+    pub fn take_hit<'t>(
+        &mut self,
+        salt: CacheSalt,
+        tokens: impl Into<TokenView<'t>>,
+        max_tokens: u32,
+        into: &mut BlockTable,
+    ) -> PrefixHit {
+        let tokens = tokens.into();
+        let mut hit = PrefixHit { blocks: 0, cached: 0, chain: ChainId::root(salt) };
+        while let Some(block) = self.next_hit(&hit, tokens, max_tokens) {
+            self.extend(&mut hit, block);
+            into.push(self.take_published(block));
+        }
+        hit
+    }
+
+    /// Makes a full block findable as `tokens` after `parent` and returns the prefix that it completes.
+    ///
+    /// To be called after the step that wrote the block's last token has run, so that nobody can read what was
+    /// never written. A block with the content of another one keeps its own storage and shares the chain.
+    /// With the prefix cache off nothing is recorded and `parent` is returned.
+    ///
+    /// # Panics
+    /// If `tokens` are not exactly one block, or if the block is published already.
+    pub fn publish<'t>(
+        &mut self,
+        block: &BlockHandle,
+        parent: ChainId,
+        tokens: impl Into<TokenView<'t>>,
+    ) -> ChainId {
+        if !self.config.prefix_cache {
+            return parent;
+        }
+        let (block, tokens) = (block.index(), tokens.into());
+        assert_eq!(tokens.len(), self.config.block_size as usize, "only a full block can be published");
+        assert!(!self.records[block].is_published(), "block {block} is published already");
+        let twin = self.index.find(&self.records, parent, tokens);
+        let serial = match twin.and_then(|twin| self.records[twin].chain()).and_then(ChainId::serial) {
+            Some(serial) => serial,
+            None => {
+                self.last_serial += 1;
+                self.last_serial
+            }
+        };
+        self.index.insert(&mut self.records, block, parent, tokens, serial);
+        self.epoch += 1;
+        ChainId::block(serial)
+    }
+
+    /// Empties the prefix cache. Does nothing and returns `false` while a block is held.
+    pub fn reset_cache(&mut self) -> bool {
+        if self.held() > 0 {
+            return false;
+        }
+        for block in 1..self.config.blocks {
+            if self.records[block].is_published() {
+                self.unpublish(block);
+            }
+        }
+        self.cached = 0;
+        true
+    }
+
+    /// The published block that continues `hit`.
+    fn next_hit(&self, hit: &PrefixHit, tokens: TokenView<'_>, max_tokens: u32) -> Option<u32> {
+        let limit = tokens.len().min(max_tokens as usize);
+        let size = self.config.block_size as usize;
+        if (hit.blocks as usize + 1) * size > limit || self.last_serial == 0 {
+            return None;
+        }
+        let block = tokens.block(hit.blocks as usize, self.config.block_size);
+        self.index.find(&self.records, hit.chain, block)
+    }
+
+    fn extend(&self, hit: &mut PrefixHit, block: u32) {
+        let record = &self.records[block];
+        hit.blocks += 1;
+        hit.cached += u32::from(record.refs == 0);
+        hit.chain = record.chain().expect("the index holds published blocks only");
+    }
+
+    /// One more reference to a published block, wherever it is.
+    fn take_published(&mut self, block: u32) -> BlockHandle {
+        if self.records[block].refs == 0 {
+            self.records.unlink(block);
+            self.available -= 1;
+            self.cached -= 1;
+            self.allocations += 1;
+        }
+        self.records[block].refs += 1;
+        BlockHandle::counted(block)
+    }
+
+    /// Takes a block out of the index.
+    pub(super) fn unpublish(&mut self, block: u32) {
+        self.index.remove(&mut self.records, block);
+        self.epoch += 1;
+    }
+
+    /// Takes the content of a held block out of the index, with every other block that has the same content.
+    /// What continues it can no longer be found either, because the chain is never issued again.
+    pub(super) fn forget(&mut self, block: u32) {
+        if !self.records[block].is_published() {
+            return;
+        }
+        while let Some(twin) = self.index.duplicate_of(&self.records, block) {
+            self.unpublish(twin);
+            if self.records[twin].refs == 0 {
+                self.cached -= 1;
+                self.records.unlink(twin);
+                self.records.push_front(twin);
+            }
+        }
+        self.unpublish(block);
+    }
+}
