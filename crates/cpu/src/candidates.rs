@@ -1,0 +1,163 @@
+//! The most likely tokens of a row, in order, without sorting the vocabulary.
+
+use std::cmp::Ordering;
+
+/// A token id with its logit, both after all adjustments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) id: u32,
+    pub(crate) logit: f32,
+}
+
+impl Candidate {
+    /// Larger logit first, then lower id. Logits are not NaN here.
+    fn rank(&self, other: &Self) -> Ordering {
+        other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
+    }
+}
+
+/// A reusable list of candidates whose first [`ordered`](Self::ordered) entries are final and in rank order.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    list: Vec<Candidate>,
+    ordered: usize,
+}
+
+impl Candidates {
+    /// Bytes of one entry, for memory plans.
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Candidate>();
+
+    /// Room for every token of a vocabulary, so that no later call allocates.
+    pub(crate) fn with_capacity(vocab_size: usize) -> Self {
+        Self { list: Vec::with_capacity(vocab_size), ordered: 0 }
+    }
+
+    /// The `k` highest of `logits`, ordered; ids at negative infinity are masked and never taken.
+    ///
+    /// One pass: only what beats the `k`-th best so far is kept, and the list is cut back to `k` when it has
+    /// doubled. A later id never displaces an equal earlier one, which is the rank order.
+    pub(crate) fn select_top(&mut self, logits: &[f32], k: usize) {
+        self.list.clear();
+        self.ordered = 0;
+        let k = k.min(logits.len());
+        if k == 0 {
+            return;
+        }
+        let limit = (2 * k).max(64).min(logits.len().max(1));
+        let mut threshold = f32::NEG_INFINITY;
+        for (id, &logit) in (0_u32..).zip(logits) {
+            if logit > threshold {
+                self.list.push(Candidate { id, logit: canonical(logit) });
+                if self.list.len() == limit && limit > k {
+                    self.list.select_nth_unstable_by(k - 1, Candidate::rank);
+                    threshold = self.list[k - 1].logit;
+                    self.list.truncate(k);
+                }
+            }
+        }
+        if self.list.len() > k {
+            self.list.select_nth_unstable_by(k - 1, Candidate::rank);
+            self.list.truncate(k);
+        }
+        self.list.sort_unstable_by(Candidate::rank);
+        self.ordered = self.list.len();
+    }
+
+    /// Every id whose weight is positive and at least `cutoff`, in no order yet.
+    pub(crate) fn collect_heavy(&mut self, logits: &[f32], weights: &[f32], cutoff: f32) {
+        self.list.clear();
+        self.ordered = 0;
+        for ((id, &logit), &weight) in (0_u32..).zip(logits).zip(weights) {
+            if weight > 0.0 && weight >= cutoff {
+                self.list.push(Candidate { id, logit: canonical(logit) });
+            }
+        }
+    }
+
+    /// Candidate of rank `index`, ordering further ranks as needed; `None` past the last one.
+    pub(crate) fn ranked(&mut self, index: usize) -> Option<Candidate> {
+        if index >= self.list.len() {
+            return None;
+        }
+        if index >= self.ordered {
+            // Growing steps keep the work linear in the list when the answer is short.
+            let step = (3 * self.ordered).max(32).max(index + 1 - self.ordered);
+            let end = (self.ordered + step).min(self.list.len());
+            let rest = &mut self.list[self.ordered..];
+            if end - self.ordered < rest.len() {
+                rest.select_nth_unstable_by(end - self.ordered - 1, Candidate::rank);
+            }
+            self.list[self.ordered..end].sort_unstable_by(Candidate::rank);
+            self.ordered = end;
+        }
+        Some(self.list[index])
+    }
+
+    /// The ordered candidates.
+    pub(crate) fn as_slice(&self) -> &[Candidate] {
+        &self.list[..self.ordered]
+    }
+}
+
+/// Makes the two zeros one, so that they tie.
+fn canonical(logit: f32) -> f32 {
+    logit + 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logits(len: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                // Few distinct values, so that ties are common.
+                match (state >> 60) as i32 {
+                    0 => f32::NEG_INFINITY,
+                    v => ((v - 8) as f32) * (1.0 + ((state >> 40) % 5) as f32),
+                }
+            })
+            .collect()
+    }
+
+    fn oracle(logits: &[f32]) -> Vec<u32> {
+        let mut ids: Vec<u32> =
+            (0..logits.len() as u32).filter(|&i| logits[i as usize] > f32::NEG_INFINITY).collect();
+        ids.sort_by(|&a, &b| {
+            logits[b as usize].partial_cmp(&logits[a as usize]).expect("no NaN").then(a.cmp(&b))
+        });
+        ids
+    }
+
+    #[test]
+    fn the_top_k_are_those_of_a_full_sort() {
+        let mut candidates = Candidates::with_capacity(0);
+        for seed in 0..60 {
+            let logits = logits(1 + (seed as usize * 97) % 700, seed);
+            let sorted = oracle(&logits);
+            for k in [0, 1, 2, 5, 31, 64, 200, 699, 1_000] {
+                candidates.select_top(&logits, k);
+                let ids: Vec<u32> = candidates.as_slice().iter().map(|c| c.id).collect();
+                assert_eq!(ids, sorted[..k.min(sorted.len())], "seed {seed}, k {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn lazy_ranks_are_those_of_a_full_sort() {
+        let mut candidates = Candidates::with_capacity(0);
+        for seed in 0..40 {
+            let logits = logits(1 + (seed as usize * 53) % 900, seed);
+            let weights: Vec<f32> =
+                logits.iter().map(|&x| if x > f32::NEG_INFINITY { 1.0 } else { 0.0 }).collect();
+            candidates.collect_heavy(&logits, &weights, 0.0);
+            let sorted = oracle(&logits);
+            for (index, &id) in sorted.iter().enumerate() {
+                assert_eq!(candidates.ranked(index).map(|c| c.id), Some(id), "seed {seed}, rank {index}");
+            }
+            assert_eq!(candidates.ranked(sorted.len()), None);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! From one row of logits to tokens.
+//!
+//! The order is: log-probabilities from the raw logits; repetition, then presence and frequency penalties; logit
+//! bias; stop ids masked below `min_tokens`; temperature; top-k; top-p over what top-k left; min-p; one draw per
+//! sample. Temperature 0 takes the most likely token, the lowest id among equals.
+//!
+//! A token is a pure function of the row's logits, its history, its parameters, the sample index and the
+//! position: neither the batch nor the thread plays a part.
+
+use crate::candidates::Candidates;
+use crate::rng;
+use crate::softmax::{self, Weigher};
+use pagoda_sched::{
+    RowFault, SampleIndex, SampleRequest, Sampled, SamplingParams, StepOutput, TokenId, TokenLogprob,
+};
+use std::ops::Range;
+
+/// Ids per partial sum of a draw over the whole vocabulary.
+const SPAN: usize = 256;
+
+/// Set in a mark when the token occurs in prompt or output; the bits below count its occurrences in the output.
+const SEEN: u32 = 1 << 31;
+
+/// What one row asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct RowLogits<'a> {
+    /// `[vocab_size]` raw logits of the row's last token.
+    pub logits: &'a [f32],
+    /// Absolute position of the token that is to be chosen.
+    pub position: u32,
+    /// Index of the first sample; the others follow it.
+    pub first_sample: SampleIndex,
+    /// Parameters and counts.
+    pub request: &'a SampleRequest,
+    /// Prompt then output, where the parameters need it; ids below `vocab_size`.
+    pub history: &'a [TokenId],
+}
+
+/// Chooses tokens; holds the scratch memory of one row, so that no call allocates.
+#[derive(Debug)]
+pub struct Sampler {
+    /// `[vocab_size]` logits after penalties, bias and masks.
+    adjusted: Vec<f32>,
+    /// `[vocab_size]` weights by id, or by rank where only the most likely ids are kept.
+    weights: Vec<f32>,
+    /// `[vocab_size / SPAN]` partial sums of `weights`.
+    spans: Vec<f64>,
+    /// `[vocab_size]` occurrences in the history; all zero between calls.
+    marks: Vec<u32>,
+    candidates: Candidates,
+}
+
+/// What a draw chooses from.
+#[derive(Clone, Copy, Debug)]
+enum Distribution {
+    /// One id is certain.
+    Certain(TokenId),
+    /// `weights` by id, summed in `spans`.
+    Vocabulary { total: f64 },
+    /// `weights` by rank of the first `kept` candidates.
+    Ranked { kept: usize, total: f64 },
+}
+
+impl Sampler {
+    /// A sampler for rows of `vocab_size` logits.
+    pub fn new(vocab_size: usize) -> Self {
+        Self {
+            adjusted: vec![0.0; vocab_size],
+            weights: vec![0.0; vocab_size],
+            spans: Vec::with_capacity(vocab_size.div_ceil(SPAN)),
+            marks: vec![0; vocab_size],
+            candidates: Candidates::with_capacity(vocab_size),
+        }
+    }
+
+    /// Bytes that a sampler for `vocab_size` logits holds.
+    pub fn bytes(vocab_size: usize) -> u64 {
+        let per_id = size_of::<f32>() * 2 + size_of::<u32>() + Candidates::ENTRY_BYTES;
+        (vocab_size * per_id + vocab_size.div_ceil(SPAN) * size_of::<f64>()) as u64
+    }
+
+    /// Appends one [`Sampled`] per requested sample, and the row's most likely tokens if they were asked for.
+    ///
+    /// A NaN or infinite logit, or a row whose ids are all masked, is the fault of that row.
+    ///
+    /// # Panics
+    /// If `row.logits` has another length than the sampler was made for.
+    pub fn sample(&mut self, row: &RowLogits<'_>, output: &mut StepOutput) {
+        assert_eq!(row.logits.len(), self.weights.len(), "a row has one logit per token of the vocabulary");
+        let params = &*row.request.params;
+        let Some(raw_max) = softmax::finite_max(row.logits) else { return fault(row, output) };
+        let log_total = params.logprobs.map(|_| softmax::log_sum_exp(row.logits, raw_max));
+        let adjusted = self.adjust(row);
+        let Some(distribution) = self.distribution(if adjusted { None } else { Some(row.logits) }, params)
+        else {
+            return fault(row, output);
+        };
+        let first = output.samples.len();
+        for offset in 0..row.request.count {
+            let sample = SampleIndex(row.first_sample.0 + offset);
+            let token = self.draw(distribution, || rng::uniform(params.seed, sample, row.position));
+            let logprob = log_total.map_or(0.0, |total| logprob(row.logits[token as usize], total));
+            output.samples.push(Sampled { token: Ok(token), logprob, top: 0..0 });
+        }
+        if let (Some(total), Some(count)) = (log_total, params.logprobs) {
+            let top = self.most_likely(row.logits, usize::from(count), total, output);
+            output.samples[first..].iter_mut().for_each(|sampled| sampled.top = top.clone());
+        }
+    }
+
+    /// Fills `adjusted` and says whether it differs from the raw logits.
+    fn adjust(&mut self, row: &RowLogits<'_>) -> bool {
+        let params = &*row.request.params;
+        let masks_stops = row.request.generated < params.min_tokens && !params.stop_ids.is_empty();
+        if !params.needs_history() && params.logit_bias.is_empty() && !masks_stops {
+            return false;
+        }
+        self.adjusted.copy_from_slice(row.logits);
+        if params.needs_history() {
+            self.penalise(params, row.history, row.request.history_prompt as usize);
+        }
+        for &(token, bias) in &params.logit_bias {
+            if let Some(logit) = self.adjusted.get_mut(token as usize) {
+                *logit = bounded(*logit + bias);
+            }
+        }
+        if masks_stops {
+            for &token in &params.stop_ids {
+                if let Some(logit) = self.adjusted.get_mut(token as usize) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+        true
+    }
+
+    /// Applies the penalties once to each id of `history`, whose first `prompt` ids are the prompt.
+    fn penalise(&mut self, params: &SamplingParams, history: &[TokenId], prompt: usize) {
+        for &token in &history[..prompt] {
+            self.marks[token as usize] |= SEEN;
+        }
+        for &token in &history[prompt..] {
+            self.marks[token as usize] = (self.marks[token as usize] | SEEN) + 1;
+        }
+        for &token in history {
+            let mark = std::mem::take(&mut self.marks[token as usize]);
+            if mark == 0 {
+                continue;
+            }
+            let logit = &mut self.adjusted[token as usize];
+            let penalty = params.repetition_penalty;
+            let repeated = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            let count = (mark & !SEEN) as f32;
+            let present = if count > 0.0 { params.presence_penalty } else { 0.0 };
+            *logit = bounded(bounded(repeated) - bounded(count * params.frequency_penalty) - present);
+        }
+    }
+
+    /// Prepares the draws from `raw`, or from the adjusted logits where there is no `raw`; `None` if every id is
+    /// masked.
+    fn distribution(&mut self, raw: Option<&[f32]>, params: &SamplingParams) -> Option<Distribution> {
+        let logits = raw.unwrap_or(&self.adjusted);
+        let max = softmax::max(logits);
+        if max == f32::NEG_INFINITY {
+            return None;
+        }
+        if params.temperature == 0.0 || params.top_k == 1 {
+            let token =
+                logits.iter().position(|&logit| logit == max).expect("the maximum is one of the logits");
+            return Some(Distribution::Certain(token as TokenId));
+        }
+        let weigher = Weigher::new(max, params.temperature);
+        let top_k = params.top_k as usize;
+        if (1..logits.len()).contains(&top_k) {
+            self.candidates.select_top(logits, top_k);
+            let total: f64 =
+                self.candidates.as_slice().iter().map(|c| f64::from(weigher.weight(c.logit))).sum();
+            return Some(self.nucleus(&weigher, params, total));
+        }
+        weigher.weigh(logits, &mut self.weights);
+        if params.top_p < 1.0 {
+            let total = softmax::sum(&self.weights);
+            // Ids lighter than this weigh less than (1 - top_p) of the total even together, so the nucleus has
+            // none of them; half of it leaves room for rounding.
+            let cutoff = 0.5 * (1.0 - f64::from(params.top_p)) * total / logits.len() as f64;
+            self.candidates.collect_heavy(logits, &self.weights, (cutoff as f32).max(params.min_p));
+            return Some(self.nucleus(&weigher, params, total));
+        }
+        if params.min_p > 0.0 {
+            self.weights.iter_mut().for_each(|w| *w = if *w >= params.min_p { *w } else { 0.0 });
+        }
+        self.spans.clear();
+        self.spans.extend(self.weights.chunks(SPAN).map(softmax::sum));
+        Some(Distribution::Vocabulary { total: self.spans.iter().sum() })
+    }
+
+    /// Keeps the shortest run of candidates with `top_p` of `total`, cut where the weight falls below `min_p`.
+    fn nucleus(&mut self, weigher: &Weigher, params: &SamplingParams, total: f64) -> Distribution {
+        let mass = if params.top_p < 1.0 { f64::from(params.top_p) * total } else { f64::INFINITY };
+        let mut kept = 0;
+        let mut sum = 0.0;
+        while sum < mass
+            && let Some(candidate) = self.candidates.ranked(kept)
+        {
+            let weight = weigher.weight(candidate.logit);
+            if weight == 0.0 || weight < params.min_p {
+                break;
+            }
+            self.weights[kept] = weight;
+            sum += f64::from(weight);
+            kept += 1;
+        }
+        Distribution::Ranked { kept, total: sum }
+    }
+
+    fn draw(&self, distribution: Distribution, uniform: impl FnOnce() -> f64) -> TokenId {
+        match distribution {
+            Distribution::Certain(token) => token,
+            Distribution::Ranked { kept, total } => {
+                let (rank, _) = walk(self.weights[..kept].iter().map(|&w| f64::from(w)), uniform() * total);
+                self.candidates.as_slice()[rank].id
+            }
+            Distribution::Vocabulary { total } => {
+                let (span, rest) = walk(self.spans.iter().copied(), uniform() * total);
+                let start = span * SPAN;
+                let end = (start + SPAN).min(self.weights.len());
+                let (offset, _) = walk(self.weights[start..end].iter().map(|&w| f64::from(w)), rest);
+                (start + offset) as TokenId
+            }
+        }
+    }
+
+    /// Appends the `count` most likely tokens of the raw logits, lowest id first among equals.
+    fn most_likely(
+        &mut self,
+        raw: &[f32],
+        count: usize,
+        log_total: f64,
+        output: &mut StepOutput,
+    ) -> Range<u32> {
+        let start = output.top.len() as u32;
+        self.candidates.select_top(raw, count);
+        output.top.extend(
+            (self.candidates.as_slice().iter())
+                .map(|c| TokenLogprob { token: c.id, logprob: logprob(c.logit, log_total) }),
+        );
+        start..output.top.len() as u32
+    }
+}
+
+/// The first index at which the running sum of `weights` exceeds `target`, and what of `target` was left there.
+///
+/// An index of weight zero is never chosen: where rounding carries `target` past the end, the answer is the last
+/// index of positive weight.
+fn walk(weights: impl Iterator<Item = f64>, target: f64) -> (usize, f64) {
+    let mut rest = target;
+    let mut last = (0, 0.0);
+    for (index, weight) in weights.enumerate() {
+        if weight > 0.0 {
+            if rest < weight {
+                return (index, rest);
+            }
+            last = (index, rest);
+            rest -= weight;
+        }
+    }
+    last
+}
+
+fn fault(row: &RowLogits<'_>, output: &mut StepOutput) {
+    let faulty = Sampled { token: Err(RowFault::NonFiniteLogits), logprob: 0.0, top: 0..0 };
+    output.samples.extend(std::iter::repeat_n(faulty, usize::from(row.request.count)));
+}
+
+fn logprob(logit: f32, log_total: f64) -> f32 {
+    // A sum rounded down may put the most likely token a hair above certainty.
+    ((f64::from(logit) - log_total) as f32).min(0.0)
+}
+
+/// Extreme penalties and biases saturate, so that they cannot make a row non-finite.
+fn bounded(logit: f32) -> f32 {
+    logit.clamp(f32::MIN, f32::MAX)
+}
