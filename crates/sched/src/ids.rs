@@ -17,7 +17,6 @@ impl RequestId {
     pub const EMPTY: Self = Self(Uuid::nil());
 
     /// A fresh id.
-    #[expect(clippy::new_without_default, reason = "the default is EMPTY, not a fresh id")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }

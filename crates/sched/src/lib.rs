@@ -19,8 +19,8 @@ pub use ids::{BatchId, BlockId, CacheSalt, RequestId, SampleIndex, Slot, TenantI
 pub use kv::{KvCapacity, KvLayout};
 pub use outcome::{CompletionReason, DeadlineKind, Failure, LengthKind, RequestStats};
 pub use pool::{
-    AllocError, BlockAllocationResult, BlockHandle, BlockPool, BlockState, BlockTable, ChainId, PoolConfig,
-    PrefixHit, TokenView,
+    AllocError, BlockAllocationResult, BlockHandle, BlockManagerStats, BlockMap, BlockPool, BlockState,
+    BlockTable, ChainId, Holding, MemoryBlock, PoolConfig, PrefixHit, TokenView,
 };
 pub use priority::{InvalidPriority, Priority};
 pub use request::{Deadlines, Request};

@@ -9,14 +9,21 @@ mod alloc;
 mod block;
 mod chain;
 mod error;
+mod holding;
 mod index;
+mod invariants;
 mod prefix;
 mod record;
+mod stats;
+mod view;
 
 pub use block::{BlockHandle, BlockState, BlockTable};
 pub use chain::{ChainId, TokenView};
 pub use error::{AllocError, BlockAllocationResult};
+pub use holding::Holding;
 pub use prefix::PrefixHit;
+pub use stats::BlockManagerStats;
+pub use view::{BlockMap, MemoryBlock};
 
 use crate::BlockId;
 use index::PrefixIndex;
@@ -49,6 +56,8 @@ pub struct BlockPool {
     cached: u32,
     /// Serial number of the last new prefix.
     last_serial: u64,
+    /// Largest serial number that was dropped as poisoned.
+    last_forgotten: u64,
     epoch: u64,
     allocations: u64,
 }
@@ -73,6 +82,7 @@ impl BlockPool {
             available: config.blocks - 1,
             cached: 0,
             last_serial: 0,
+            last_forgotten: 0,
             epoch: 0,
             allocations: 0,
             config,

@@ -136,9 +136,8 @@ impl BlockPool {
     /// Takes the content of a held block out of the index, with every other block that has the same content.
     /// What continues it can no longer be found either, because the chain is never issued again.
     pub(super) fn forget(&mut self, block: u32) {
-        if !self.records[block].is_published() {
-            return;
-        }
+        let Some(serial) = self.records[block].chain().and_then(ChainId::serial) else { return };
+        self.last_forgotten = self.last_forgotten.max(serial);
         while let Some(twin) = self.index.duplicate_of(&self.records, block) {
             self.unpublish(twin);
             if self.records[twin].refs == 0 {

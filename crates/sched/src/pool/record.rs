@@ -69,10 +69,6 @@ impl Records {
         records
     }
 
-    pub(super) fn len(&self) -> u32 {
-        self.records.len() as u32
-    }
-
     pub(super) fn front(&self) -> u32 {
         self[NONE].next
     }
