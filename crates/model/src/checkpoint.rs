@@ -1,11 +1,16 @@
 //! A model that has been read and checked.
 
+use crate::config::MAX_CONFIG_BYTES;
+use crate::json::Object;
 use crate::weights::WeightFiles;
 use crate::{DecoderSpec, GenerationDefaults, ModelError, ModelSource, Role, Tensor};
+use crate::{arch, generation};
 use std::borrow::Cow;
 
 /// Longest text file (tokenizer, template) that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
+const CONFIG: &str = "config.json";
+const GENERATION: &str = "generation_config.json";
 
 /// A model that has been read and checked: its spec, its recommendations and its tensors.
 #[derive(Debug)]
@@ -24,11 +29,18 @@ impl Checkpoint {
     /// Any defect of the files; see [`ModelError`].
     pub fn open(source: &ModelSource) -> Result<Self, ModelError> {
         source.check()?;
-        Err(ModelError::MissingFile {
-            origin: source.to_string(),
-            file: "config.json".into(),
-            advice: String::new(),
-        })
+        let Some(bytes) = source.read(CONFIG, MAX_CONFIG_BYTES)? else { return Err(no_config(source)) };
+        let config = Object::parse(CONFIG, &bytes)?;
+        let mut spec = arch::read_spec(&config)?;
+        let generation = match source.read(GENERATION, MAX_CONFIG_BYTES)? {
+            Some(bytes) => GenerationDefaults::read(&Object::parse(GENERATION, &bytes)?, spec.vocab_size)?,
+            None => GenerationDefaults::default(),
+        };
+        let eos_ids = config.token_ids("eos_token_id", spec.vocab_size)?;
+        let stop_ids = generation::stop_ids(&eos_ids, &generation.eos_ids);
+        let weights = WeightFiles::open(source, &spec)?;
+        spec.dtype = weights.main_dtype();
+        Ok(Self { source: source.clone(), spec, generation, stop_ids, weights })
     }
 
     /// Where the files are.
@@ -93,4 +105,16 @@ impl Checkpoint {
     pub fn check_unchanged(&self) -> Result<(), ModelError> {
         self.weights.check_unchanged()
     }
+}
+
+fn no_config(source: &ModelSource) -> ModelError {
+    let has = |name: &str| source.names().iter().any(|file| file == name);
+    let advice = if has("adapter_config.json") {
+        "it is an adapter; merge it into its base model first"
+    } else if has("params.json") {
+        "it has params.json, the format of the original release; use the version for transformers"
+    } else {
+        "give a folder as transformers saves it, with config.json, tokenizer.json and model.safetensors"
+    };
+    ModelError::MissingFile { origin: source.to_string(), file: CONFIG.into(), advice: advice.to_owned() }
 }

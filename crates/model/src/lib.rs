@@ -6,18 +6,25 @@
 //! files. No code is ever read from a model: safetensors and JSON only.
 #![deny(unsafe_code)]
 
+mod arch;
 mod checkpoint;
+mod config;
 mod dtype;
 mod error;
 mod generation;
+mod header;
+mod json;
 mod mmap;
 mod role;
 mod rope;
+mod rope_config;
+mod shards;
 mod source;
 mod spec;
 mod tensor;
 mod weights;
 
+pub use arch::SUPPORTED_ARCHITECTURES;
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use error::ModelError;

@@ -64,7 +64,7 @@ enum Dim {
     Hidden,
     Queries,
     Keys,
-    HeadDim,
+    Head,
     Intermediate,
 }
 
@@ -75,7 +75,7 @@ impl Dim {
             Self::Hidden => spec.hidden,
             Self::Queries => spec.q_width(),
             Self::Keys => spec.kv_width(),
-            Self::HeadDim => spec.head_dim,
+            Self::Head => spec.head_dim,
             Self::Intermediate => spec.intermediate,
         })
     }
@@ -86,7 +86,7 @@ impl Dim {
             Self::Hidden => "hidden_size",
             Self::Queries => "num_attention_heads * head_dim",
             Self::Keys => "num_key_value_heads * head_dim",
-            Self::HeadDim => "head_dim",
+            Self::Head => "head_dim",
             Self::Intermediate => "intermediate_size",
         }
     }
@@ -145,7 +145,7 @@ impl LayerRole {
             Self::O => &[Dim::Hidden, Dim::Queries],
             Self::QBias => &[Dim::Queries],
             Self::KBias | Self::VBias => &[Dim::Keys],
-            Self::QNorm | Self::KNorm => &[Dim::HeadDim],
+            Self::QNorm | Self::KNorm => &[Dim::Head],
             Self::Gate | Self::Up => &[Dim::Intermediate, Dim::Hidden],
             Self::Down => &[Dim::Hidden, Dim::Intermediate],
             Self::GateBias | Self::UpBias => &[Dim::Intermediate],

@@ -1,7 +1,8 @@
-//! Weight files and which tensor of which file plays which role.
+//! Which stored tensor plays which role.
 
-use crate::source::Blob;
-use crate::{Dtype, ModelError, Role, Tensor};
+use crate::json::clip;
+use crate::shards::{Found, Shard, Shards, layer_of};
+use crate::{DecoderSpec, Dtype, ModelError, ModelSource, Role, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -10,12 +11,6 @@ use std::ops::Range;
 pub(crate) struct WeightFiles {
     shards: Vec<Shard>,
     bound: HashMap<Role, Place>,
-}
-
-#[derive(Debug)]
-struct Shard {
-    file: String,
-    blob: Blob,
 }
 
 #[derive(Debug)]
@@ -28,6 +23,21 @@ struct Place {
 }
 
 impl WeightFiles {
+    /// Finds a tensor of the right format and shape for every role of `spec`, and no tensor without a role.
+    pub(crate) fn open(source: &ModelSource, spec: &DecoderSpec) -> Result<Self, ModelError> {
+        let mut found = Shards::open(source)?;
+        let mut bound = HashMap::new();
+        for role in Role::all(spec) {
+            let name = role.to_string();
+            let Some(place) = found.tensors.remove(&name) else { return Err(missing(role, spec, &found)) };
+            bound.insert(role, check(role, place, spec, &found.shards)?);
+        }
+        let Shards { shards, tensors, .. } = found;
+        let files = Self { shards, bound };
+        files.check_rest(spec, tensors)?;
+        Ok(files)
+    }
+
     pub(crate) fn get(&self, role: Role) -> Option<Tensor<'_>> {
         let place = self.bound.get(&role)?;
         let shard = &self.shards[place.shard];
@@ -40,10 +50,125 @@ impl WeightFiles {
         })
     }
 
+    /// The format of most stored bytes.
+    pub(crate) fn main_dtype(&self) -> Dtype {
+        let bytes = |dtype| {
+            let of_dtype = self.bound.values().filter(|place| place.dtype == dtype);
+            of_dtype.map(|place| place.range.len() as u128).sum::<u128>()
+        };
+        let formats = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+        formats.into_iter().max_by_key(|dtype| bytes(*dtype)).unwrap_or(Dtype::F32)
+    }
+
     pub(crate) fn check_unchanged(&self) -> Result<(), ModelError> {
         match self.shards.iter().find(|shard| !shard.blob.is_unchanged()) {
             Some(shard) => Err(ModelError::FileChanged { file: shard.file.clone() }),
             None => Ok(()),
         }
     }
+
+    /// Fails on a tensor without a role: leaving out a bias or a scale would give wrong text, not an error.
+    fn check_rest(&self, spec: &DecoderSpec, rest: HashMap<String, Found>) -> Result<(), ModelError> {
+        let mut rest: Vec<_> = rest.into_iter().filter(|(name, _)| !is_derived(name)).collect();
+        rest.sort_by(|a, b| a.0.cmp(&b.0));
+        for (name, found) in rest {
+            let file = &self.shards[found.shard].file;
+            if name == Role::Head.to_string() && spec.tied_head {
+                self.check_tied(&found, file)?;
+                continue;
+            }
+            return Err(ModelError::UnexpectedTensor {
+                file: file.clone(),
+                advice: advice_for_unexpected(&name, spec),
+                tensor: clip(&name),
+                architecture: spec.architecture.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Some tools write the head of a tied model a second time; it must be the embedding.
+    fn check_tied(&self, head: &Found, file: &str) -> Result<(), ModelError> {
+        let stored = &self.shards[head.shard].blob.bytes()[head.entry.range.clone()];
+        let embedding = self.get(Role::Embedding);
+        let same = embedding.is_some_and(|e| Some(e.dtype) == head.entry.format.dtype() && e.bytes == stored);
+        if same {
+            return Ok(());
+        }
+        Err(ModelError::TensorEntry {
+            file: file.to_owned(),
+            tensor: head.entry.name.clone(),
+            problem: "config.json says tie_word_embeddings = true, but this differs from model.embed_tokens.weight: \
+                      set tie_word_embeddings to false if the model has a head of its own"
+                .to_owned(),
+        })
+    }
+}
+
+/// Buffers that old versions stored and that follow from the config.
+fn is_derived(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+}
+
+fn check(role: Role, found: Found, spec: &DecoderSpec, shards: &[Shard]) -> Result<Place, ModelError> {
+    let Found { shard, entry } = found;
+    let file = || shards[shard].file.clone();
+    let Some(dtype) = entry.format.dtype() else {
+        return Err(ModelError::Dtype {
+            file: file(),
+            tensor: entry.name,
+            dtype: entry.format.name,
+            advice: "use the checkpoint in one of these formats from which it was made",
+        });
+    };
+    let expected = role.shape(spec);
+    if entry.shape != expected {
+        return Err(ModelError::Shape {
+            file: file(),
+            tensor: entry.name,
+            found: entry.shape,
+            expected,
+            rule: role.shape_rule(),
+        });
+    }
+    Ok(Place { shard, name: entry.name, dtype, shape: entry.shape, range: entry.range })
+}
+
+fn missing(tensor: Role, spec: &DecoderSpec, found: &Shards) -> ModelError {
+    let configured = spec.layers.len() as u32;
+    let stored =
+        found.tensors.keys().filter_map(|name| layer_of(name)).max().map_or(0, |last| u64::from(last) + 1);
+    let bare = tensor.to_string().strip_prefix("model.").is_some_and(|name| found.tensors.contains_key(name));
+    let advice = match tensor {
+        _ if bare => {
+            "the names lack the prefix \"model.\": save the model with its language-model head".to_owned()
+        }
+        Role::Layer(layer, _) if u64::from(layer) >= stored && stored > 0 => {
+            format!("config.json says num_hidden_layers = {configured}, but the weights have {stored} layers")
+        }
+        Role::Head => {
+            "set tie_word_embeddings to true if the head is the embedding, or else download the rest".into()
+        }
+        _ => "the download is incomplete, or config.json belongs to another model".to_owned(),
+    };
+    ModelError::MissingTensor { tensor, searched: found.searched(), advice }
+}
+
+fn advice_for_unexpected(name: &str, spec: &DecoderSpec) -> String {
+    let layers = spec.layers.len();
+    if let Some(layer) = layer_of(name).filter(|layer| *layer as usize >= layers) {
+        return format!("it is of layer {layer}, but config.json says num_hidden_layers = {layers}");
+    }
+    let quantised = ["scale", "scales", "qweight", "qzeros", "g_idx", "weight_packed", "weight_shape"];
+    let last = name.rsplit(['.', '_']).next().unwrap_or(name);
+    if quantised.iter().any(|suffix| *suffix == last || name.ends_with(suffix)) {
+        return "it belongs to a quantised checkpoint; use the one in bf16, f16 or f32".to_owned();
+    }
+    if name.ends_with(".bias") {
+        return "set attention_bias or mlp_bias in config.json if the model has this bias".to_owned();
+    }
+    if name.contains("lora_") {
+        return "merge the adapter into the model first".to_owned();
+    }
+    "remove it if the model does not need it, or correct architectures in config.json".to_owned()
 }
