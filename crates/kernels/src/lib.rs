@@ -1,1 +1,48 @@
-//! Placeholder.
+//! CPU operations of a transformer over slices, in one version per instruction set, chosen at run time.
+//!
+//! Nothing here knows a model or a request. The public functions are safe: they check lengths and panic on a caller's
+//! mistake, and NaN in gives NaN out.
+//!
+//! **Invariance.** No result depends on the number of workers; the result of a row of a linear operation, a norm or an
+//! activation does not depend on the other rows; the result of a query of attention depends on its position and on the
+//! keys and values that it sees, not on the chunk or the batch that it is computed in. This follows from the order of
+//! every sum, which is a function of the length of K, or of the position, alone; threads share out outputs, never sums.
+//!
+//! ```
+//! use pagoda_kernels::{Kernels, PackedLinear, WeightFormat, Weights, WorkerPool};
+//!
+//! let pool = WorkerPool::new(2)?;
+//! let kernels = Kernels::best();
+//! let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // [n = 3, k = 2]
+//! let packed = PackedLinear::pack(&[(Weights::F32(&weights), 3)], 2, WeightFormat::Bf16, &pool)?;
+//! let mut out = [0.0; 3];
+//! kernels.linear(&pool, &[10.0, 1.0], &packed, None, &mut out);
+//! assert_eq!(out, [12.0, 34.0, 56.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod act;
+mod affinity;
+mod attention;
+mod buffer;
+mod heads;
+mod isa;
+mod kv;
+mod linear;
+mod norm;
+mod packed;
+mod pool;
+mod rope;
+mod scalar;
+mod shared;
+mod table;
+
+pub use act::{Glu, RowStats};
+pub use attention::{AttentionInput, AttentionRow};
+pub use buffer::{Buffer, Element, OutOfMemory};
+pub use heads::HeadRows;
+pub use isa::{Isa, IsaError};
+pub use kv::{KvMut, KvRef, KvRows, KvShape};
+pub use packed::{LinearShape, PackError, PackedLinear, WeightFormat, Weights};
+pub use pool::{WorkerPool, partition};
+pub use table::Kernels;

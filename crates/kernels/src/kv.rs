@@ -1,0 +1,252 @@
+//! KV storage of one layer: blocks of tokens, laid out as attention reads them.
+//!
+//! ```text
+//! f32:   keys [block][kv_head][head_dim][token]          values [block][kv_head][token][head_dim]
+//! bf16:  keys [block][kv_head][head_dim/2][token][2]     values [block][kv_head][token/2][head_dim][2]
+//! ```
+//!
+//! Keys are transposed, so that one query element times a row of keys gives the scores of many tokens. The pairs of bf16,
+//! over head_dim for keys and over tokens for values, are the operand order of VDPBF16PS and AMX.
+
+use crate::pool::{WorkerPool, partition};
+use crate::shared::SharedOut;
+use half::bf16;
+
+/// Geometry of the KV storage of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Elements of a head; even, at most [`KvShape::MAX_HEAD_DIM`].
+    pub head_dim: usize,
+    /// Tokens of a block; a multiple of 16, at most [`KvShape::MAX_BLOCK`].
+    pub block_size: usize,
+}
+
+impl KvShape {
+    /// Largest `head_dim`.
+    pub const MAX_HEAD_DIM: usize = 1024;
+    /// Largest `block_size`.
+    pub const MAX_BLOCK: usize = 1024;
+
+    /// Whether the kernels can work with this geometry.
+    pub fn is_supported(&self) -> bool {
+        self.kv_heads > 0
+            && self.head_dim.is_multiple_of(2)
+            && (2..=Self::MAX_HEAD_DIM).contains(&self.head_dim)
+            && self.block_size.is_multiple_of(16)
+            && (16..=Self::MAX_BLOCK).contains(&self.block_size)
+    }
+
+    /// Elements of one head of one block, in keys and in values.
+    pub(crate) fn head_elements(&self) -> usize {
+        self.block_size * self.head_dim
+    }
+
+    /// Elements of one block, in keys and in values.
+    pub fn block_elements(&self) -> usize {
+        self.kv_heads * self.head_elements()
+    }
+
+    /// Elements that one token has in keys and in values.
+    pub fn token_elements(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        assert!(self.is_supported(), "unsupported KV geometry {self:?}");
+    }
+}
+
+/// Where an element lies inside one head of one block.
+pub(crate) trait KvElement: Copy + Send + Sync {
+    /// Rounds for storage.
+    fn store(x: f32) -> Self;
+    /// Widens, exactly.
+    fn widen(self) -> f32;
+    /// Index of element `dim` of the key of token `token`.
+    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize;
+    /// Index of element `dim` of the value of token `token`.
+    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize;
+}
+
+impl KvElement for f32 {
+    fn store(x: f32) -> Self {
+        x
+    }
+
+    fn widen(self) -> f32 {
+        self
+    }
+
+    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize {
+        dim * shape.block_size + token
+    }
+
+    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize {
+        token * shape.head_dim + dim
+    }
+}
+
+impl KvElement for bf16 {
+    fn store(x: f32) -> Self {
+        bf16::from_f32(x)
+    }
+
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+
+    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize {
+        (dim / 2 * shape.block_size + token) * 2 + dim % 2
+    }
+
+    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize {
+        (token / 2 * shape.head_dim + dim) * 2 + token % 2
+    }
+}
+
+/// The keys and values of one layer, `[blocks, block_elements]` each, to read.
+#[derive(Clone, Copy, Debug)]
+pub enum KvRef<'a> {
+    /// 32-bit floats.
+    F32 {
+        /// Keys.
+        keys: &'a [f32],
+        /// Values.
+        values: &'a [f32],
+    },
+    /// bfloat16.
+    Bf16 {
+        /// Keys.
+        keys: &'a [bf16],
+        /// Values.
+        values: &'a [bf16],
+    },
+}
+
+/// The keys and values of one layer, `[blocks, block_elements]` each, to write.
+#[derive(Debug)]
+pub enum KvMut<'a> {
+    /// 32-bit floats.
+    F32 {
+        /// Keys.
+        keys: &'a mut [f32],
+        /// Values.
+        values: &'a mut [f32],
+    },
+    /// bfloat16.
+    Bf16 {
+        /// Keys.
+        keys: &'a mut [bf16],
+        /// Values.
+        values: &'a mut [bf16],
+    },
+}
+
+impl KvRef<'_> {
+    /// Elements of the keys and of the values.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        match self {
+            KvRef::F32 { keys, values } => (keys.len(), values.len()),
+            KvRef::Bf16 { keys, values } => (keys.len(), values.len()),
+        }
+    }
+}
+
+/// Keys and values of tokens as the linear operation made them: row `t` starts at `t * stride` and has
+/// `kv_heads * head_dim` elements, head by head.
+#[derive(Clone, Copy, Debug)]
+pub struct KvRows<'a> {
+    /// Keys of the first row and all that follows.
+    pub keys: &'a [f32],
+    /// Values of the first row and all that follows.
+    pub values: &'a [f32],
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+/// Rounds the keys and values of tokens and writes them to their slots; slot `s` is token `s % block_size` of block
+/// `s / block_size`.
+///
+/// # Panics
+///
+/// When a slice is too short for the rows or a slot is outside the storage.
+pub(crate) fn write(pool: &WorkerPool, shape: &KvShape, kv: KvMut<'_>, rows: KvRows<'_>, slots: &[u32]) {
+    shape.check();
+    if slots.is_empty() {
+        return;
+    }
+    let need = (slots.len() - 1) * rows.stride + shape.token_elements();
+    assert!(
+        rows.keys.len() >= need && rows.values.len() >= need,
+        "{} rows of KV need {need} elements",
+        slots.len()
+    );
+    match kv {
+        KvMut::F32 { keys, values } => scatter(pool, shape, (keys, values), rows, slots),
+        KvMut::Bf16 { keys, values } => scatter(pool, shape, (keys, values), rows, slots),
+    }
+}
+
+/// Elements per worker below which waking it costs more than it brings.
+const GRAIN: usize = 8192;
+
+/// Workers share out the elements of a token, not the tokens: two equal slots then still make no race.
+fn scatter<T: KvElement>(
+    pool: &WorkerPool,
+    shape: &KvShape,
+    (keys, values): (&mut [T], &mut [T]),
+    rows: KvRows<'_>,
+    slots: &[u32],
+) {
+    let (keys, values) = (SharedOut::new(keys), SharedOut::new(values));
+    let pairs = shape.token_elements() / 2;
+    let parts = (slots.len() * pairs * 2 / GRAIN).clamp(1, pool.threads()).min(pairs);
+    let part = |worker: usize| {
+        let mine = partition(pairs, parts, worker);
+        for (row, &slot) in slots.iter().enumerate() {
+            let (block, token) = (slot as usize / shape.block_size, slot as usize % shape.block_size);
+            for column in mine.start * 2..mine.end * 2 {
+                let (head, dim) = (column / shape.head_dim, column % shape.head_dim);
+                let from = row * rows.stride + column;
+                let to = block * shape.block_elements() + head * shape.head_elements();
+                // SAFETY: each column belongs to one worker, and no two columns share an element.
+                unsafe { keys.write(to + T::key_index(shape, token, dim), T::store(rows.keys[from])) };
+                // SAFETY: as above.
+                unsafe { values.write(to + T::value_index(shape, token, dim), T::store(rows.values[from])) };
+            }
+        }
+    };
+    if parts == 1 {
+        part(0);
+    } else {
+        pool.run(&|worker| {
+            if worker < parts {
+                part(worker);
+            }
+        });
+    }
+}
+
+/// Copies block `from` over block `to`.
+///
+/// # Panics
+///
+/// When a block is outside the storage.
+pub(crate) fn copy(shape: &KvShape, kv: KvMut<'_>, from: u32, to: u32) {
+    shape.check();
+    let size = shape.block_elements();
+    let (from, to) = (from as usize * size, to as usize * size);
+    match kv {
+        KvMut::F32 { keys, values } => {
+            keys.copy_within(from..from + size, to);
+            values.copy_within(from..from + size, to);
+        }
+        KvMut::Bf16 { keys, values } => {
+            keys.copy_within(from..from + size, to);
+            values.copy_within(from..from + size, to);
+        }
+    }
+}

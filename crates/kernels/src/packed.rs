@@ -1,0 +1,273 @@
+//! Weights of a linear operation in the order in which the kernels read them.
+//!
+//! The outputs are cut into panels of [`PANEL`] rows of the weight matrix; a panel holds its rows side by side, step by
+//! step along K, so that one pass over memory feeds all its outputs:
+//!
+//! ```text
+//! f32, f16:  [n / PANEL][k][PANEL]
+//! bf16:      [n / PANEL][k / 2][PANEL][2]      k rounded up to even, padded with 0
+//! ```
+//!
+//! The pairs of bf16 are what VDPBF16PS and AMX tiles read (an AMX tile of B is 16 rows of pairs by 16 outputs), and they
+//! widen to f32 with one shift (even k) or one mask (odd k). Rows beyond n in the last panel are 0. A quantised format
+//! adds a variant to [`WeightFormat`], its own panel bytes, and a step that widens a slice of a panel in cache.
+
+use crate::buffer::{Buffer, OutOfMemory};
+use crate::pool::{WorkerPool, partition};
+use crate::shared::SharedOut;
+use half::{bf16, f16};
+
+/// Outputs per panel: two AVX-512 registers, four AVX2 registers, two AMX tiles.
+pub(crate) const PANEL: usize = 32;
+
+/// How weights are stored in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightFormat {
+    /// 32-bit float.
+    F32,
+    /// The upper half of a 32-bit float.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+}
+
+impl WeightFormat {
+    /// Bytes of one weight.
+    pub fn bytes(self) -> usize {
+        match self {
+            WeightFormat::F32 => 4,
+            WeightFormat::Bf16 | WeightFormat::F16 => 2,
+        }
+    }
+
+    /// Weights along K that are stored together.
+    fn step(self) -> usize {
+        match self {
+            WeightFormat::Bf16 => 2,
+            WeightFormat::F32 | WeightFormat::F16 => 1,
+        }
+    }
+
+    /// Bytes of one panel of K = `k`.
+    fn panel_bytes(self, k: usize) -> usize {
+        k.next_multiple_of(self.step()) * PANEL * self.bytes()
+    }
+}
+
+/// A weight matrix as a checkpoint holds it: row-major `[n, k]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// bfloat16.
+    Bf16(&'a [bf16]),
+    /// IEEE half precision.
+    F16(&'a [f16]),
+}
+
+impl Weights<'_> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Weights::F32(w) => w.len(),
+            Weights::Bf16(w) => w.len(),
+            Weights::F16(w) => w.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Why weights cannot be packed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// A part is not `[rows, k]`.
+    #[error("part {part} of the weights has {elements} elements; {rows} rows of {k} need {}", rows * k)]
+    Shape {
+        /// Which part, from 0.
+        part: usize,
+        /// Elements it has.
+        elements: usize,
+        /// Rows it was said to have.
+        rows: usize,
+        /// Elements per row.
+        k: usize,
+    },
+    /// There is no weight at all.
+    #[error("a linear operation needs at least one row and one column; it has n = {n}, k = {k}")]
+    Empty {
+        /// Outputs.
+        n: usize,
+        /// Inputs.
+        k: usize,
+    },
+    /// There is not enough memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+/// The weights `[n, k]` of one linear operation, packed.
+#[derive(Debug)]
+pub struct PackedLinear {
+    n: usize,
+    k: usize,
+    format: WeightFormat,
+    bytes: Buffer<u8>,
+}
+
+/// One panel, as the kernels read it.
+#[derive(Clone, Copy)]
+pub(crate) enum Panel<'a> {
+    /// `[k][PANEL]`
+    F32(&'a [f32]),
+    /// `[k / 2][PANEL][2]`
+    Bf16(&'a [bf16]),
+    /// `[k][PANEL]`
+    F16(&'a [f16]),
+}
+
+impl PackedLinear {
+    /// Packs matrices `[rows, k]`, stacked along n in the order given (query, key and value; gate and up), rounding to
+    /// `format`. Each worker of `pool` writes the panels that it will read.
+    ///
+    /// # Errors
+    ///
+    /// Parts whose length is not `rows * k`, an empty matrix, too little memory.
+    pub fn pack(
+        parts: &[(Weights<'_>, usize)],
+        k: usize,
+        format: WeightFormat,
+        pool: &WorkerPool,
+    ) -> Result<Self, PackError> {
+        for (part, &(weights, rows)) in parts.iter().enumerate() {
+            let elements = weights.len();
+            if rows.checked_mul(k) != Some(elements) {
+                return Err(PackError::Shape { part, elements, rows, k });
+            }
+        }
+        let n = parts.iter().map(|&(_, rows)| rows).sum();
+        if n == 0 || k == 0 {
+            return Err(PackError::Empty { n, k });
+        }
+        let (panels, panel_bytes) = (n.div_ceil(PANEL), format.panel_bytes(k));
+        let mut bytes = Buffer::zeroed(panels * panel_bytes)?;
+        let out = SharedOut::new(&mut bytes);
+        pool.run(&|worker| {
+            for panel in partition(panels, pool.threads(), worker) {
+                // SAFETY: each panel belongs to one worker.
+                let to = unsafe { out.slice(panel * panel_bytes..(panel + 1) * panel_bytes) };
+                pack_panel(parts, k, format, panel * PANEL, to);
+            }
+        });
+        Ok(PackedLinear { n, k, format, bytes })
+    }
+
+    /// Outputs.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// How a weight is stored.
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// Bytes of memory, the padding included.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Panels.
+    pub(crate) fn panels(&self) -> usize {
+        self.n.div_ceil(PANEL)
+    }
+
+    /// Panel `index`.
+    pub(crate) fn panel(&self, index: usize) -> Panel<'_> {
+        let size = self.format.panel_bytes(self.k);
+        let bytes = &self.bytes[index * size..(index + 1) * size];
+        let len = size / self.format.bytes();
+        let start = bytes.as_ptr();
+        debug_assert!((start as usize).is_multiple_of(64));
+        match self.format {
+            // SAFETY: the panel's bytes, a multiple of 64 from a start aligned to 64, hold `len` of the type; every
+            // bit pattern is a value.
+            WeightFormat::F32 => Panel::F32(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
+            // SAFETY: as above.
+            WeightFormat::Bf16 => Panel::Bf16(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
+            // SAFETY: as above.
+            WeightFormat::F16 => Panel::F16(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
+        }
+    }
+
+    /// Bytes that packing `n` outputs of `k` inputs takes.
+    pub fn packed_bytes(shape: LinearShape, format: WeightFormat) -> u64 {
+        shape.n.div_ceil(PANEL) as u64 * format.panel_bytes(shape.k) as u64
+    }
+}
+
+/// Size of a linear operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Outputs.
+    pub n: usize,
+    /// Inputs.
+    pub k: usize,
+}
+
+/// Fills the panel whose first row is `first` of the stacked matrices.
+fn pack_panel(parts: &[(Weights<'_>, usize)], k: usize, format: WeightFormat, first: usize, to: &mut [u8]) {
+    let mut part_start = 0;
+    for &(weights, rows) in parts {
+        let from = first.max(part_start);
+        let until = (first + PANEL).min(part_start + rows);
+        for row in from..until.max(from) {
+            let elements = (row - part_start) * k..(row - part_start + 1) * k;
+            let column = row - first;
+            match weights {
+                Weights::F32(w) => pack_row(&w[elements], column, format, to, |x| x),
+                Weights::Bf16(w) => pack_row(&w[elements], column, format, to, bf16::to_f32),
+                Weights::F16(w) => pack_row(&w[elements], column, format, to, f16::to_f32),
+            }
+        }
+        part_start += rows;
+    }
+}
+
+/// Writes one row of the matrix as column `column` of a panel.
+fn pack_row<T: Copy>(
+    row: &[T],
+    column: usize,
+    format: WeightFormat,
+    to: &mut [u8],
+    widen: impl Fn(T) -> f32,
+) {
+    match format {
+        WeightFormat::F32 => {
+            let (cells, _) = to.as_chunks_mut::<4>();
+            for (step, &x) in row.iter().enumerate() {
+                cells[step * PANEL + column] = widen(x).to_ne_bytes();
+            }
+        }
+        WeightFormat::F16 => {
+            let (cells, _) = to.as_chunks_mut::<2>();
+            for (step, &x) in row.iter().enumerate() {
+                cells[step * PANEL + column] = f16::from_f32(widen(x)).to_ne_bytes();
+            }
+        }
+        WeightFormat::Bf16 => {
+            let (cells, _) = to.as_chunks_mut::<2>();
+            for (step, &x) in row.iter().enumerate() {
+                cells[(step / 2 * PANEL + column) * 2 + step % 2] = bf16::from_f32(widen(x)).to_ne_bytes();
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Attention in three plain passes per query: the largest score, the weights, the weighted sum.
+
+use crate::attention::{AttentionInput, AttentionTask, Item};
+use crate::kv::{KvElement, KvRef, KvShape};
+
+pub(super) fn attention(task: AttentionTask<'_>) {
+    let (dim, width) = (task.input.shape.head_dim, task.input.heads * task.input.shape.head_dim);
+    for item in task.items() {
+        let group = task.input.group();
+        for token in 0..item.tokens {
+            for head in item.kv_head * group..(item.kv_head + 1) * group {
+                let start = (item.token + token) * width + head * dim;
+                // SAFETY: each head of each token belongs to one item, and each item to one worker.
+                let out = unsafe { task.out.slice(start..start + dim) };
+                let query = Query::new(task.input, &item, token, head);
+                match task.kv {
+                    KvRef::F32 { keys, values } => query.attend(keys, values, out),
+                    KvRef::Bf16 { keys, values } => query.attend(keys, values, out),
+                }
+            }
+        }
+    }
+}
+
+/// One head of one token.
+struct Query<'a> {
+    input: &'a AttentionInput<'a>,
+    q: &'a [f32],
+    table: &'a [u32],
+    kv_head: usize,
+    /// Positions that it sees.
+    first: usize,
+    end: usize,
+}
+
+impl<'a> Query<'a> {
+    fn new(input: &'a AttentionInput<'a>, item: &Item<'a>, token: usize, head: usize) -> Self {
+        let (dim, position) = (input.shape.head_dim, item.position + token);
+        let start = (item.token + token) * input.q_stride + head * dim;
+        Query {
+            input,
+            q: &input.q[start..start + dim],
+            table: item.table,
+            kv_head: item.kv_head,
+            first: input.first_visible(position),
+            end: position + 1,
+        }
+    }
+
+    /// The head of the block that holds `position`, and the token's place in it.
+    fn locate<'b, T>(&self, elements: &'b [T], position: usize) -> (&'b [T], usize) {
+        let shape = &self.input.shape;
+        let block = self.table[position / shape.block_size] as usize;
+        let start = block * shape.block_elements() + self.kv_head * shape.head_elements();
+        (&elements[start..start + shape.head_elements()], position % shape.block_size)
+    }
+
+    fn score<T: KvElement>(&self, keys: &[T], position: usize) -> f64 {
+        let shape = &self.input.shape;
+        let (head, token) = self.locate(keys, position);
+        let key = |dim| f64::from(head[T::key_index(shape, token, dim)].widen());
+        let dot: f64 = self.q.iter().enumerate().map(|(dim, &q)| f64::from(q) * key(dim)).sum();
+        let score = dot * f64::from(self.input.scale);
+        match self.input.softcap.map(f64::from) {
+            Some(cap) => cap * (score / cap).tanh(),
+            None => score,
+        }
+    }
+
+    fn attend<T: KvElement>(&self, keys: &[T], values: &[T], out: &mut [f32]) {
+        let shape = &self.input.shape;
+        let mut max = f64::NEG_INFINITY;
+        for position in self.first..self.end {
+            let score = self.score(keys, position);
+            max = if score > max || score.is_nan() { score } else { max };
+        }
+        let mut sums = [0f64; KvShape::MAX_HEAD_DIM];
+        let mut total = 0.0;
+        for position in self.first..self.end {
+            let weight = (self.score(keys, position) - max).exp();
+            total += weight;
+            let (head, token) = self.locate(values, position);
+            for (dim, sum) in sums[..out.len()].iter_mut().enumerate() {
+                *sum += weight * f64::from(head[T::value_index(shape, token, dim)].widen());
+            }
+        }
+        out.iter_mut().zip(&sums).for_each(|(out, &sum)| *out = (sum / total) as f32);
+    }
+}

@@ -1,0 +1,24 @@
+//! Plain Rust: the truth that the vector kernels are tested against, and the backend of last resort.
+//!
+//! Sums and functions are computed in `f64` and rounded once, in one order per output, so that these kernels obey the
+//! same invariance as the others.
+
+mod attention;
+mod elementwise;
+mod linear;
+
+use crate::{Isa, Kernels};
+
+/// The table.
+pub(crate) static KERNELS: Kernels = Kernels {
+    isa: Isa::Scalar,
+    linear: linear::linear,
+    attention: attention::attention,
+    rms_norm: elementwise::rms_norm,
+    rms_norm_in_place: elementwise::rms_norm_in_place,
+    rope: elementwise::rope,
+    glu: elementwise::glu,
+    add: elementwise::add,
+    row_stats: elementwise::row_stats,
+    sum_exp: elementwise::sum_exp,
+};

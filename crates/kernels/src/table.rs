@@ -1,0 +1,174 @@
+//! The table of kernels of one instruction set, chosen once.
+
+use crate::attention::{AttentionInput, AttentionTask};
+use crate::kv::{KvMut, KvRef, KvRows, KvShape};
+use crate::linear::LinearTask;
+use crate::{Glu, HeadRows, Isa, PackedLinear, RowStats, WorkerPool};
+
+/// Every operation in the version of one instruction set.
+///
+/// The functions in the table are safe: a table of an instruction set is reachable only through
+/// [`Kernels::for_isa`], which answers `None` where the machine lacks it. They do the work of one worker; the methods
+/// check shapes and share the work out. No result depends on the number of workers, nor the result of a row on the
+/// other rows.
+pub struct Kernels {
+    pub(crate) isa: Isa,
+    pub(crate) linear: fn(LinearTask<'_>),
+    pub(crate) attention: fn(AttentionTask<'_>),
+    /// One row: `(x, weight, eps, out)`, all of one length.
+    pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
+    /// One head in place: `(x, weight, eps)`.
+    pub(crate) rms_norm_in_place: fn(&mut [f32], &[f32], f32),
+    /// One head in place: `(x, cos, sin)`.
+    pub(crate) rope: fn(&mut [f32], &[f32], &[f32]),
+    /// `(kind, gate, up, out)`, all of one length.
+    pub(crate) glu: fn(Glu, &[f32], &[f32], &mut [f32]),
+    /// `x += y`, of one length.
+    pub(crate) add: fn(&mut [f32], &[f32]),
+    /// See [`Kernels::row_stats`].
+    pub(crate) row_stats: fn(&[f32]) -> RowStats,
+    /// See [`Kernels::sum_exp`].
+    pub(crate) sum_exp: fn(&[f32], f32, f32) -> f32,
+}
+
+impl Kernels {
+    /// The kernels of `isa`; `None` where the machine or its operating system does not run them.
+    pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
+        match isa {
+            Isa::Scalar => Some(&crate::scalar::KERNELS),
+            Isa::Avx2 | Isa::Avx512 => None,
+        }
+    }
+
+    /// The kernels of the strongest instruction set that this machine runs.
+    pub fn best() -> &'static Kernels {
+        Isa::ALL.into_iter().rev().find_map(Kernels::for_isa).unwrap_or(&crate::scalar::KERNELS)
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// `out = x · wᵀ + bias`: `x` is `[m, k]`, `bias` `[n]`, `out` `[m, n]`, all row-major. Each output is one chain of
+    /// fused multiply-adds along K in an order that depends on K alone.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit `w`.
+    pub fn linear(
+        &self,
+        pool: &WorkerPool,
+        x: &[f32],
+        w: &PackedLinear,
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        crate::linear::run(self, pool, x, w, bias, out);
+    }
+
+    /// Root mean square norm of the rows of `x`, `[m, h]`: `out = x / sqrt(mean(x²) + eps) * weight`, `weight` `[h]`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit.
+    pub fn rms_norm(&self, pool: &WorkerPool, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        crate::norm::rms_norm(self, pool, x, weight, eps, out);
+    }
+
+    /// The same norm of every head of `x` by itself, in place; `weight` is `[head_dim]`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit.
+    pub fn rms_norm_heads(
+        &self,
+        pool: &WorkerPool,
+        heads: HeadRows,
+        x: &mut [f32],
+        weight: &[f32],
+        eps: f32,
+    ) {
+        crate::norm::rms_norm_heads(self, pool, heads, x, weight, eps);
+    }
+
+    /// Rotates every head of `x` in place, pairing element `i` with element `i + r` for `i < r` (the order of GPT-NeoX
+    /// and Hugging Face); `cos` and `sin` are `[rows, r]`, `2 r <= head_dim`, and what follows element `2 r` stays.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit.
+    pub fn rope(&self, pool: &WorkerPool, heads: HeadRows, x: &mut [f32], cos: &[f32], sin: &[f32]) {
+        crate::rope::rope(self, pool, heads, x, cos, sin);
+    }
+
+    /// `out = kind(gate) * up`; each row of `gate_up` is `width` gates and then `width` ups, `out` is `[m, width]`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit.
+    pub fn glu(&self, pool: &WorkerPool, kind: Glu, width: usize, gate_up: &[f32], out: &mut [f32]) {
+        crate::act::glu(self, pool, kind, width, gate_up, out);
+    }
+
+    /// `x += y`, element by element.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn add(&self, pool: &WorkerPool, x: &mut [f32], y: &[f32]) {
+        crate::act::add(self, pool, x, y);
+    }
+
+    /// Rounds the keys and values of tokens and writes them to their slots; slot `s` is token `s % block_size` of block
+    /// `s / block_size`.
+    ///
+    /// # Panics
+    ///
+    /// When a slice is too short for the rows or a slot is outside the storage.
+    pub fn kv_write(
+        &self,
+        pool: &WorkerPool,
+        shape: &KvShape,
+        kv: KvMut<'_>,
+        rows: KvRows<'_>,
+        slots: &[u32],
+    ) {
+        crate::kv::write(pool, shape, kv, rows, slots);
+    }
+
+    /// Copies block `from` over block `to`, keys and values of one layer.
+    ///
+    /// # Panics
+    ///
+    /// When a block is outside the storage.
+    pub fn kv_copy(&self, shape: &KvShape, kv: KvMut<'_>, from: u32, to: u32) {
+        crate::kv::copy(shape, kv, from, to);
+    }
+
+    /// Causal attention of every row of `input` over its blocks; `out` is `[tokens, heads * head_dim]`. The keys and
+    /// values of the rows' own tokens are in the blocks already.
+    ///
+    /// # Panics
+    ///
+    /// When a length does not fit, a table is too short for its context or names a block outside the storage.
+    pub fn attention(&self, pool: &WorkerPool, input: &AttentionInput<'_>, kv: KvRef<'_>, out: &mut [f32]) {
+        crate::attention::run(self, pool, input, kv, out);
+    }
+
+    /// The largest element of `x`, the first place where it stands, and whether all are finite.
+    pub fn row_stats(&self, x: &[f32]) -> RowStats {
+        (self.row_stats)(x)
+    }
+
+    /// Sum of `exp((x - max) * scale)` over `x`.
+    pub fn sum_exp(&self, x: &[f32], max: f32, scale: f32) -> f32 {
+        (self.sum_exp)(x, max, scale)
+    }
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernels({})", self.isa)
+    }
+}
