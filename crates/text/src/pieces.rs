@@ -1,0 +1,290 @@
+//! From vocabulary entry to bytes: the decoder of tokenizer.json, compiled once into a table.
+
+use tokenizers::decoders::metaspace::Metaspace;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::{Decoder, DecoderWrapper};
+
+/// A decoder that cannot be streamed exactly: the field that names it, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    pub(crate) field: String,
+    pub(crate) problem: String,
+}
+
+/// One step that looks at a single piece.
+#[derive(Debug)]
+enum Stage {
+    Metaspace(Metaspace),
+    Strip(Strip),
+    /// `Replace` or `WordPiece`, applied by the library itself because they hold patterns of its own.
+    Library(DecoderWrapper),
+    ByteFallback,
+    ByteLevel,
+}
+
+/// Removes up to `count` leading `content` characters from the whole text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeadingStrip {
+    pub(crate) content: char,
+    pub(crate) count: usize,
+}
+
+/// The decoder as steps on single pieces, followed by at most one step on the whole text.
+#[derive(Debug)]
+pub(crate) struct PieceDecoder {
+    stages: Vec<Stage>,
+    /// Without any decoder the library joins pieces with a space.
+    joined_by_space: bool,
+    leading: Option<LeadingStrip>,
+    fused: bool,
+}
+
+impl PieceDecoder {
+    /// Compiles the `decoder` entry of tokenizer.json.
+    pub(crate) fn compile(decoder: Option<&DecoderWrapper>) -> Result<Self, Unsupported> {
+        let mut compiled =
+            Self { stages: Vec::new(), joined_by_space: decoder.is_none(), leading: None, fused: false };
+        if let Some(decoder) = decoder {
+            compiled.add(decoder, "decoder".to_owned())?;
+        }
+        Ok(compiled)
+    }
+
+    fn add(&mut self, decoder: &DecoderWrapper, field: String) -> Result<(), Unsupported> {
+        let unsupported =
+            |problem: &str| Err(Unsupported { field: field.clone(), problem: problem.to_owned() });
+        match decoder {
+            DecoderWrapper::Sequence(sequence) => {
+                for (index, decoder) in sequence.get_decoders().iter().enumerate() {
+                    self.add(decoder, format!("{field}.decoders[{index}]"))?;
+                }
+            }
+            DecoderWrapper::Fuse(_) => self.fused = true,
+            DecoderWrapper::Strip(strip) if self.fused => {
+                if strip.stop > 0 || self.leading.is_some() {
+                    return unsupported(
+                        "a `Strip` of the whole text is supported once and at its start only (`stop` 0)",
+                    );
+                }
+                self.leading = Some(LeadingStrip { content: strip.content, count: strip.start });
+            }
+            DecoderWrapper::CTC(_) | DecoderWrapper::BPE(_) => {
+                return unsupported(
+                    "decoders `CTC` and `BPEDecoder` are not supported; supported are ByteLevel, Metaspace, \
+                     ByteFallback, Replace, Strip, Fuse, WordPiece and sequences of them",
+                );
+            }
+            _ if self.fused => {
+                return unsupported(
+                    "only `Strip` may follow `Fuse` or `ByteLevel`; put this decoder before them",
+                );
+            }
+            DecoderWrapper::ByteLevel(_) => {
+                self.stages.push(Stage::ByteLevel);
+                self.fused = true;
+            }
+            DecoderWrapper::ByteFallback(_) => self.stages.push(Stage::ByteFallback),
+            DecoderWrapper::Metaspace(metaspace) => self.stages.push(Stage::Metaspace(metaspace.clone())),
+            DecoderWrapper::Strip(strip) => self.stages.push(Stage::Strip(strip.clone())),
+            DecoderWrapper::Replace(_) | DecoderWrapper::WordPiece(_) => {
+                self.stages.push(Stage::Library(decoder.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the whole text loses at its start.
+    pub(crate) fn leading(&self) -> Option<LeadingStrip> {
+        self.leading
+    }
+
+    /// Whether a piece decodes differently as the first of a text.
+    pub(crate) fn first_differs(&self) -> bool {
+        self.joined_by_space
+            || self.stages.iter().any(|stage| match stage {
+                Stage::Metaspace(metaspace) => metaspace.prepend_scheme != PrependScheme::Never,
+                Stage::Library(decoder) => matches!(decoder, DecoderWrapper::WordPiece(_)),
+                Stage::Strip(_) | Stage::ByteFallback | Stage::ByteLevel => false,
+            })
+    }
+
+    /// The bytes of `piece`; `added` when it is an added token, `first` when it begins the text.
+    pub(crate) fn bytes(&self, piece: &str, added: bool, first: bool) -> Vec<u8> {
+        let mut text = piece.to_owned();
+        if self.joined_by_space && !first {
+            text.insert(0, ' ');
+        }
+        for stage in &self.stages {
+            match stage {
+                Stage::Metaspace(metaspace) => text = without_metaspace(&text, metaspace, first),
+                Stage::Strip(strip) => text = stripped(&text, strip),
+                Stage::Library(decoder) => text = apply(decoder, text, first),
+                Stage::ByteFallback => {
+                    if let Some(byte) = fallback_byte(&text) {
+                        return vec![byte];
+                    }
+                }
+                Stage::ByteLevel => return byte_level(&text, added),
+            }
+        }
+        text.into_bytes()
+    }
+}
+
+/// The library's own `Metaspace` removes every marker from the first piece and makes spaces of the others.
+fn without_metaspace(text: &str, metaspace: &Metaspace, first: bool) -> String {
+    let removed = first && metaspace.prepend_scheme != PrependScheme::Never;
+    text.replace(metaspace.get_replacement(), if removed { "" } else { " " })
+}
+
+fn stripped(text: &str, strip: &Strip) -> String {
+    let mut text = text;
+    for _ in 0..strip.start {
+        text = text.strip_prefix(strip.content).unwrap_or(text);
+    }
+    for _ in 0..strip.stop {
+        text = text.strip_suffix(strip.content).unwrap_or(text);
+    }
+    text.to_owned()
+}
+
+/// Runs one library decoder on one piece. These decoders only ask whether a piece is the first.
+fn apply(decoder: &DecoderWrapper, text: String, first: bool) -> String {
+    let pieces = if first { vec![text.clone()] } else { vec![String::new(), text.clone()] };
+    decoder.decode_chain(pieces).ok().and_then(|mut decoded| decoded.pop()).unwrap_or(text)
+}
+
+/// `<0x0A>` is the byte 10; exactly two hexadecimal digits.
+fn fallback_byte(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    let exact = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    exact.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// Inverts the byte alphabet of GPT-2. An added token whose letters merely look like that alphabet (`é`) and
+/// would come out as broken UTF-8 is plain text and stays as it is.
+fn byte_level(text: &str, added: bool) -> Vec<u8> {
+    let bytes: Option<Vec<u8>> = text.chars().map(byte_of).collect();
+    match bytes {
+        Some(bytes) if !added || std::str::from_utf8(&bytes).is_ok() => bytes,
+        _ => text.as_bytes().to_vec(),
+    }
+}
+
+/// The byte that a character of the byte alphabet stands for: printable Latin-1 stands for itself, the other 68
+/// bytes are numbered from U+0100 in order.
+fn byte_of(letter: char) -> Option<u8> {
+    let code = u32::from(letter);
+    match code {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => u8::try_from(code).ok(),
+        0x100..=0x120 => u8::try_from(code - 0x100).ok(),
+        0x121..=0x142 => u8::try_from(code - 0x121 + 0x7F).ok(),
+        0x143 => Some(0xAD),
+        _ => None,
+    }
+}
+
+/// Bytes of every id, in one allocation.
+#[derive(Debug, Default)]
+pub(crate) struct PieceTable {
+    /// `ends[id]` is where the bytes of `id` end; they begin where those of `id - 1` end.
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+    present: BitSet,
+}
+
+impl PieceTable {
+    /// Builds the table from the pieces in id order; `None` is an id without a token.
+    pub(crate) fn new(pieces: impl Iterator<Item = Option<Vec<u8>>>) -> Self {
+        let mut table = Self::default();
+        for (id, piece) in pieces.enumerate() {
+            if let Some(piece) = piece {
+                table.bytes.extend_from_slice(&piece);
+                table.present.insert(id);
+            }
+            let end = u32::try_from(table.bytes.len()).expect("a vocabulary file is far below 4 GiB");
+            table.ends.push(end);
+        }
+        table
+    }
+
+    /// One more than the largest id.
+    pub(crate) fn len(&self) -> u32 {
+        self.ends.len() as u32
+    }
+
+    /// The bytes of a token that is not the first of its text.
+    pub(crate) fn get(&self, id: u32) -> Option<&[u8]> {
+        let index = id as usize;
+        let end = *self.ends.get(index)? as usize;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        self.present.contains(index).then(|| &self.bytes[start..end])
+    }
+}
+
+/// A set of small integers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BitSet(Vec<u64>);
+
+impl BitSet {
+    pub(crate) fn insert(&mut self, index: usize) {
+        let word = index / 64;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (index % 64);
+    }
+
+    pub(crate) fn contains(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+    #[test]
+    fn the_byte_alphabet_covers_each_byte_once() {
+        let mut seen = [0u32; 256];
+        for byte in (0..=0x17F).filter_map(char::from_u32).filter_map(byte_of) {
+            seen[usize::from(byte)] += 1;
+        }
+        assert_eq!(seen, [1; 256]);
+        let alphabet = ByteLevel::alphabet();
+        assert_eq!(alphabet.len(), 256);
+        assert!(alphabet.into_iter().all(|letter| byte_of(letter).is_some()));
+        assert_eq!((byte_of('Ġ'), byte_of('Ċ'), byte_of('ł')), (Some(b' '), Some(b'\n'), Some(0xA0)));
+    }
+
+    #[test]
+    fn byte_fallback_needs_exactly_two_hex_digits() {
+        assert_eq!(fallback_byte("<0x0A>"), Some(10));
+        assert_eq!(fallback_byte("<0xe2>"), Some(0xE2));
+        for text in ["<0x-1>", "<0x+1>", "<0x1>", "<0x001>", "0x01", "<0x0g>", "<0x>"] {
+            assert_eq!(fallback_byte(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_added_token_is_never_turned_into_broken_text() {
+        assert_eq!(byte_level("é", true), "é".as_bytes());
+        assert_eq!(byte_level("é", false), [0xE9]);
+        assert_eq!(byte_level("Ġthe", true), b" the");
+        assert_eq!(byte_level("<｜end｜>", true), "<｜end｜>".as_bytes());
+    }
+
+    #[test]
+    fn an_id_without_a_token_has_no_bytes() {
+        let table =
+            PieceTable::new([Some(b"a".to_vec()), None, Some(Vec::new()), Some(b"bc".to_vec())].into_iter());
+        assert_eq!(table.len(), 4);
+        assert_eq!(table.get(0), Some(b"a".as_slice()));
+        assert_eq!(table.get(1), None);
+        assert_eq!(table.get(2), Some(b"".as_slice()));
+        assert_eq!(table.get(3), Some(b"bc".as_slice()));
+        assert_eq!(table.get(4), None);
+    }
+}

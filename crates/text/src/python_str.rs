@@ -1,0 +1,132 @@
+//! Methods of Python's texts that chat templates call and that the template engine does not bring.
+
+use minijinja::value::{Tuple, from_args};
+use minijinja::{Error, ErrorKind, State, Value};
+use minijinja_contrib::pycompat;
+
+/// Padding beyond this is an error.
+const MAX_WIDTH: usize = 1 << 16;
+
+/// Looks a method up here first, then among those of `pycompat`.
+pub(crate) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    match value.as_str() {
+        Some(text) => match text_method(text, name, args)? {
+            Some(result) => Ok(result),
+            None => pycompat::unknown_method_callback(state, value, name, args),
+        },
+        None => pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+/// `None`: no such method here.
+fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    let result = match name {
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Value::from(text.strip_prefix(prefix).unwrap_or(text))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Value::from(text.strip_suffix(suffix).unwrap_or(text))
+        }
+        "partition" | "rpartition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            partition(text, separator, name == "rpartition")?
+        }
+        "rsplit" => {
+            let (separator, limit): (Option<&str>, Option<i64>) = from_args(args)?;
+            rsplit(text, separator, limit)?
+        }
+        "zfill" => {
+            let (width,): (i64,) = from_args(args)?;
+            Value::from(zero_filled(text, width)?)
+        }
+        "ljust" | "rjust" | "center" => {
+            let (width, fill): (i64, Option<&str>) = from_args(args)?;
+            Value::from(padded(text, name, width, fill.unwrap_or(" "))?)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(result))
+}
+
+fn invalid(problem: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, problem.into())
+}
+
+fn partition(text: &str, separator: &str, from_right: bool) -> Result<Value, Error> {
+    if separator.is_empty() {
+        return Err(invalid("empty separator"));
+    }
+    let found = if from_right { text.rsplit_once(separator) } else { text.split_once(separator) };
+    let parts = match found {
+        Some((before, after)) => [before, separator, after],
+        None if from_right => ["", "", text],
+        None => [text, "", ""],
+    };
+    Ok(Value::from(Tuple::from(parts.map(Value::from))))
+}
+
+fn rsplit(text: &str, separator: Option<&str>, limit: Option<i64>) -> Result<Value, Error> {
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let mut parts: Vec<&str> = match separator {
+        Some("") => return Err(invalid("empty separator")),
+        Some(separator) => text.rsplitn(limit.saturating_add(1), separator).collect(),
+        None => rsplit_whitespace(text, limit),
+    };
+    parts.reverse();
+    Ok(parts.into_iter().map(Value::from).collect())
+}
+
+/// Words from the right; what is left over when the limit is reached keeps its inner spaces.
+fn rsplit_whitespace(text: &str, limit: usize) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        match rest.rfind(char::is_whitespace) {
+            Some(_) if parts.len() == limit => {
+                parts.push(rest);
+                break;
+            }
+            Some(space) => {
+                let word = space + rest[space..].chars().next().map_or(0, char::len_utf8);
+                parts.push(&rest[word..]);
+                rest = rest[..space].trim_end();
+            }
+            None => {
+                parts.push(rest);
+                break;
+            }
+        }
+    }
+    parts
+}
+
+fn missing(text: &str, width: i64) -> Result<usize, Error> {
+    let width = usize::try_from(width).unwrap_or(0);
+    if width > MAX_WIDTH {
+        return Err(invalid(format!("a width of {width} exceeds {MAX_WIDTH}")));
+    }
+    Ok(width.saturating_sub(text.chars().count()))
+}
+
+fn zero_filled(text: &str, width: i64) -> Result<String, Error> {
+    let zeros = "0".repeat(missing(text, width)?);
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let sign = &text[..text.len() - digits.len()];
+    Ok(format!("{sign}{zeros}{digits}"))
+}
+
+fn padded(text: &str, how: &str, width: i64, fill: &str) -> Result<String, Error> {
+    if fill.chars().count() != 1 {
+        return Err(invalid("the fill character must be exactly one character long"));
+    }
+    let missing = missing(text, width)?;
+    let left = match how {
+        "ljust" => 0,
+        "rjust" => missing,
+        // Python puts the odd space to the left when the width is odd.
+        _ => missing / 2 + (missing & usize::try_from(width).unwrap_or(0) & 1),
+    };
+    Ok(format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left)))
+}
