@@ -4,16 +4,31 @@
 //! inputs give the same plan.
 #![forbid(unsafe_code)]
 
+mod batch;
+mod config;
+mod effects;
+mod enqueue;
 mod executor;
+mod growth;
 mod ids;
 mod kv;
 mod outcome;
 mod pool;
 mod priority;
+mod queue;
+mod rate;
 mod request;
 mod sampling;
+mod scheduler;
+mod sequence;
+mod stats;
 mod step;
+mod wheel;
 
+pub use batch::{Batch, BatchStats};
+pub use config::{ConfigError, SchedulerConfig};
+pub use effects::{Effect, Effects};
+pub use enqueue::EnqueueError;
 pub use executor::{ExecError, Executor};
 pub use ids::{BatchId, BlockId, CacheSalt, RequestId, SampleIndex, Slot, TenantId, TokenId};
 pub use kv::{KvCapacity, KvLayout};
@@ -23,6 +38,10 @@ pub use pool::{
     BlockTable, ChainId, Holding, MemoryBlock, PoolConfig, PrefixHit, TokenView,
 };
 pub use priority::{InvalidPriority, Priority};
+pub use queue::WaitingQueue;
 pub use request::{Deadlines, Request};
 pub use sampling::SamplingParams;
+pub use scheduler::Scheduler;
+pub use sequence::{Sequence, SequenceId};
+pub use stats::{Counters, SchedulerStats};
 pub use step::{BlockCopy, Row, RowFault, SampleRequest, Sampled, StepInput, StepOutput, TokenLogprob};

@@ -1,0 +1,114 @@
+//! What bounds a scheduler.
+
+use crate::KvCapacity;
+use std::time::Duration;
+
+/// Limits of a [`Scheduler`](crate::Scheduler). Every queue and every step is bounded by one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchedulerConfig {
+    /// Most rows of a step, counting each sample of a request.
+    pub max_num_seqs: u32,
+    /// Most tokens of a step; at least `max_num_seqs`, so that no decode row ever waits for prefill.
+    pub max_num_batched_tokens: u32,
+    /// Most prefill tokens of one row in one step.
+    pub max_prefill_chunk: u32,
+    /// Longest sequence, prompt and output together, in tokens.
+    pub max_model_len: u32,
+    /// Most waiting sequences.
+    pub max_waiting_requests: u32,
+    /// Most prompt tokens of all waiting sequences together.
+    pub max_waiting_tokens: u64,
+    /// Waiting this long raises the effective class by one.
+    pub ageing: Duration,
+    /// Share of the pool that admission leaves free, in percent.
+    pub watermark_percent: u32,
+    /// Whether requests share the blocks of equal prefixes.
+    pub prefix_cache: bool,
+    /// Key of the prefix hash.
+    pub hash_seed: u64,
+    /// Significant bits of the prefix hash; fewer only make collisions likelier.
+    pub hash_bits: u32,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            max_num_seqs: 256,
+            max_num_batched_tokens: 2048,
+            max_prefill_chunk: u32::MAX,
+            max_model_len: u32::MAX,
+            max_waiting_requests: 256,
+            max_waiting_tokens: 1 << 20,
+            ageing: Duration::from_secs(5),
+            watermark_percent: 1,
+            prefix_cache: true,
+            hash_seed: 0,
+            hash_bits: 32,
+        }
+    }
+}
+
+impl SchedulerConfig {
+    /// The configuration that holds over `capacity`: the model length is cut to what the executor computes.
+    pub(crate) fn validated(mut self, capacity: &KvCapacity) -> Result<Self, ConfigError> {
+        self.max_model_len = self.max_model_len.min(capacity.max_context);
+        let counts = [
+            ("max_num_seqs", u64::from(self.max_num_seqs)),
+            ("max_prefill_chunk", u64::from(self.max_prefill_chunk)),
+            ("max_model_len", u64::from(self.max_model_len)),
+            ("max_waiting_requests", u64::from(self.max_waiting_requests)),
+            ("max_waiting_tokens", self.max_waiting_tokens),
+            ("block_size", u64::from(capacity.layout.block_size)),
+        ];
+        if let Some(&(field, _)) = counts.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Zero { field });
+        }
+        if capacity.layout.blocks < 2 {
+            return Err(ConfigError::EmptyPool { blocks: capacity.layout.blocks });
+        }
+        if self.max_num_batched_tokens < self.max_num_seqs {
+            return Err(ConfigError::TokensBelowSeqs {
+                max_num_batched_tokens: self.max_num_batched_tokens,
+                max_num_seqs: self.max_num_seqs,
+            });
+        }
+        if self.watermark_percent > 50 {
+            return Err(ConfigError::Watermark { percent: self.watermark_percent });
+        }
+        Ok(self)
+    }
+}
+
+/// A configuration under which the scheduler could not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A limit that must be positive is zero.
+    #[error("{field} is 0; it must be at least 1")]
+    Zero {
+        /// Name of the limit.
+        field: &'static str,
+    },
+    /// The pool holds nothing beside the null block.
+    #[error("the KV pool has {blocks} blocks; it needs at least 2, because block 0 never holds tokens")]
+    EmptyPool {
+        /// Blocks in the pool, the null block included.
+        blocks: u32,
+    },
+    /// A full batch would not fit one step.
+    #[error(
+        "max_num_batched_tokens ({max_num_batched_tokens}) is below max_num_seqs ({max_num_seqs}); \
+         raise the first or lower the second, so that each sequence can decode in every step"
+    )]
+    TokensBelowSeqs {
+        /// Token budget of a step.
+        max_num_batched_tokens: u32,
+        /// Most rows of a step.
+        max_num_seqs: u32,
+    },
+    /// Too much of the pool would stay unused.
+    #[error("watermark_percent is {percent}; it must be at most 50")]
+    Watermark {
+        /// The value given.
+        percent: u32,
+    },
+}

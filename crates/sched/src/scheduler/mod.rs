@@ -1,0 +1,258 @@
+//! The scheduler: which tokens of which sequences run in the next step.
+//!
+//! Invariants: `plan` and `commit` alternate; a step touches the running rows and what changed, never all waiting
+//! sequences; the content of a block becomes visible to others only in `commit`; every sample of an accepted
+//! request ends exactly once and its blocks come home.
+
+mod admission;
+mod check;
+mod commit;
+mod ending;
+mod plan;
+mod preempt;
+
+use crate::batch::RowKey;
+use crate::growth::OutputMedian;
+use crate::rate::RateMeter;
+use crate::wheel::{TimerKey, TimingWheel};
+use crate::{
+    Batch, BatchStats, BlockManagerStats, BlockPool, ConfigError, Counters, Effects, EnqueueError,
+    KvCapacity, KvLayout, PoolConfig, Priority, Request, RequestId, SampleIndex, SchedulerConfig,
+    SchedulerStats, Sequence, StepInput, WaitingQueue,
+};
+use rustc_hash::FxHashMap;
+use std::time::{Duration, Instant};
+
+/// Owns all requests, their tokens and their blocks. One owner, no locks, no clock.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: SchedulerConfig,
+    layout: KvLayout,
+    pool: BlockPool,
+    queue: WaitingQueue,
+    batch: Batch,
+    requests: FxHashMap<RequestId, Tracked>,
+    deadlines: TimingWheel<RequestId>,
+    /// Requests whose timers fired; scratch.
+    fired: Vec<RequestId>,
+    step: Step,
+    /// Effects that no caller has taken yet.
+    out: Effects,
+    /// Cancellations that have not taken effect; `None` is all samples.
+    deferred: Vec<(RequestId, Option<SampleIndex>)>,
+    medians: [OutputMedian; 4],
+    admitted_requests: RateMeter,
+    admitted_tokens: RateMeter,
+    arrivals: u64,
+    counters: Counters,
+}
+
+/// What is known of a request beside its sequences.
+#[derive(Debug)]
+struct Tracked {
+    samples: u16,
+    /// Samples that have not ended.
+    live: u16,
+    cancelled: bool,
+    timer: Option<TimerKey>,
+}
+
+/// The step being planned or in flight. All memory is reused.
+#[derive(Debug)]
+struct Step {
+    input: StepInput,
+    /// The sequence of each row.
+    keys: Vec<RowKey>,
+    /// Running sequences when planning began; scratch.
+    order: Vec<RowKey>,
+    budget: u32,
+    /// Whether a prefill chunk is in the step.
+    prefill: bool,
+    in_flight: bool,
+    planned_at: Option<Instant>,
+    duration: Duration,
+}
+
+impl Step {
+    fn new(config: &SchedulerConfig, layout: &KvLayout) -> Self {
+        let rows = config.max_num_seqs as usize;
+        let tokens = config.max_num_batched_tokens as usize;
+        let input = StepInput {
+            block_size: layout.block_size,
+            tokens: Vec::with_capacity(tokens),
+            positions: Vec::with_capacity(tokens),
+            write_slots: Vec::with_capacity(tokens),
+            rows: Vec::with_capacity(rows),
+            tables: Vec::with_capacity(layout.blocks as usize),
+            copies: Vec::with_capacity(rows),
+            ..StepInput::default()
+        };
+        Self {
+            input,
+            keys: Vec::with_capacity(rows),
+            order: Vec::with_capacity(rows),
+            budget: 0,
+            prefill: false,
+            in_flight: false,
+            planned_at: None,
+            duration: Duration::ZERO,
+        }
+    }
+}
+
+impl Scheduler {
+    /// A scheduler without requests over an executor of this capacity.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if a limit is zero or two limits contradict each other.
+    pub fn new(config: SchedulerConfig, capacity: KvCapacity) -> Result<Self, ConfigError> {
+        let config = config.validated(&capacity)?;
+        let layout = capacity.layout;
+        let pool = BlockPool::new(PoolConfig {
+            blocks: layout.blocks,
+            block_size: layout.block_size,
+            hash_seed: config.hash_seed,
+            hash_bits: config.hash_bits,
+            prefix_cache: config.prefix_cache,
+        });
+        Ok(Self {
+            pool,
+            queue: WaitingQueue::new(config.ageing),
+            batch: Batch::with_capacity(config.max_num_seqs as usize),
+            requests: FxHashMap::default(),
+            deadlines: TimingWheel::new(),
+            fired: Vec::new(),
+            step: Step::new(&config, &layout),
+            out: Effects::default(),
+            deferred: Vec::new(),
+            medians: Default::default(),
+            admitted_requests: RateMeter::default(),
+            admitted_tokens: RateMeter::default(),
+            arrivals: 0,
+            counters: Counters::default(),
+            config,
+            layout,
+        })
+    }
+
+    /// Accepts a request.
+    ///
+    /// # Errors
+    /// [`EnqueueError`] says why not; nothing was changed but the count of refusals.
+    pub fn enqueue(&mut self, request: Request, now: Instant) -> Result<(), EnqueueError> {
+        if let Err(refusal) = self.acceptable(&request, now) {
+            self.counters.refused += 1;
+            return Err(refusal);
+        }
+        self.counters.accepted += 1;
+        let sequence = Sequence::new(request, self.arrivals);
+        self.arrivals += 1;
+        let (id, samples) = (sequence.request.id, sequence.request.samples);
+        let timer = ending::next_deadline(&sequence).map(|(due, _)| self.deadlines.arm(due, id));
+        self.requests.insert(id, Tracked { samples, live: samples, cancelled: false, timer });
+        self.queue.insert(sequence);
+        Ok(())
+    }
+
+    /// Ends what was cancelled or has expired and hands over all effects so far.
+    ///
+    /// While a step is in flight the ends wait until it is committed.
+    pub fn reap(&mut self, now: Instant, effects: &mut Effects) {
+        self.settle(now);
+        self.deliver(effects);
+    }
+
+    /// A time at which [`reap`](Self::reap) is worth calling if nothing else happens; at most a millisecond after the
+    /// first deadline. `None` without deadlines.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next_deadline()
+    }
+
+    /// Whether no request is known and no effect is left to take.
+    pub fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.out.events.is_empty()
+    }
+
+    /// Whether a step is planned and not committed.
+    pub fn in_flight(&self) -> bool {
+        self.step.in_flight
+    }
+
+    /// The limits in force.
+    pub fn config(&self) -> &SchedulerConfig {
+        &self.config
+    }
+
+    /// The running set.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// The waiting sequences.
+    pub fn queue(&self) -> &WaitingQueue {
+        &self.queue
+    }
+
+    /// The block pool.
+    pub fn pool(&self) -> &BlockPool {
+        &self.pool
+    }
+
+    /// Empties the prefix cache. Does nothing and returns `false` while a block is in use.
+    pub fn reset_prefix_cache(&mut self) -> bool {
+        self.pool.reset_cache()
+    }
+
+    /// How long a request of `class` can wait before no later arrival is admitted before it:
+    /// `(3 - class) * ageing`.
+    pub fn ageing_bound(&self, class: Priority) -> Duration {
+        self.queue.ageing_bound(class)
+    }
+
+    /// Figures at `now`.
+    pub fn stats(&self, now: Instant) -> SchedulerStats {
+        let head = self.queue.head(now);
+        SchedulerStats {
+            running: self.batch.len() as u32,
+            waiting: self.queue.len() as u32,
+            waiting_by_class: Priority::ALL.map(|class| self.queue.class_len(class)),
+            waiting_tokens: self.queue.prompt_tokens(),
+            kv_blocks_total: self.pool.total(),
+            kv_blocks_used: self.pool.held(),
+            kv_blocks_cached: self.pool.cached(),
+            oldest_wait: head
+                .map_or(Duration::ZERO, |head| now.saturating_duration_since(head.request.enqueued_at)),
+            counters: self.counters,
+        }
+    }
+
+    /// Figures of the block pool.
+    pub fn block_stats(&self) -> BlockManagerStats {
+        self.pool.stats(self.batch.iter().map(Sequence::holding))
+    }
+
+    /// Figures of the running set.
+    pub fn batch_stats(&self) -> BatchStats {
+        BatchStats {
+            batch: self.batch.id(),
+            sequences: self.batch.len() as u32,
+            rows: self.batch.rows(),
+            max_rows: self.config.max_num_seqs,
+            memory_bytes: u64::from(self.pool.held()) * self.layout.block_bytes(),
+            processing_time: self.step.duration,
+        }
+    }
+
+    fn blocks_for(&self, tokens: u32) -> u32 {
+        tokens.div_ceil(self.layout.block_size)
+    }
+
+    /// Moves pending effects to the caller's. Swapping keeps the memory of both.
+    fn deliver(&mut self, effects: &mut Effects) {
+        if effects.events.is_empty() && effects.top.is_empty() {
+            std::mem::swap(&mut self.out, effects);
+        } else {
+            effects.absorb(&mut self.out);
+        }
+    }
+}

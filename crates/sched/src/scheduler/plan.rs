@@ -1,0 +1,222 @@
+//! Choosing the tokens of the next step.
+
+use super::Scheduler;
+use crate::batch::RowKey;
+use crate::{BlockId, CompletionReason, LengthKind, Row, SampleRequest, Sequence, Slot, StepInput};
+use std::ops::Range;
+use std::time::Instant;
+
+impl Scheduler {
+    /// Plans the next step: every decode row, then prefill chunks, then waiting requests. `None` if nothing can run.
+    ///
+    /// # Panics
+    /// If the previous step was not committed.
+    pub fn plan(&mut self, now: Instant) -> Option<&StepInput> {
+        assert!(!self.step.in_flight, "plan was called before the previous step was committed");
+        self.settle(now);
+        self.step.input.clear();
+        self.step.keys.clear();
+        self.step.budget = self.config.max_num_batched_tokens;
+        self.step.prefill = false;
+        let preempted = self.plan_running(now);
+        // After a preemption the freed blocks belong to the running rows.
+        if !preempted || self.batch.is_empty() {
+            self.admit(now);
+        }
+        self.build(now);
+        if self.step.keys.is_empty() {
+            return None;
+        }
+        self.step.input.batch = self.batch.begin(now);
+        self.step.in_flight = true;
+        self.step.planned_at = Some(now);
+        Some(&self.step.input)
+    }
+
+    /// Gives each running row its tokens. Returns whether one had to be preempted.
+    fn plan_running(&mut self, now: Instant) -> bool {
+        let before = self.counters.preemptions;
+        let mut order = std::mem::take(&mut self.step.order);
+        order.clear();
+        order.extend(self.batch.keys());
+        // Nothing is admitted meanwhile, so a key cannot be reused.
+        order.retain(|&key| {
+            if !self.batch.holds(key) {
+                return false;
+            }
+            let prefill = self.batch.at(key).gap() > 1;
+            if !prefill {
+                self.plan_decode(key, now);
+            }
+            prefill
+        });
+        for &key in &order {
+            if !self.batch.holds(key) {
+                continue;
+            }
+            let sequence = self.batch.at(key);
+            let chunk = self.chunk(sequence.computed, sequence.gap());
+            self.schedule(key, chunk);
+        }
+        self.step.order = order;
+        self.counters.preemptions != before
+    }
+
+    /// Schedules one token of a sequence and the block it is written to, preempting until there is one.
+    fn plan_decode(&mut self, key: RowKey, now: Instant) {
+        loop {
+            let need = self.block_need(key);
+            if matches!(need, BlockNeed::New) && self.batch.at(key).table.len() as u32 == self.pool.total() {
+                return self.end_row(key, CompletionReason::LengthLimit(LengthKind::Pool), now);
+            }
+            if matches!(need, BlockNeed::None) || self.pool.available() > 0 {
+                self.take_block(key, &need);
+                return self.schedule(key, 1);
+            }
+            if self.preempt_for_block(key) == key {
+                return;
+            }
+        }
+    }
+
+    /// What the next token of a decode row is written to.
+    fn block_need(&self, key: RowKey) -> BlockNeed {
+        let sequence = self.batch.at(key);
+        let index = (sequence.computed / self.layout.block_size) as usize;
+        match sequence.table.get(index) {
+            None => BlockNeed::New,
+            // Only the samples of one request share a block that is not full.
+            Some(block) if sequence.request.samples > 1 && self.pool.refs(block) > 1 => {
+                BlockNeed::Copy(index)
+            }
+            Some(_) => BlockNeed::None,
+        }
+    }
+
+    fn take_block(&mut self, key: RowKey, need: &BlockNeed) {
+        let sequence = self.batch.at_mut(key);
+        match *need {
+            BlockNeed::None => {}
+            BlockNeed::New => {
+                self.pool.allocate_many(1, &mut sequence.table).expect("a block is available");
+            }
+            BlockNeed::Copy(index) => {
+                let copy = self.pool.make_unique(&mut sequence.table, index).expect("a block is available");
+                let copy = copy.expect("the block is shared");
+                sequence.copied_to = Some(copy.to);
+                // Order matters: a source may be freed and become the destination of a later copy.
+                self.step.input.copies.push(copy);
+            }
+        }
+    }
+
+    /// How many of `gap` tokens to prefill after `computed`, within the budget.
+    ///
+    /// Chunks end at block boundaries. Only where a whole block is out of reach does the first chunk of a step, or one
+    /// that the chunk limit makes short, end inside a block, so that prefill always advances.
+    pub(super) fn chunk(&self, computed: u32, gap: u32) -> u32 {
+        let limit = self.step.budget.min(self.config.max_prefill_chunk);
+        if gap <= limit {
+            return gap;
+        }
+        let aligned = (computed + limit) / self.layout.block_size * self.layout.block_size;
+        if aligned > computed {
+            aligned - computed
+        } else if !self.step.prefill || limit == self.config.max_prefill_chunk {
+            limit
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn schedule(&mut self, key: RowKey, tokens: u32) {
+        let sequence = self.batch.at_mut(key);
+        self.step.prefill |= tokens > 0 && sequence.gap() > 1;
+        sequence.scheduled = tokens;
+        self.step.budget -= tokens;
+    }
+
+    /// Ends a running sequence that ran as asked.
+    pub(super) fn end_row(&mut self, key: RowKey, reason: CompletionReason, now: Instant) {
+        let mut sequence = self.batch.remove_key(key);
+        self.pool.release_table(&mut sequence.table);
+        self.observe_output(&sequence);
+        self.finished(sequence.id(), reason, sequence.stats(now));
+    }
+
+    /// Writes the scheduled tokens as flat arrays, in order of admission.
+    fn build(&mut self, now: Instant) {
+        let step = &mut self.step;
+        let mut order = std::mem::take(&mut step.order);
+        order.clear();
+        order.extend(self.batch.keys());
+        for &key in &order {
+            let sequence = self.batch.at_mut(key);
+            if sequence.scheduled > 0 {
+                sequence.first_scheduled.get_or_insert(now);
+                push_row(&mut step.input, sequence);
+                step.keys.push(key);
+            }
+        }
+        step.order = order;
+    }
+}
+
+/// What a decode row needs before it can be written.
+enum BlockNeed {
+    None,
+    New,
+    /// The block at this index is shared.
+    Copy(usize),
+}
+
+fn push_row(input: &mut StepInput, sequence: &Sequence) {
+    let (first, context) = (sequence.computed, sequence.computed + sequence.scheduled);
+    let size = input.block_size;
+    let start = input.tokens.len() as u32;
+    let table_start = input.tables.len() as u32;
+    push_tokens(&mut input.tokens, sequence, first as usize..context as usize);
+    input.positions.extend(first..context);
+    input.tables.extend(sequence.table.ids().take(context.div_ceil(size) as usize));
+    let table = &input.tables[table_start as usize..];
+    let slot = |position: u32| {
+        let BlockId(block) = table[(position / size) as usize];
+        Slot(block * size + position % size)
+    };
+    input.write_slots.extend((first..context).map(slot));
+    let sampling = (context == sequence.total()).then(|| sample_request(&mut input.history, sequence));
+    input.rows.push(Row {
+        id: sequence.request.id,
+        sample: sequence.sample,
+        tokens: start..input.tokens.len() as u32,
+        context,
+        table: table_start..input.tables.len() as u32,
+        sampling,
+    });
+}
+
+fn push_tokens(into: &mut Vec<u32>, sequence: &Sequence, range: Range<usize>) {
+    let prompt = &sequence.request.prompt;
+    let split = prompt.len();
+    into.extend_from_slice(&prompt[range.start.min(split)..range.end.min(split)]);
+    into.extend_from_slice(
+        &sequence.output[range.start.saturating_sub(split)..range.end.saturating_sub(split)],
+    );
+}
+
+fn sample_request(history: &mut Vec<u32>, sequence: &Sequence) -> SampleRequest {
+    let start = history.len() as u32;
+    let params = &sequence.request.sampling;
+    let needed = params.needs_history();
+    if needed {
+        history.extend_from_slice(&sequence.request.prompt);
+        history.extend_from_slice(&sequence.output);
+    }
+    SampleRequest {
+        params: params.clone(),
+        count: if sequence.output.is_empty() { sequence.request.samples } else { 1 },
+        generated: sequence.generated(),
+        history: start..history.len() as u32,
+        history_prompt: if needed { sequence.request.prompt.len() as u32 } else { 0 },
+    }
+}

@@ -1,0 +1,83 @@
+//! Taking blocks back from running sequences. Recompute only: what was published stays in the cache.
+
+use super::Scheduler;
+use crate::batch::RowKey;
+use crate::{Priority, Sequence, SequenceId};
+use std::cmp::Reverse;
+
+/// After so many preemptions a sequence is spared while its class has others.
+const SPARED_AFTER: u32 = 3;
+
+impl Scheduler {
+    /// Preempts the best victim for a block that `key` needs and returns it; it may be `key` itself. Never one of a
+    /// higher class than the sequence that needs the block.
+    pub(super) fn preempt_for_block(&mut self, key: RowKey) -> RowKey {
+        let class = self.batch.at(key).priority();
+        let candidates = |spare: bool| {
+            let best = self.batch.keys().filter(|&other| {
+                let other = self.batch.at(other);
+                other.priority() <= class && !(spare && self.is_spared(other))
+            });
+            best.min_by_key(|&other| self.victim_order(self.batch.at(other)))
+        };
+        // Somebody has to yield even if all were preempted too often.
+        let victim =
+            candidates(true).or_else(|| candidates(false)).expect("the sequence itself is a candidate");
+        self.preempt(victim);
+        victim
+    }
+
+    /// Preempts one running sequence of a strictly lower class so that the waiting `head` comes closer to `needed`
+    /// blocks and to its rows. Returns whether it did; it does not if all lower classes together are not enough.
+    pub(super) fn preempt_for_head(&mut self, head: SequenceId, needed: u32) -> bool {
+        let head = self.queue.get(head).expect("the head waits");
+        let (class, rows) = (head.priority(), head.rows());
+        if Priority::ALL[..class.index()].iter().all(|&lower| self.batch.class_len(lower) == 0) {
+            return false;
+        }
+        let lower = || self.batch.keys().filter(|&key| self.batch.at(key).priority() < class);
+        let (held_rows, held_blocks) = lower().fold((0, 0), |(rows, blocks), key| {
+            let sequence = self.batch.at(key);
+            (rows + sequence.rows(), blocks + sequence.table.len() as u32)
+        });
+        if self.batch.rows() - held_rows + rows > self.config.max_num_seqs
+            || self.pool.available() + held_blocks < needed
+        {
+            return false;
+        }
+        // A sequence that has not caught up since its last preemption would lose the same work again.
+        let eligible = lower().filter(|&key| {
+            let sequence = self.batch.at(key);
+            !self.is_spared(sequence) && (sequence.preemptions == 0 || sequence.gap() == 1)
+        });
+        let Some(victim) = eligible.min_by_key(|&key| self.victim_order(self.batch.at(key))) else {
+            return false;
+        };
+        self.counters.displaced += 1;
+        self.preempt(victim);
+        true
+    }
+
+    /// Lowest class, then least work to compute again, then newest.
+    fn victim_order(&self, sequence: &Sequence) -> impl Ord + use<> {
+        (sequence.priority(), sequence.uncached_work(self.layout.block_size), Reverse(sequence.order()))
+    }
+
+    fn is_spared(&self, sequence: &Sequence) -> bool {
+        sequence.preemptions >= SPARED_AFTER && self.batch.class_len(sequence.priority()) > 1
+    }
+
+    /// Puts a running sequence back into the queue, at the place its arrival gives it.
+    fn preempt(&mut self, key: RowKey) {
+        let mut sequence = self.batch.remove_key(key);
+        self.step.budget += sequence.scheduled;
+        if let Some(to) = sequence.copied_to {
+            self.step.input.copies.retain(|copy| copy.to != to);
+        }
+        self.pool.release_table(&mut sequence.table);
+        sequence.reset();
+        sequence.preemptions += 1;
+        self.counters.preemptions += 1;
+        self.queue.insert(sequence);
+    }
+}

@@ -1,0 +1,229 @@
+//! Progress of one sample of a request.
+
+use crate::{
+    BlockId, BlockTable, ChainId, Holding, PrefixHit, Priority, Request, RequestId, RequestStats,
+    SampleIndex, TokenId, TokenView,
+};
+use std::fmt;
+use std::time::Instant;
+
+/// Outputs up to this many tokens never reallocate.
+const RESERVED_OUTPUT: u32 = 4096;
+
+/// Names one sample of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceId {
+    /// The request.
+    pub request: RequestId,
+    /// Which of its samples.
+    pub sample: SampleIndex,
+}
+
+impl fmt::Display for SequenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.request, self.sample.0)
+    }
+}
+
+/// A request in progress: its tokens so far and the blocks that hold their keys and values.
+///
+/// Owned by the waiting queue or by the running batch, by value. Until the first token one sequence stands for all
+/// samples of its request; then it is forked. `computed` chases `tokens()`: chunked prefill, prefix hits, decoding
+/// and resuming are all that one rule.
+#[derive(Debug)]
+pub struct Sequence {
+    pub(crate) request: Request,
+    pub(crate) sample: SampleIndex,
+    /// Position in the order of arrival; kept through preemption.
+    pub(crate) arrival: u64,
+    pub(crate) output: Vec<TokenId>,
+    /// Tokens whose keys and values are stored.
+    pub(crate) computed: u32,
+    pub(crate) table: BlockTable,
+    pub(crate) cache: CacheProgress,
+    /// Tokens planned for the step in flight.
+    pub(crate) scheduled: u32,
+    /// Destination of the block copy planned for the step in flight.
+    pub(crate) copied_to: Option<BlockId>,
+    pub(crate) preemptions: u32,
+    /// Prompt tokens taken from the cache at first admission.
+    pub(crate) cached_tokens: u32,
+    /// Tokens that were computed when the sequence was last preempted.
+    pub(crate) lost: u32,
+    pub(crate) first_scheduled: Option<Instant>,
+    pub(crate) first_token: Option<Instant>,
+    /// Samples that ended before the fork; empty and unallocated nearly always.
+    pub(crate) dropped: Vec<SampleIndex>,
+}
+
+/// How much of a sequence is in the prefix cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CacheProgress {
+    /// Prefix that the published blocks end.
+    pub(crate) chain: ChainId,
+    /// Leading blocks that are published.
+    pub(crate) published: u32,
+    /// Leading blocks that were taken from the cache; the others are the sequence's own work.
+    pub(crate) taken: u32,
+    /// Last lookup while waiting and the pool's epoch at that time.
+    pub(crate) lookup: Option<(u64, PrefixHit)>,
+}
+
+impl CacheProgress {
+    fn empty(request: &Request) -> Self {
+        Self { chain: ChainId::root(request.salt), published: 0, taken: 0, lookup: None }
+    }
+}
+
+impl Sequence {
+    /// A request that has not run; it stands for all samples.
+    pub fn new(request: Request, arrival: u64) -> Self {
+        Self {
+            cache: CacheProgress::empty(&request),
+            sample: SampleIndex(0),
+            arrival,
+            output: Vec::new(),
+            computed: 0,
+            table: BlockTable::new(),
+            scheduled: 0,
+            copied_to: None,
+            preemptions: 0,
+            cached_tokens: 0,
+            lost: 0,
+            first_scheduled: None,
+            first_token: None,
+            dropped: Vec::new(),
+            request,
+        }
+    }
+
+    /// Name of the sequence.
+    pub fn id(&self) -> SequenceId {
+        SequenceId { request: self.request.id, sample: self.sample }
+    }
+
+    /// What was asked.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Which sample; the first one stands for all until the first token.
+    pub fn sample(&self) -> SampleIndex {
+        self.sample
+    }
+
+    /// Scheduling class.
+    pub fn priority(&self) -> Priority {
+        self.request.priority
+    }
+
+    /// Generated tokens, in order.
+    pub fn output(&self) -> &[TokenId] {
+        &self.output
+    }
+
+    /// Number of generated tokens.
+    pub fn generated(&self) -> u32 {
+        self.output.len() as u32
+    }
+
+    /// Tokens whose keys and values are stored.
+    pub fn computed(&self) -> u32 {
+        self.computed
+    }
+
+    /// Blocks that hold the keys and values.
+    pub fn table(&self) -> &BlockTable {
+        &self.table
+    }
+
+    /// What the sequence holds of the pool.
+    pub fn holding(&self) -> Holding<'_> {
+        Holding { request: self.request.id, sample: self.sample, table: &self.table, tokens: self.computed }
+    }
+
+    /// Prompt and output.
+    pub fn tokens(&self) -> TokenView<'_> {
+        TokenView::new(&self.request.prompt, &self.output)
+    }
+
+    /// Number of tokens, prompt and output.
+    pub fn total(&self) -> u32 {
+        (self.request.prompt.len() + self.output.len()) as u32
+    }
+
+    /// Tokens that are known but not computed; at least one while the sequence lives.
+    pub fn gap(&self) -> u32 {
+        self.total() - self.computed
+    }
+
+    /// Rows of a step that the sequence stands for: its live samples until the fork, then one.
+    pub fn rows(&self) -> u32 {
+        if self.output.is_empty() { u32::from(self.request.samples) - self.dropped.len() as u32 } else { 1 }
+    }
+
+    /// Whether this sequence is, or still stands for, `sample`.
+    pub(crate) fn covers(&self, sample: SampleIndex) -> bool {
+        if self.output.is_empty() {
+            sample.0 < self.request.samples && !self.dropped.contains(&sample)
+        } else {
+            sample == self.sample
+        }
+    }
+
+    /// Order among equals: earlier arrivals, then lower samples, first.
+    pub(crate) fn order(&self) -> (u64, SampleIndex) {
+        (self.arrival, self.sample)
+    }
+
+    /// Tokens to compute again if the blocks were released, granted that published ones stay cached.
+    pub(crate) fn uncached_work(&self, block_size: u32) -> u32 {
+        self.computed - self.cache.published * block_size
+    }
+
+    /// Reserves what the sequence grows into, so that decoding allocates nothing.
+    pub(crate) fn reserve(&mut self, max_model_len: u32, block_size: u32) {
+        let room =
+            max_model_len.saturating_sub(self.request.prompt.len() as u32).min(self.request.max_tokens);
+        let room = room.min(RESERVED_OUTPUT) as usize;
+        self.output.reserve(room.saturating_sub(self.output.len()));
+        let blocks = (self.request.prompt.len() + room).div_ceil(block_size as usize);
+        self.table.reserve(blocks.saturating_sub(self.table.len()));
+    }
+
+    /// Forgets all computed tokens, after the blocks were released.
+    pub(crate) fn reset(&mut self) {
+        debug_assert!(self.table.is_empty());
+        self.lost = self.computed;
+        self.computed = 0;
+        self.scheduled = 0;
+        self.copied_to = None;
+        self.cache = CacheProgress::empty(&self.request);
+    }
+
+    /// A further sample that continues from the same tokens over `table`, which shares the blocks.
+    pub(crate) fn fork(&self, sample: SampleIndex, table: BlockTable) -> Self {
+        Self {
+            request: self.request.clone(),
+            sample,
+            output: Vec::with_capacity(self.output.capacity()),
+            table,
+            dropped: Vec::new(),
+            ..*self
+        }
+    }
+
+    /// What was measured, for a sample that ends at `now`.
+    pub(crate) fn stats(&self, now: Instant) -> RequestStats {
+        let since = |at: Instant| at.saturating_duration_since(self.request.enqueued_at);
+        RequestStats {
+            prompt_tokens: self.request.prompt.len() as u32,
+            generated_tokens: self.generated(),
+            cached_tokens: self.cached_tokens,
+            preemptions: self.preemptions,
+            queue_time: self.first_scheduled.map(since),
+            time_to_first_token: self.first_token.map(since),
+            processing_time: since(now),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Figures of a scheduler at one moment.
+
+use std::time::Duration;
+
+/// Snapshot of a [`Scheduler`](crate::Scheduler). Counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerStats {
+    /// Running sequences.
+    pub running: u32,
+    /// Waiting sequences, preempted ones included.
+    pub waiting: u32,
+    /// Waiting sequences per class, lowest class first.
+    pub waiting_by_class: [u32; 4],
+    /// Prompt tokens of the waiting sequences.
+    pub waiting_tokens: u64,
+    /// Blocks in the pool, without the null block.
+    pub kv_blocks_total: u32,
+    /// Blocks held by sequences; a shared block counts once.
+    pub kv_blocks_used: u32,
+    /// Free blocks with cached content.
+    pub kv_blocks_cached: u32,
+    /// How long the request that goes next has waited.
+    pub oldest_wait: Duration,
+    /// Everything that is counted.
+    pub counters: Counters,
+}
+
+impl SchedulerStats {
+    /// Blocks in use in percent; 0 for an empty pool.
+    pub fn kv_usage_percent(&self) -> f64 {
+        if self.kv_blocks_total == 0 {
+            return 0.0;
+        }
+        100.0 * f64::from(self.kv_blocks_used) / f64::from(self.kv_blocks_total)
+    }
+}
+
+/// What happened since the scheduler was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Steps committed, failed ones included.
+    pub steps: u64,
+    /// Steps that failed as a whole.
+    pub failed_steps: u64,
+    /// Requests accepted.
+    pub accepted: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Samples that finished.
+    pub finished: u64,
+    /// Samples that failed.
+    pub failed: u64,
+    /// Tokens that prompts and resumed sequences looked up in the prefix cache.
+    pub prefix_queries: u64,
+    /// Of those, tokens found.
+    pub prefix_hits: u64,
+    /// Tokens computed.
+    pub computed_tokens: u64,
+    /// Of those, tokens that had been computed before a preemption.
+    pub recomputed_tokens: u64,
+    /// Tokens generated.
+    pub generated_tokens: u64,
+    /// Prompt tokens of admitted requests, cached or not.
+    pub prompt_tokens: u64,
+    /// Preemptions.
+    pub preemptions: u64,
+    /// Of those, preemptions to let a higher class in.
+    pub displaced: u64,
+}
