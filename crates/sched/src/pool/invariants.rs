@@ -178,7 +178,7 @@ impl Check<'_> {
         }
     }
 
-    /// Whether the prefix was dropped as poisoned, so that what continues it lacks its parent.
+    /// Whether a prefix may have been dropped as poisoned, so that what continues it has lost its parent.
     fn was_forgotten(&self, chain: ChainId) -> bool {
         chain.serial().is_some_and(|serial| serial <= self.pool.last_forgotten)
     }

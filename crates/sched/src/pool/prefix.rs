@@ -53,11 +53,12 @@ impl BlockPool {
     /// Makes a full block findable as `tokens` after `parent` and returns the prefix that it completes.
     ///
     /// To be called after the step that wrote the block's last token has run, so that nobody can read what was
-    /// never written. A block with the content of another one keeps its own storage and shares the chain.
-    /// With the prefix cache off nothing is recorded and `parent` is returned.
+    /// never written. A block with the content of another one keeps its own storage and shares the chain; one
+    /// that another holder published already stays as it is. With the prefix cache off nothing is recorded and
+    /// `parent` is returned.
     ///
     /// # Panics
-    /// If `tokens` are not exactly one block, or if the block is published already.
+    /// If `tokens` are not exactly one block, or if the block is published with other ones.
     pub fn publish<'t>(
         &mut self,
         block: &BlockHandle,
@@ -69,7 +70,10 @@ impl BlockPool {
         }
         let (block, tokens) = (block.index(), tokens.into());
         assert_eq!(tokens.len(), self.config.block_size as usize, "only a full block can be published");
-        assert!(!self.records[block].is_published(), "block {block} is published already");
+        if let Some(chain) = self.records[block].chain() {
+            assert!(tokens == *self.index.tokens(block), "block {block} is published with other tokens");
+            return chain;
+        }
         let twin = self.index.find(&self.records, parent, tokens);
         let serial = match twin.and_then(|twin| self.records[twin].chain()).and_then(ChainId::serial) {
             Some(serial) => serial,
