@@ -139,7 +139,7 @@ impl Sequence {
 
     /// What the sequence holds of the pool.
     pub fn holding(&self) -> Holding<'_> {
-        Holding { request: self.request.id, sample: self.sample, table: &self.table, tokens: self.computed }
+        Holding { sequence: self.id(), table: &self.table, tokens: self.computed }
     }
 
     /// Prompt and output.

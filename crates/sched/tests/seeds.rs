@@ -128,7 +128,7 @@ mod paged_attention {
     }
 
     fn holding(table: &BlockTable, tokens: u32) -> Holding<'_> {
-        Holding { request: RequestId::EMPTY, sample: SampleIndex(0), table, tokens }
+        Holding { sequence: SequenceId { request: RequestId::EMPTY, sample: SampleIndex(0) }, table, tokens }
     }
 
     fn root() -> ChainId {
@@ -141,13 +141,14 @@ mod paged_attention {
         let mut pool = pool(8);
         let mut table = BlockTable::new();
         pool.allocate_many(2, &mut table).unwrap();
-        let owner = Holding { request: RequestId::new(), sample: SampleIndex(3), table: &table, tokens: 6 };
+        let sequence = SequenceId { request: RequestId::new(), sample: SampleIndex(3) };
+        let owner = Holding { sequence, table: &table, tokens: 6 };
         let second = table.ids().next_back().unwrap();
         let block = pool.block(second, [owner]);
         assert_eq!(block.id(), second);
         assert!(block.is_allocated());
         assert_eq!(block.state(), BlockState::Held { refs: 1, chain: None });
-        assert_eq!(block.sequence(), Some((owner.request, SampleIndex(3))));
+        assert_eq!(block.sequence(), Some(sequence));
         assert_eq!(block.start_token(), Some(SIZE));
         assert_eq!(block.token_count(), 2);
         assert_eq!(block.block_size(), SIZE);

@@ -1,7 +1,7 @@
 //! What one sequence holds in the pool.
 
 use super::{BlockHandle, BlockTable};
-use crate::{RequestId, SampleIndex};
+use crate::SequenceId;
 
 /// A sequence's view of its blocks, lent by the scheduler.
 ///
@@ -9,10 +9,8 @@ use crate::{RequestId, SampleIndex};
 /// sequences' progress; what reports them takes holdings.
 #[derive(Clone, Copy, Debug)]
 pub struct Holding<'a> {
-    /// Request of the sequence.
-    pub request: RequestId,
-    /// Sample of that request.
-    pub sample: SampleIndex,
+    /// The sequence.
+    pub sequence: SequenceId,
     /// Its blocks.
     pub table: &'a BlockTable,
     /// Tokens whose keys and values are stored in them.

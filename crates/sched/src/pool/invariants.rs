@@ -41,7 +41,7 @@ impl Check<'_> {
         let mut seen: Vec<(u32, usize, u32)> = vec![(0, 0, 0); self.pool.config.blocks as usize];
         let size = self.pool.config.block_size;
         for holding in holdings {
-            let who = format_args!("{}#{}", holding.request, holding.sample.0).to_string();
+            let who = holding.sequence;
             let room = holding.table.len() as u64 * u64::from(size);
             assert!(u64::from(holding.tokens) <= room, "{who} has {} tokens in {room} slots", holding.tokens);
             for (index, block, filled) in holding.blocks(size) {
@@ -63,7 +63,7 @@ impl Check<'_> {
                     "block {block} is published with {filled} tokens by {who}"
                 );
             }
-            self.continuity(&holding, &who);
+            self.continuity(&holding);
         }
         for block in self.blocks() {
             let (refs, counted) = (seen[block as usize].0, self.record(block).refs);
@@ -73,7 +73,8 @@ impl Check<'_> {
     }
 
     /// The published blocks of a table come first and continue one another.
-    fn continuity(&self, holding: &Holding<'_>, who: &str) {
+    fn continuity(&self, holding: &Holding<'_>) {
+        let who = holding.sequence;
         let mut before: Option<ChainId> = None;
         for (index, block) in holding.table.iter().enumerate() {
             let record = self.record(block.index());

@@ -1,7 +1,7 @@
 //! Blocks as a person sees them: for stats, logs, the block map and tests.
 
 use super::{BlockPool, BlockState, Holding};
-use crate::{BlockId, KvLayout, RequestId, SampleIndex};
+use crate::{BlockId, KvLayout, SequenceId};
 use std::ops::Range;
 
 /// One block with everything that is known about it. Read-only: state changes go through handles.
@@ -37,8 +37,8 @@ impl<'a> MemoryBlock<'a> {
     }
 
     /// The first of the sequences that hold the block; `None` if it is free or cached.
-    pub fn sequence(&self) -> Option<(RequestId, SampleIndex)> {
-        self.usage.map(|it| (it.holding.request, it.holding.sample))
+    pub fn sequence(&self) -> Option<SequenceId> {
+        self.usage.map(|it| it.holding.sequence)
     }
 
     /// Position of the block's first token in its sequences; `None` if it is free or cached.

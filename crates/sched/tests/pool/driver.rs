@@ -245,8 +245,7 @@ impl Driver {
 impl User {
     fn holding(&self) -> Holding<'_> {
         Holding {
-            request: RequestId::EMPTY,
-            sample: SampleIndex(self.salt.0 as u16),
+            sequence: SequenceId { request: RequestId::EMPTY, sample: SampleIndex(self.salt.0 as u16) },
             table: &self.table,
             tokens: self.tokens.len() as u32,
         }

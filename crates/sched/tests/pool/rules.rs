@@ -19,8 +19,12 @@ fn write(pool: &mut BlockPool, tokens: &[TokenId]) -> BlockTable {
     table
 }
 
+fn sequence(sample: u16) -> SequenceId {
+    SequenceId { request: RequestId::EMPTY, sample: SampleIndex(sample) }
+}
+
 fn holding(table: &BlockTable, tokens: u32) -> Holding<'_> {
-    Holding { request: RequestId::EMPTY, sample: SampleIndex(0), table, tokens }
+    Holding { sequence: sequence(0), table, tokens }
 }
 
 fn ids(table: &BlockTable) -> Vec<u32> {
@@ -207,10 +211,11 @@ fn the_map_shows_each_block_with_its_first_holder() {
     let mut pool = BlockPool::new(config(4));
     let first = write(&mut pool, &[1, 1, 2]);
     let second = pool.share_table(&first);
-    let map = pool.map([holding(&first, 3), Holding { sample: SampleIndex(1), ..holding(&second, 3) }]);
-    let seen: Vec<_> = map.iter().map(|block| (block.id().0, block.start_token(), block.token_count())).collect();
+    let map = pool.map([holding(&first, 3), Holding { sequence: sequence(1), ..holding(&second, 3) }]);
+    let seen: Vec<_> =
+        map.iter().map(|block| (block.id().0, block.start_token(), block.token_count())).collect();
     assert_eq!(seen, [(1, Some(0), 2), (2, Some(2), 1), (3, None, 0), (4, None, 0)]);
-    assert_eq!(map.block(BlockId(2)).sequence(), Some((RequestId::EMPTY, SampleIndex(0))));
+    assert_eq!(map.block(BlockId(2)).sequence(), Some(sequence(0)));
 }
 
 #[test]
