@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The serving engine: one thread that runs the scheduler and the backend, and the sessions that talk to it.
+//!
+//! Invariants: the engine thread never waits for a client; every queue and channel has a bound; every accepted
+//! sample hears exactly one end; dropping a session cancels its sample. Knows no HTTP and no tensors, and runs
+//! with or without an async runtime.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod cancel;
+mod config;
+mod engine;
+mod event;
+mod handle;
+mod health;
+mod histogram;
+mod inbox;
+mod live;
+mod metrics;
+mod model;
+mod params;
+mod responder;
+mod result;
+mod run;
+mod session;
+mod shared;
+mod text;
+mod ticket;
+mod validate;
+
+pub use config::EngineConfig;
+pub use engine::{Engine, EngineError, LoadReport};
+pub use handle::{EngineHandle, EngineSnapshot, SubmitError};
+pub use health::{EngineState, Health};
+pub use model::{RequestLimits, SamplingDefaults, ServedModel};
+pub use params::GenerateParams;
+pub use responder::{Progress, Responder};
+pub use result::{RequestError, RequestResult, SessionEvent, TokenInfo};
+pub use session::Session;
+pub use validate::{InvalidCode, InvalidRequest, ValidatedRequest};

@@ -1,0 +1,30 @@
+//! Settings of the engine.
+
+use pagoda_sched::{Deadlines, SchedulerConfig};
+use std::time::Duration;
+
+/// Settings of the engine; `Default` suits an interactive server.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Settings of the scheduler, the bounds of the waiting queue included.
+    pub scheduler: SchedulerConfig,
+    /// Time limits of every request; a request can only shorten them. Default: 60 s in the queue, no other.
+    pub deadlines: Deadlines,
+    /// The engine counts as stalled when it has made no progress for this long. It must exceed the longest step
+    /// of the backend. Default: 30 s.
+    pub stall_after: Duration,
+    /// The engine fails, and with it the process, after this many failed steps without a good one between.
+    /// Default: 8.
+    pub step_error_limit: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            scheduler: SchedulerConfig::default(),
+            deadlines: Deadlines { queue: Some(Duration::from_secs(60)), first_token: None, total: None },
+            stall_after: Duration::from_secs(30),
+            step_error_limit: 8,
+        }
+    }
+}

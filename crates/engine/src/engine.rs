@@ -1,0 +1,157 @@
+//! The engine thread and its supervision.
+
+use crate::health::EngineState;
+use crate::run::EngineLoop;
+use crate::shared::Shared;
+use crate::{EngineConfig, EngineHandle, ServedModel};
+use pagoda_sched::{ConfigError, Executor, Scheduler};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// A running engine: one thread that owns the scheduler and the backend. Dropping it shuts the engine down and
+/// waits for the step in progress.
+#[derive(Debug)]
+pub struct Engine {
+    handle: EngineHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why an engine could not start, or how it came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The settings do not fit together, or not with the backend.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The operating system refused a thread.
+    #[error("cannot start the engine thread: {0}")]
+    Thread(String),
+    /// The engine ended on an error; the process should exit non-zero.
+    #[error("the engine failed: {0}")]
+    Failed(String),
+}
+
+/// Reports how much of a model is loaded, from 0 to 1.
+pub type LoadReport<'a> = &'a (dyn Fn(f32) + Sync);
+
+impl Engine {
+    /// Starts the engine with a backend that is ready.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the settings are unusable or there is no thread.
+    pub fn start(
+        model: Arc<ServedModel>,
+        executor: impl Executor + 'static,
+        config: EngineConfig,
+    ) -> Result<Self, EngineError> {
+        let shared = Arc::new(Shared::new(model, config));
+        let engine_loop = prepare(&shared, executor)?;
+        Self::spawn(shared, move |shared| supervise(&shared, engine_loop))
+    }
+
+    /// Starts the engine thread, loads the backend on it and then serves. The handle is there at once, in state
+    /// [`EngineState::Loading`], so that health can be answered meanwhile; a failed load ends in
+    /// [`EngineState::Failed`].
+    ///
+    /// # Errors
+    /// [`EngineError::Thread`] when there is no thread.
+    pub fn load<E, F>(model: Arc<ServedModel>, config: EngineConfig, loader: F) -> Result<Self, EngineError>
+    where
+        E: Executor + 'static,
+        F: FnOnce(LoadReport<'_>) -> Result<E, String> + Send + 'static,
+    {
+        let shared = Arc::new(Shared::new(model, config));
+        Self::spawn(shared, move |shared| {
+            let loaded = catch_unwind(AssertUnwindSafe(|| loader(&|part| shared.pulse.set_loaded(part))));
+            let loaded = loaded.unwrap_or_else(|panic| Err(panic_message(&*panic)));
+            let prepared =
+                loaded.and_then(|executor| prepare(&shared, executor).map_err(|error| error.to_string()));
+            match prepared {
+                Ok(engine_loop) => supervise(&shared, engine_loop),
+                Err(message) => {
+                    tracing::error!(%message, "the model could not be loaded");
+                    shared.end(Some(message));
+                }
+            }
+        })
+    }
+
+    fn spawn(
+        shared: Arc<Shared>,
+        body: impl FnOnce(Arc<Shared>) + Send + 'static,
+    ) -> Result<Self, EngineError> {
+        let handle = EngineHandle { shared: Arc::clone(&shared) };
+        let thread = std::thread::Builder::new()
+            .name("pagoda-engine".to_owned())
+            .spawn(move || body(shared))
+            .map_err(|error| EngineError::Thread(error.to_string()))?;
+        Ok(Self { handle, thread: Some(thread) })
+    }
+
+    /// The way to the engine; clone it freely.
+    pub fn handle(&self) -> &EngineHandle {
+        &self.handle
+    }
+
+    /// What ended the engine, if it failed.
+    pub fn failed(&self) -> Option<String> {
+        self.handle.shared.pulse.failure().map(str::to_owned)
+    }
+
+    /// Waits for the engine to end; it does so after [`EngineHandle::drain`], [`EngineHandle::shutdown`] or a
+    /// failure.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`] when it ended on an error.
+    pub fn join(mut self) -> Result<(), EngineError> {
+        self.join_thread();
+        self.failed().map_or(Ok(()), |message| Err(EngineError::Failed(message)))
+    }
+
+    fn join_thread(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            self.handle.shared.end(Some("the engine thread panicked while it ended".to_owned()));
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.handle.shutdown();
+        self.join_thread();
+    }
+}
+
+fn prepare<E: Executor>(shared: &Arc<Shared>, executor: E) -> Result<EngineLoop<E>, ConfigError> {
+    let capacity = executor.capacity();
+    let mut config = shared.config.scheduler;
+    config.max_model_len = config.max_model_len.min(shared.model.max_model_len);
+    let scheduler = Scheduler::new(config, capacity)?;
+    shared.metrics.set_capacity(&capacity);
+    shared.capacity.set(capacity).expect("an engine is prepared once");
+    shared.pulse.beat(std::time::Instant::now());
+    shared.pulse.advance(EngineState::Ready);
+    Ok(EngineLoop::new(Arc::clone(shared), executor, scheduler))
+}
+
+/// Runs the loop to its end, whatever that is. The end is announced before any client hears of it.
+fn supervise<E: Executor>(shared: &Arc<Shared>, mut engine_loop: EngineLoop<E>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| engine_loop.run()));
+    let failure = match outcome {
+        Ok(outcome) => outcome.err(),
+        Err(panic) => Some(format!("panic in the engine thread: {}", panic_message(&*panic))),
+    };
+    if let Some(message) = &failure {
+        tracing::error!(%message, "the engine failed; every request is ended");
+    }
+    shared.end(failure);
+    engine_loop.end_all(&shared.lost());
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,258 @@
+//! The way to a running engine, for any number of clients.
+
+use crate::admission::Waiting;
+use crate::health::{EngineState, Health};
+use crate::inbox::{StopOrder, Submission};
+use crate::shared::Shared;
+use crate::ticket::Ticket;
+use crate::{Responder, ServedModel, Session, ValidatedRequest};
+use pagoda_sched::{RequestId, SampleIndex};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// A cheap, cloneable reference to the engine. No call waits for the engine thread unless it says so.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Why a request was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The waiting queue is full.
+    #[error(
+        "the queue is full: {requests} requests with {tokens} prompt tokens wait; try again in {} s",
+        retry_after.as_secs_f64().ceil()
+    )]
+    QueueFull {
+        /// Requests that wait.
+        requests: u64,
+        /// Prompt tokens that wait.
+        tokens: u64,
+        /// When to try again, from the measured rate of completion.
+        retry_after: Duration,
+    },
+    /// The KV pool could not hold the request even if it were alone.
+    #[error(
+        "the prompt needs {needed_blocks} KV blocks and the pool has {pool_blocks}; shorten the prompt, ask for \
+         fewer samples, or give the engine more KV memory"
+    )]
+    NeverFits {
+        /// Blocks that the prompt and one token per sample need.
+        needed_blocks: u32,
+        /// Blocks of the pool.
+        pool_blocks: u32,
+    },
+    /// More samples than a step has rows.
+    #[error("the request has {samples} samples and a batch has {rows} rows; ask for at most {rows}")]
+    TooManySamples {
+        /// Samples asked for.
+        samples: u16,
+        /// Rows of a batch.
+        rows: u32,
+    },
+    /// The backend's context is shorter than the prompt.
+    #[error(
+        "This model's maximum context length is {context} tokens. The prompt has {tokens} tokens, which exceeds \
+         the available context size. Shorten the prompt."
+    )]
+    TooLong {
+        /// Tokens of the prompt.
+        tokens: u32,
+        /// Longest sequence that the backend computes.
+        context: u32,
+    },
+    /// Another request of this id is running.
+    #[error("a request with the id {0} is still running; use a fresh id")]
+    DuplicateId(RequestId),
+    /// The model is being loaded.
+    #[error("the model is being loaded; try again later")]
+    Loading,
+    /// The engine finishes what it has and accepts nothing more.
+    #[error("the engine is shutting down and accepts no more requests")]
+    Draining,
+    /// The engine was stopped.
+    #[error("the engine has been stopped")]
+    Stopped,
+    /// The engine ended on an error.
+    #[error("the engine has failed; the process has to be restarted")]
+    Failed,
+}
+
+/// A look at the engine's load.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EngineSnapshot {
+    /// Samples in the running batch.
+    pub running: u64,
+    /// Requests that wait, those on their way to the engine thread included.
+    pub waiting: u64,
+    /// Prompt tokens that wait.
+    pub waiting_tokens: u64,
+    /// KV blocks in use.
+    pub used_blocks: u64,
+    /// Free KV blocks that still hold a prefix.
+    pub cached_blocks: u64,
+    /// KV blocks in the pool.
+    pub total_blocks: u64,
+    /// Prompt tokens of requests that reached their output, since the start.
+    pub prompt_tokens: u64,
+    /// Tokens generated since the start.
+    pub generated_tokens: u64,
+}
+
+impl EngineHandle {
+    /// The model that the engine serves.
+    pub fn model(&self) -> &Arc<ServedModel> {
+        &self.shared.model
+    }
+
+    /// Hands a request over and returns one session per sample. Dropping a session cancels its sample.
+    ///
+    /// # Errors
+    /// [`SubmitError`]: nothing was accepted and nothing will be sent.
+    pub fn submit(&self, request: ValidatedRequest) -> Result<Vec<Session>, SubmitError> {
+        self.check_accepting()?;
+        self.check_fits(&request)?;
+        let now = Instant::now();
+        let (id, samples, prompt) = (request.id(), request.samples(), request.prompt_tokens());
+        let own = Waiting { requests: 1, tokens: u64::from(prompt) };
+        self.shared.admission.reserve(own.tokens).map_err(|waiting| self.queue_full(waiting))?;
+        let Some(ticket) = Ticket::open(&self.shared, id, samples, prompt, now) else {
+            self.shared.admission.release(own);
+            return Err(SubmitError::DuplicateId(id));
+        };
+        let text = request.text().clone();
+        let sampling = Arc::clone(request.sampling());
+        // Every token, the end, and one to spare, so that a send can only fail when the client has gone away.
+        let room = request.max_tokens() as usize + 2;
+        let (responders, receivers): (Vec<_>, Vec<_>) = (0..samples)
+            .map(|sample| {
+                let (sender, receiver) = mpsc::channel(room);
+                (Responder::new(sender, Arc::clone(ticket.progress(SampleIndex(sample)))), receiver)
+            })
+            .unzip();
+        let request = request.into_request(now, &self.shared.config.deadlines);
+        let submission = Box::new(Submission { request, responders });
+        if self.shared.inbox.submit(submission).is_err() {
+            self.shared.admission.release(own);
+            return Err(self.queue_full(self.shared.admission.waiting()));
+        }
+        self.shared.sweep_if_ended();
+        let session = |(sample, events)| {
+            Session::new(Arc::clone(&ticket), SampleIndex(sample), events, &sampling, &text)
+        };
+        Ok((0..samples).zip(receivers).map(session).collect())
+    }
+
+    /// Cancels all samples of a request. Returns whether any of them was still running; an unknown or finished
+    /// request is no error.
+    pub fn cancel(&self, id: RequestId) -> bool {
+        self.shared.tickets.find(id).is_some_and(|ticket| ticket.cancel_all())
+    }
+
+    /// Suspends steps after the running one. Requests are still accepted, cancelled and timed out.
+    pub fn pause(&self) {
+        self.shared.inbox.pause(true);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.shared.inbox.pause(false);
+    }
+
+    /// Refuses new requests from here on, ends a pause, and stops the engine when the accepted requests have
+    /// ended. Does not wait; see [`EngineHandle::ended`].
+    pub fn drain(&self) {
+        self.shared.pulse.advance(EngineState::Draining);
+        self.shared.inbox.stop(StopOrder::Drain);
+    }
+
+    /// Stops the engine after the running step; unfinished requests end with
+    /// [`RequestError::Shutdown`](crate::RequestError::Shutdown). Does not wait.
+    pub fn shutdown(&self) {
+        self.shared.pulse.advance(EngineState::Draining);
+        self.shared.inbox.stop(StopOrder::Shutdown);
+    }
+
+    /// State of the engine.
+    pub fn state(&self) -> EngineState {
+        self.shared.pulse.state()
+    }
+
+    /// Waits until the model is loaded, or the engine has ended, and returns the state.
+    pub async fn ready(&self) -> EngineState {
+        self.wait_for(|state| *state != EngineState::Loading).await
+    }
+
+    /// Waits until the engine has stopped or failed, and returns which.
+    pub async fn ended(&self) -> EngineState {
+        self.wait_for(|state| state.has_ended()).await
+    }
+
+    /// State, heartbeat and failure. Never waits for the engine.
+    pub fn health(&self) -> Health {
+        self.health_at(Instant::now())
+    }
+
+    /// [`EngineHandle::health`] as it is, or would be, at `now`.
+    pub fn health_at(&self, now: Instant) -> Health {
+        let shared = &self.shared;
+        shared.pulse.health(now, shared.config.stall_after, shared.inbox.is_paused())
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn metrics_text(&self) -> String {
+        self.shared.metrics.encode()
+    }
+
+    /// Load and totals, as of the last step.
+    pub fn snapshot(&self) -> EngineSnapshot {
+        let metrics = &self.shared.metrics;
+        let waiting = self.shared.admission.waiting();
+        EngineSnapshot {
+            running: metrics.running.get() as u64,
+            waiting: waiting.requests,
+            waiting_tokens: waiting.tokens,
+            used_blocks: metrics.blocks_used.get() as u64,
+            cached_blocks: metrics.blocks_cached.get() as u64,
+            total_blocks: metrics.blocks_total.get() as u64,
+            prompt_tokens: metrics.prompt_tokens.get(),
+            generated_tokens: metrics.generation_tokens.get(),
+        }
+    }
+
+    async fn wait_for(&self, done: impl FnMut(&EngineState) -> bool) -> EngineState {
+        let mut states = self.shared.pulse.subscribe();
+        // The sender lives in `shared`, which outlives this call.
+        states.wait_for(done).await.map_or(EngineState::Stopped, |state| *state)
+    }
+
+    fn check_accepting(&self) -> Result<(), SubmitError> {
+        match self.state() {
+            EngineState::Ready => Ok(()),
+            EngineState::Loading => Err(SubmitError::Loading),
+            EngineState::Draining => Err(SubmitError::Draining),
+            EngineState::Stopped => Err(SubmitError::Stopped),
+            EngineState::Failed => Err(SubmitError::Failed),
+        }
+    }
+
+    fn check_fits(&self, request: &ValidatedRequest) -> Result<(), SubmitError> {
+        let rows = self.shared.config.scheduler.max_num_seqs;
+        let samples = request.samples();
+        if u32::from(samples) > rows {
+            return Err(SubmitError::TooManySamples { samples, rows });
+        }
+        Ok(())
+    }
+
+    fn queue_full(&self, waiting: Waiting) -> SubmitError {
+        self.shared.metrics.refused.inc();
+        SubmitError::QueueFull {
+            requests: waiting.requests,
+            tokens: waiting.tokens,
+            retry_after: self.shared.admission.retry_after(),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Requests that the engine works on, and what each effect of the scheduler means for them.
+
+use crate::event::Ending;
+use crate::metrics::Metrics;
+use crate::{RequestError, Responder, TokenInfo};
+use pagoda_sched::{Effect, Effects, RequestId, RequestStats, SampleIndex};
+use rustc_hash::FxHashMap;
+use std::time::{Duration, Instant};
+
+/// The responders of all accepted requests that have not ended.
+#[derive(Debug, Default)]
+pub(crate) struct LiveRequests {
+    requests: FxHashMap<RequestId, LiveRequest>,
+}
+
+#[derive(Debug)]
+struct LiveRequest {
+    /// One per sample; `None` once it has ended.
+    responders: Vec<Option<Responder>>,
+    prompt_tokens: u32,
+    arrived_at: Instant,
+    /// Whether the prompt has been counted, which happens once, at the first token of any sample.
+    prompt_counted: bool,
+}
+
+impl LiveRequests {
+    pub(crate) fn insert(
+        &mut self,
+        id: RequestId,
+        responders: Vec<Responder>,
+        prompt_tokens: u32,
+        arrived_at: Instant,
+    ) {
+        let responders = responders.into_iter().map(Some).collect();
+        let live = LiveRequest { responders, prompt_tokens, arrived_at, prompt_counted: false };
+        let previous = self.requests.insert(id, live);
+        assert!(previous.is_none(), "the scheduler accepted request {id} twice");
+    }
+
+    /// Sends every effect to the session that it concerns, in order.
+    pub(crate) fn apply(&mut self, effects: &Effects, now: Instant, metrics: &Metrics) {
+        for effect in &effects.events {
+            match effect {
+                Effect::Token { id, sample, token, logprob, top } => {
+                    let top = effects.top[top.start as usize..top.end as usize].into();
+                    let info = TokenInfo { token: *token, logprob: *logprob, top };
+                    self.token(*id, *sample, info, now, metrics);
+                }
+                Effect::Finished { id, sample, reason, stats } => {
+                    observe_end(stats, metrics);
+                    self.end(*id, *sample, Ok(Ending { reason: reason.clone(), stats: *stats }));
+                }
+                Effect::Failed { id, sample, failure, stats } => {
+                    observe_end(stats, metrics);
+                    self.end(*id, *sample, Err(failure.clone().into()));
+                }
+            }
+        }
+    }
+
+    /// Ends every sample with `error`.
+    pub(crate) fn end_all(&mut self, error: &RequestError) {
+        for (_, live) in self.requests.drain() {
+            for responder in live.responders.into_iter().flatten() {
+                responder.finish(Err(error.clone()));
+            }
+        }
+    }
+
+    fn token(
+        &mut self,
+        id: RequestId,
+        sample: SampleIndex,
+        info: TokenInfo,
+        now: Instant,
+        metrics: &Metrics,
+    ) {
+        let live = self.requests.get_mut(&id).expect("a token belongs to a live request");
+        if !std::mem::replace(&mut live.prompt_counted, true) {
+            metrics.prompt_tokens.inc_by(u64::from(live.prompt_tokens));
+        }
+        let responder = live.responders[usize::from(sample.0)].as_mut().expect("a token precedes its end");
+        match responder.last_token.replace(now) {
+            Some(last) => metrics.inter_token.observe(now.saturating_duration_since(last).as_secs_f64()),
+            None => metrics
+                .time_to_first_token
+                .observe(now.saturating_duration_since(live.arrived_at).as_secs_f64()),
+        }
+        metrics.generation_tokens.inc();
+        responder.token(info);
+    }
+
+    fn end(&mut self, id: RequestId, sample: SampleIndex, end: Result<Ending, RequestError>) {
+        let live = self.requests.get_mut(&id).expect("an end belongs to a live request");
+        let responder = live.responders[usize::from(sample.0)].take().expect("a sample ends once");
+        responder.finish(end);
+        if live.responders.iter().all(Option::is_none) {
+            self.requests.remove(&id);
+        }
+    }
+}
+
+fn observe_end(stats: &RequestStats, metrics: &Metrics) {
+    let seconds = |duration: Duration| duration.as_secs_f64();
+    metrics.latency.observe(seconds(stats.processing_time));
+    metrics.request_prompt_tokens.observe(f64::from(stats.prompt_tokens));
+    metrics.request_generation_tokens.observe(f64::from(stats.generated_tokens));
+    if let Some(queue_time) = stats.queue_time {
+        metrics.queue_time.observe(seconds(queue_time));
+    }
+    if let (Some(first), 2..) = (stats.time_to_first_token, stats.generated_tokens) {
+        let rest = stats.processing_time.saturating_sub(first);
+        metrics.time_per_output_token.observe(seconds(rest) / f64::from(stats.generated_tokens - 1));
+    }
+}

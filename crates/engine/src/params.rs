@@ -1,0 +1,62 @@
+//! What a front end asks for, before validation.
+
+use pagoda_sched::{CacheSalt, Deadlines, Priority, RequestId, TenantId, TokenId};
+use pagoda_text::TextStart;
+
+/// Parameters of one generation as the client gave them. `None` means "the default of the model".
+///
+/// [`ServedModel::validate`](crate::ServedModel::validate) turns it into the
+/// [`ValidatedRequest`](crate::ValidatedRequest) that the engine accepts.
+#[derive(Clone, Debug, Default)]
+pub struct GenerateParams {
+    /// Name of the request; `None` makes a fresh one.
+    pub id: Option<RequestId>,
+    /// Prompt as token ids.
+    pub prompt_tokens: Vec<TokenId>,
+    /// Upper bound of generated tokens per sample; reduced to the room left in the context. `None`: all the room.
+    pub max_tokens: Option<u32>,
+    /// Tokens that must be generated before a stop id or stop string may end the text.
+    pub min_tokens: Option<u32>,
+    /// Number of samples.
+    pub n: Option<u32>,
+    /// 0 is greedy.
+    pub temperature: Option<f32>,
+    /// Number of most likely tokens kept; 0 and -1 keep all.
+    pub top_k: Option<i64>,
+    /// Probability mass kept, in (0, 1].
+    pub top_p: Option<f32>,
+    /// Smallest probability kept, relative to the highest, in [0, 1].
+    pub min_p: Option<f32>,
+    /// Repetition penalty, above 0; 1 is off.
+    pub repetition_penalty: Option<f32>,
+    /// Presence penalty in [-2, 2]; 0 is off.
+    pub presence_penalty: Option<f32>,
+    /// Frequency penalty in [-2, 2]; 0 is off.
+    pub frequency_penalty: Option<f32>,
+    /// Added to the logits of these tokens, each in [-100, 100].
+    pub logit_bias: Vec<(TokenId, f32)>,
+    /// Seed of the random numbers; `None` draws one.
+    pub seed: Option<u64>,
+    /// Strings that end the text when they appear in it.
+    pub stop: Vec<String>,
+    /// Leave the stop string, or the text of the stop token, in the text.
+    pub include_stop: bool,
+    /// Token ids that end generation, besides the model's own.
+    pub stop_token_ids: Vec<TokenId>,
+    /// Ignore the model's own end-of-sequence ids.
+    pub ignore_eos: bool,
+    /// Leave special tokens out of the text; the default is to.
+    pub skip_special_tokens: Option<bool>,
+    /// What stands before the generated text; it decides about SentencePiece's leading space.
+    pub text_start: TextStart,
+    /// `Some(k)`: report log-probabilities of the chosen token and of the `k` most likely ones.
+    pub logprobs: Option<u32>,
+    /// Scheduling class.
+    pub priority: Priority,
+    /// Who pays.
+    pub tenant: TenantId,
+    /// Which prefix cache may be shared.
+    pub salt: CacheSalt,
+    /// Time limits; each can only shorten the engine's own.
+    pub deadlines: Deadlines,
+}

@@ -1,0 +1,76 @@
+//! The engine's end of one conversation.
+
+use crate::event::{Ending, Event};
+use crate::{RequestError, TokenInfo};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// What a sample has done so far, written by the engine thread and read by anyone.
+#[derive(Debug, Default)]
+pub(crate) struct ProgressCell {
+    generated: AtomicU32,
+    completed: AtomicBool,
+}
+
+/// A look at a running sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Tokens generated so far.
+    pub generated: u32,
+    /// Whether the engine has finished with the sample.
+    pub completed: bool,
+}
+
+impl ProgressCell {
+    pub(crate) fn read(&self) -> Progress {
+        let completed = self.completed.load(Ordering::Acquire);
+        Progress { generated: self.generated.load(Ordering::Relaxed), completed }
+    }
+}
+
+/// The sending half of a session. [`Responder::finish`] consumes it; dropping it unfinished tells the client
+/// that the request failed. So a client hears exactly one end.
+#[derive(Debug)]
+pub struct Responder {
+    events: mpsc::Sender<Event>,
+    progress: Arc<ProgressCell>,
+    finished: bool,
+    pub(crate) last_token: Option<Instant>,
+}
+
+impl Responder {
+    pub(crate) fn new(events: mpsc::Sender<Event>, progress: Arc<ProgressCell>) -> Self {
+        Self { events, progress, finished: false, last_token: None }
+    }
+
+    /// Sends a token. Never waits: the channel has room for every token that the request may generate, and a
+    /// client that has gone away needs none.
+    pub(crate) fn token(&mut self, info: TokenInfo) {
+        self.progress.generated.fetch_add(1, Ordering::Relaxed);
+        let sent = self.events.try_send(Event::Token(info));
+        let full = matches!(sent, Err(mpsc::error::TrySendError::Full(_)));
+        assert!(!full, "a sample got more tokens than its max_tokens");
+    }
+
+    /// Sends the end.
+    pub(crate) fn finish(mut self, end: Result<Ending, RequestError>) {
+        self.end(Event::Ended(Box::new(end)));
+    }
+
+    fn end(&mut self, event: Event) {
+        self.finished = true;
+        self.progress.completed.store(true, Ordering::Release);
+        // There is room for the end; the only other outcome is that the client has gone away.
+        let _ = self.events.try_send(event);
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.end(Event::Lost);
+        }
+    }
+}

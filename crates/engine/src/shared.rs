@@ -1,0 +1,73 @@
+//! What the engine thread and its clients share, all of it.
+
+use crate::admission::{Admission, Waiting};
+use crate::cancel::CancelList;
+use crate::health::{EngineState, Pulse};
+use crate::inbox::Inbox;
+use crate::metrics::Metrics;
+use crate::ticket::Tickets;
+use crate::{EngineConfig, RequestError, ServedModel};
+use pagoda_sched::KvCapacity;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) model: Arc<ServedModel>,
+    pub(crate) config: EngineConfig,
+    pub(crate) inbox: Inbox,
+    pub(crate) cancels: CancelList,
+    pub(crate) admission: Admission,
+    pub(crate) tickets: Tickets,
+    pub(crate) pulse: Pulse,
+    pub(crate) metrics: Metrics,
+    /// Known once the backend is loaded.
+    pub(crate) capacity: OnceLock<KvCapacity>,
+}
+
+impl Shared {
+    pub(crate) fn new(model: Arc<ServedModel>, config: EngineConfig) -> Self {
+        let limit = Waiting {
+            requests: u64::from(config.scheduler.max_waiting_requests),
+            tokens: config.scheduler.max_waiting_tokens,
+        };
+        Self {
+            inbox: Inbox::new(config.scheduler.max_waiting_requests as usize),
+            cancels: CancelList::default(),
+            admission: Admission::new(limit),
+            tickets: Tickets::default(),
+            pulse: Pulse::new(Instant::now()),
+            metrics: Metrics::new(model.name()),
+            capacity: OnceLock::new(),
+            model,
+            config,
+        }
+    }
+
+    /// Announces the end of the engine, then answers what was left in the inbox.
+    pub(crate) fn end(&self, failure: Option<String>) {
+        match failure {
+            Some(message) => self.pulse.fail(message),
+            None => self.pulse.advance(EngineState::Stopped),
+        }
+        self.sweep_if_ended();
+    }
+
+    /// Answers what is in the inbox if nobody else will. A submitter calls it after sending: either it sees the
+    /// end here, or the engine's own call sees the submission.
+    pub(crate) fn sweep_if_ended(&self) {
+        fence(Ordering::SeqCst);
+        if self.pulse.state().has_ended() {
+            self.inbox.sweep();
+        }
+    }
+
+    /// What a client is told whose request the engine let go of.
+    pub(crate) fn lost(&self) -> RequestError {
+        match self.pulse.state() {
+            EngineState::Failed => RequestError::EngineFailed,
+            _ => RequestError::Shutdown,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the sessions of one request share, and how a request is found by its id.
+
+use crate::cancel::CancelFlag;
+use crate::responder::ProgressCell;
+use crate::shared::Shared;
+use pagoda_sched::{RequestId, SampleIndex};
+use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+/// A request that clients still hold sessions of.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) id: RequestId,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) accepted_at: Instant,
+    samples: Box<[SampleCell]>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct SampleCell {
+    cancel: CancelFlag,
+    progress: Arc<ProgressCell>,
+}
+
+impl Ticket {
+    /// Enters a request, or returns `None` if its id is taken.
+    pub(crate) fn open(
+        shared: &Arc<Shared>,
+        id: RequestId,
+        samples: u16,
+        prompt_tokens: u32,
+        accepted_at: Instant,
+    ) -> Option<Arc<Self>> {
+        shared.tickets.enter(id, || {
+            let samples = (0..samples).map(|_| SampleCell::default()).collect();
+            Self { id, prompt_tokens, accepted_at, samples, shared: Arc::clone(shared) }
+        })
+    }
+
+    pub(crate) fn progress(&self, sample: SampleIndex) -> &Arc<ProgressCell> {
+        &self.samples[usize::from(sample.0)].progress
+    }
+
+    /// Tells the engine to end a sample; more than once is the same as once. Returns whether it was still
+    /// running.
+    pub(crate) fn cancel(&self, sample: SampleIndex) -> bool {
+        let cell = &self.samples[usize::from(sample.0)];
+        if cell.progress.read().completed {
+            return false;
+        }
+        if cell.cancel.set() {
+            self.shared.cancels.push(self.id, sample);
+            self.shared.inbox.wake();
+        }
+        true
+    }
+
+    /// Cancels all samples; whether any was still running.
+    pub(crate) fn cancel_all(&self) -> bool {
+        let cancelled = (0..self.samples.len()).filter(|&index| self.cancel(SampleIndex(index as u16)));
+        cancelled.count() > 0
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.shared.tickets.leave(self.id);
+    }
+}
+
+/// Requests by id. Touched once at submit and once at the end, by clients only.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets(Mutex<FxHashMap<RequestId, Weak<Ticket>>>);
+
+impl Tickets {
+    fn enter(&self, id: RequestId, make: impl FnOnce() -> Ticket) -> Option<Arc<Ticket>> {
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Entry::Vacant(entry) = tickets.entry(id) else { return None };
+        let ticket = Arc::new(make());
+        entry.insert(Arc::downgrade(&ticket));
+        Some(ticket)
+    }
+
+    fn leave(&self, id: RequestId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// The request of that id, unless its last session is gone.
+    pub(crate) fn find(&self, id: RequestId) -> Option<Arc<Ticket>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id)?.upgrade()
+    }
+}

@@ -1,0 +1,359 @@
+//! The one way from parameters to a request that the engine accepts.
+
+use crate::{GenerateParams, ServedModel};
+use pagoda_sched::{CacheSalt, Deadlines, Priority, Request, RequestId, SamplingParams, TenantId, TokenId};
+use pagoda_text::{StopMatcher, TextStart};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Below this a temperature is greedy: division by it would only produce infinities.
+const GREEDY_BELOW: f32 = 1e-5;
+const MAX_TEMPERATURE: f32 = 100.0;
+const MAX_BIAS: f32 = 100.0;
+const MAX_PENALTY: f32 = 2.0;
+const MAX_REPETITION_PENALTY: f32 = 100.0;
+
+/// A request whose every value is resolved and in range. Made by [`ServedModel::validate`] only.
+#[derive(Debug)]
+pub struct ValidatedRequest {
+    id: RequestId,
+    prompt: Arc<[TokenId]>,
+    sampling: Arc<SamplingParams>,
+    max_tokens: u32,
+    samples: u16,
+    priority: Priority,
+    tenant: TenantId,
+    salt: CacheSalt,
+    deadlines: Deadlines,
+    text: TextOptions,
+}
+
+/// How generated tokens become text.
+#[derive(Clone, Debug)]
+pub(crate) struct TextOptions {
+    pub(crate) stops: Arc<[String]>,
+    /// Looks for `stops`; a clone per sample shares its tables.
+    pub(crate) matcher: StopMatcher,
+    pub(crate) include_stop: bool,
+    pub(crate) skip_special: bool,
+    pub(crate) start: TextStart,
+}
+
+/// A parameter that the engine refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InvalidRequest {
+    /// Name of the parameter.
+    pub param: &'static str,
+    /// What kind of fault it is.
+    pub code: InvalidCode,
+    /// What was given and what is allowed.
+    pub message: String,
+}
+
+/// The kinds of refused parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidCode {
+    /// A value out of its range.
+    InvalidValue,
+    /// The prompt leaves no room for output in the context.
+    ContextLengthExceeded {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+        /// Tokens of the model's context.
+        context: u32,
+    },
+}
+
+impl InvalidCode {
+    /// The code as clients see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidValue => "invalid_value",
+            Self::ContextLengthExceeded { .. } => "context_length_exceeded",
+        }
+    }
+}
+
+impl ValidatedRequest {
+    /// Name of the request.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Tokens of the prompt; at least 1.
+    pub fn prompt_tokens(&self) -> u32 {
+        self.prompt.len() as u32
+    }
+
+    /// Upper bound of generated tokens per sample; at least 1, and it fits the context.
+    pub fn max_tokens(&self) -> u32 {
+        self.max_tokens
+    }
+
+    /// Number of samples; at least 1.
+    pub fn samples(&self) -> u16 {
+        self.samples
+    }
+
+    /// Resolved sampling parameters.
+    pub fn sampling(&self) -> &Arc<SamplingParams> {
+        &self.sampling
+    }
+
+    pub(crate) fn text(&self) -> &TextOptions {
+        &self.text
+    }
+
+    /// The scheduler's view; `limits` can only be shortened by the request.
+    pub(crate) fn into_request(self, now: Instant, limits: &Deadlines) -> Request {
+        Request {
+            id: self.id,
+            prompt: self.prompt,
+            sampling: self.sampling,
+            max_tokens: self.max_tokens,
+            samples: self.samples,
+            priority: self.priority,
+            tenant: self.tenant,
+            salt: self.salt,
+            enqueued_at: now,
+            deadlines: Deadlines {
+                queue: shorter(self.deadlines.queue, limits.queue),
+                first_token: shorter(self.deadlines.first_token, limits.first_token),
+                total: shorter(self.deadlines.total, limits.total),
+            },
+        }
+    }
+}
+
+fn shorter<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+impl ServedModel {
+    /// Fills in the defaults of the model, then checks every value.
+    ///
+    /// `max_tokens` is an upper bound: it is reduced to the room that the prompt leaves in the context. The
+    /// prompt itself is never cut.
+    ///
+    /// # Errors
+    /// The first parameter that is out of range, with the value given and the values allowed.
+    pub fn validate(&self, params: GenerateParams) -> Result<ValidatedRequest, InvalidRequest> {
+        let room = self.check_prompt(&params.prompt_tokens)?;
+        let samples = integer("n", params.n.unwrap_or(1), 1, u32::from(self.limits.samples))? as u16;
+        let max_tokens = check_max_tokens(params.max_tokens, room)?;
+        let min_tokens = check_min_tokens(&params, max_tokens)?;
+        let id = params.id.unwrap_or_else(RequestId::new);
+        let sampling = self.sampling(&params, min_tokens, id)?;
+        let stops = self.check_stops(params.stop)?;
+        Ok(ValidatedRequest {
+            id,
+            prompt: params.prompt_tokens.into(),
+            sampling: Arc::new(sampling),
+            max_tokens,
+            samples,
+            priority: params.priority,
+            tenant: params.tenant,
+            salt: params.salt,
+            deadlines: params.deadlines,
+            text: TextOptions {
+                matcher: StopMatcher::new(Arc::clone(&stops), params.include_stop),
+                stops,
+                include_stop: params.include_stop,
+                skip_special: params.skip_special_tokens.unwrap_or(true),
+                start: params.text_start,
+            },
+        })
+    }
+
+    /// Returns the room left for output; at least 1.
+    fn check_prompt(&self, prompt: &[TokenId]) -> Result<u32, InvalidRequest> {
+        if prompt.is_empty() {
+            return Err(invalid("prompt", "the prompt has no tokens; give at least one".to_owned()));
+        }
+        for (index, &token) in prompt.iter().enumerate() {
+            self.check_token("prompt", token, || format!("token {index} of the prompt"))?;
+        }
+        let context = self.max_model_len;
+        let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        if length >= context {
+            return Err(InvalidRequest {
+                param: "prompt",
+                code: InvalidCode::ContextLengthExceeded { prompt_tokens: length, context },
+                message: format!(
+                    "This model's maximum context length is {context} tokens. The prompt has {length} tokens, \
+                     which exceeds the available context size ({} tokens, with one left for the output). \
+                     Shorten the prompt.",
+                    context.saturating_sub(1)
+                ),
+            });
+        }
+        Ok(context - length)
+    }
+
+    fn check_token(
+        &self,
+        param: &'static str,
+        token: TokenId,
+        what: impl Fn() -> String,
+    ) -> Result<(), InvalidRequest> {
+        if token < self.vocab_size {
+            return Ok(());
+        }
+        let last = self.vocab_size.saturating_sub(1);
+        Err(invalid(param, format!("{} is {token}; token ids of this model are 0 to {last}", what())))
+    }
+
+    fn sampling(
+        &self,
+        params: &GenerateParams,
+        min_tokens: u32,
+        id: RequestId,
+    ) -> Result<SamplingParams, InvalidRequest> {
+        let defaults = &self.defaults;
+        let greedy = (defaults.do_sample == Some(false)).then_some(0.0);
+        let temperature = params.temperature.or(greedy).or(defaults.temperature).unwrap_or(1.0);
+        let temperature = number("temperature", temperature, 0.0, MAX_TEMPERATURE)?;
+        let repetition = params.repetition_penalty.or(defaults.repetition_penalty).unwrap_or(1.0);
+        let penalty =
+            |param, given: Option<f32>| number(param, given.unwrap_or(0.0), -MAX_PENALTY, MAX_PENALTY);
+        Ok(SamplingParams {
+            temperature: if temperature < GREEDY_BELOW { 0.0 } else { temperature },
+            top_k: self.check_top_k(params.top_k)?,
+            top_p: above_zero("top_p", params.top_p.or(defaults.top_p).unwrap_or(1.0), 1.0)?,
+            min_p: number("min_p", params.min_p.or(defaults.min_p).unwrap_or(0.0), 0.0, 1.0)?,
+            repetition_penalty: above_zero("repetition_penalty", repetition, MAX_REPETITION_PENALTY)?,
+            presence_penalty: penalty("presence_penalty", params.presence_penalty)?,
+            frequency_penalty: penalty("frequency_penalty", params.frequency_penalty)?,
+            logit_bias: self.check_bias(&params.logit_bias)?,
+            // The low half of a request id is random, and the id is in every log line, so a run can be repeated.
+            seed: params.seed.unwrap_or(id.0.as_u128() as u64),
+            stop_ids: self.check_stop_ids(params)?,
+            min_tokens,
+            logprobs: self.check_logprobs(params.logprobs)?,
+        })
+    }
+
+    fn check_top_k(&self, given: Option<i64>) -> Result<u32, InvalidRequest> {
+        let top_k = given.or(self.defaults.top_k.map(i64::from)).unwrap_or(0);
+        match u32::try_from(top_k.max(0)) {
+            _ if top_k < -1 => Err(invalid(
+                "top_k",
+                format!("top_k is {top_k}; allowed: 1 or more, or 0 or -1 to keep all tokens"),
+            )),
+            Ok(top_k) if top_k < self.vocab_size => Ok(top_k),
+            _ => Ok(0),
+        }
+    }
+
+    fn check_bias(&self, given: &[(TokenId, f32)]) -> Result<Box<[(TokenId, f32)]>, InvalidRequest> {
+        at_most("logit_bias", "entries", given.len(), self.limits.logit_bias)?;
+        let mut bias: Box<[_]> = given.into();
+        bias.sort_by_key(|&(token, _)| token);
+        for &(token, value) in &bias {
+            self.check_token("logit_bias", token, || "a token id of logit_bias".to_owned())?;
+            if !(-MAX_BIAS..=MAX_BIAS).contains(&value) {
+                let message =
+                    format!("the bias of token {token} is {value}; allowed: {} to {MAX_BIAS}", -MAX_BIAS);
+                return Err(invalid("logit_bias", message));
+            }
+        }
+        if let Some(pair) = bias.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(invalid("logit_bias", format!("token {} is named twice; name it once", pair[0].0)));
+        }
+        Ok(bias)
+    }
+
+    fn check_stop_ids(&self, params: &GenerateParams) -> Result<Box<[TokenId]>, InvalidRequest> {
+        let given = &params.stop_token_ids;
+        at_most("stop_token_ids", "ids", given.len(), self.limits.stop_token_ids)?;
+        for &token in given {
+            self.check_token("stop_token_ids", token, || "an id of stop_token_ids".to_owned())?;
+        }
+        let own: &[TokenId] = if params.ignore_eos { &[] } else { &self.stop_ids };
+        let mut ids = [given, own].concat();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids.into())
+    }
+
+    fn check_logprobs(&self, given: Option<u32>) -> Result<Option<u8>, InvalidRequest> {
+        let limit = u32::from(self.limits.top_logprobs).min(self.vocab_size);
+        given.map(|k| integer("logprobs", k, 0, limit).map(|k| k as u8)).transpose()
+    }
+
+    fn check_stops(&self, stops: Vec<String>) -> Result<Arc<[String]>, InvalidRequest> {
+        at_most("stop", "strings", stops.len(), self.limits.stop_strings)?;
+        for stop in &stops {
+            if stop.is_empty() {
+                return Err(invalid(
+                    "stop",
+                    "a stop string is empty; give at least one character".to_owned(),
+                ));
+            }
+            at_most("stop", "bytes in one string", stop.len(), self.limits.stop_string_bytes)?;
+        }
+        Ok(stops.into())
+    }
+}
+
+fn check_max_tokens(given: Option<u32>, room: u32) -> Result<u32, InvalidRequest> {
+    match given {
+        Some(0) => Err(invalid("max_tokens", "max_tokens is 0; allowed: 1 or more".to_owned())),
+        Some(tokens) => Ok(tokens.min(room)),
+        None => Ok(room),
+    }
+}
+
+fn check_min_tokens(params: &GenerateParams, max_tokens: u32) -> Result<u32, InvalidRequest> {
+    let min_tokens = params.min_tokens.unwrap_or(0);
+    if let Some(asked) = params.max_tokens {
+        integer("min_tokens", min_tokens, 0, asked)?;
+    }
+    Ok(min_tokens.min(max_tokens))
+}
+
+fn invalid(param: &'static str, message: String) -> InvalidRequest {
+    InvalidRequest { param, code: InvalidCode::InvalidValue, message }
+}
+
+fn out_of_range(param: &'static str, got: impl Display, allowed: impl Display) -> InvalidRequest {
+    invalid(param, format!("{param} is {got}; allowed: {allowed}"))
+}
+
+fn integer(param: &'static str, got: u32, low: u32, high: u32) -> Result<u32, InvalidRequest> {
+    if (low..=high).contains(&got) {
+        Ok(got)
+    } else {
+        Err(out_of_range(param, got, format!("{low} to {high}")))
+    }
+}
+
+/// `low..=high`; not-a-number is outside of every range.
+fn number(param: &'static str, got: f32, low: f32, high: f32) -> Result<f32, InvalidRequest> {
+    if (low..=high).contains(&got) {
+        Ok(got)
+    } else {
+        Err(out_of_range(param, got, format!("{low} to {high}")))
+    }
+}
+
+fn above_zero(param: &'static str, got: f32, high: f32) -> Result<f32, InvalidRequest> {
+    if got > 0.0 && got <= high {
+        Ok(got)
+    } else {
+        Err(out_of_range(param, got, format!("above 0, up to {high}")))
+    }
+}
+
+fn at_most(param: &'static str, what: &str, got: usize, limit: usize) -> Result<(), InvalidRequest> {
+    if got <= limit {
+        Ok(())
+    } else {
+        Err(invalid(param, format!("{param} has {got} {what}; allowed: at most {limit}")))
+    }
+}
