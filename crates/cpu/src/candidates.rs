@@ -32,6 +32,11 @@ impl Candidates {
         Self { list: Vec::with_capacity(vocab_size), ordered: 0 }
     }
 
+    /// Bytes that the list holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.list.capacity() * Self::ENTRY_BYTES
+    }
+
     /// The `k` highest of `logits`, ordered; ids at negative infinity are masked and never taken.
     ///
     /// One pass: only what beats the `k`-th best so far is kept, and the list is cut back to `k` when it has

@@ -1,10 +1,28 @@
 //! CPU executor: the forward pass over [`pagoda_kernels`], KV storage and the sampler.
+//!
+//! Invariants: no request, queue or text; no unsafe code; a step allocates nothing; the bits of a row's logits and
+//! the tokens drawn from them depend on that row alone, on any number of threads.
 #![forbid(unsafe_code)]
 
 mod candidates;
+mod check;
+mod error;
+mod executor;
+mod forward;
+mod kv;
+mod options;
+mod plan;
 mod rng;
+mod rope;
 mod sampler;
+mod sampling;
+mod scratch;
 mod softmax;
+mod weights;
 
+pub use error::CpuError;
+pub use executor::{CpuExecutor, LoadProgress};
+pub use options::{ComputeDtype, CpuOptions, DtypeError, KvDtype};
+pub use plan::MemoryPlan;
 pub use rng::uniform;
 pub use sampler::{RowLogits, Sampler};

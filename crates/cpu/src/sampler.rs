@@ -79,6 +79,13 @@ impl Sampler {
         (vocab_size * per_id + vocab_size.div_ceil(SPAN) * size_of::<f64>()) as u64
     }
 
+    /// Bytes that this sampler holds.
+    pub fn held_bytes(&self) -> u64 {
+        let words = self.adjusted.capacity() + self.weights.capacity() + self.marks.capacity();
+        let spans = self.spans.capacity() * size_of::<f64>();
+        (words * size_of::<f32>() + spans + self.candidates.held_bytes()) as u64
+    }
+
     /// Appends one [`Sampled`] per requested sample, and the row's most likely tokens if they were asked for.
     ///
     /// A NaN or infinite logit, or a row whose ids are all masked, is the fault of that row.

@@ -1,0 +1,59 @@
+//! Why a model cannot be run on the CPU.
+
+use pagoda_kernels::{Isa, OutOfMemory, PackError};
+use pagoda_model::Role;
+
+/// Why an executor cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuError {
+    /// The instruction set that was asked for is not there.
+    #[error("this machine cannot run {isa}; leave the choice open, or use one of: {available}")]
+    Isa {
+        /// What was asked for.
+        isa: Isa,
+        /// Names of those that run here.
+        available: String,
+    },
+    /// A size in the options cannot work.
+    #[error("{option} = {value} cannot be used: {rule}")]
+    Option {
+        /// Field of [`CpuOptions`](crate::CpuOptions).
+        option: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it has to be.
+        rule: &'static str,
+    },
+    /// The model's heads do not suit the attention kernels.
+    #[error("head_dim = {head_dim} cannot be used: it must be even and at most {max}")]
+    HeadDim {
+        /// Elements per head.
+        head_dim: u32,
+        /// Largest that works.
+        max: usize,
+    },
+    /// Weights could not be packed.
+    #[error("cannot pack {role}: {source}")]
+    Pack {
+        /// The first tensor of the group that is packed together.
+        role: Role,
+        /// Why.
+        source: PackError,
+    },
+    /// Too little memory for something other than weights.
+    #[error("no memory for {purpose}: {source}")]
+    OutOfMemory {
+        /// What the memory was for.
+        purpose: &'static str,
+        /// How much it was.
+        source: OutOfMemory,
+    },
+    /// A worker thread could not be started.
+    #[error("cannot start {threads} worker threads: {source}")]
+    Threads {
+        /// Workers asked for.
+        threads: usize,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,134 @@
+//! The CPU as a backend of the scheduler.
+
+use crate::check::check;
+use crate::forward::Forward;
+use crate::kv::KvStorage;
+use crate::rope::RopeTable;
+use crate::sampling::RowSamplers;
+use crate::scratch::Scratch;
+use crate::weights::ModelWeights;
+use crate::{CpuError, CpuOptions, MemoryPlan};
+use pagoda_kernels::{Isa, Kernels, WorkerPool};
+use pagoda_model::{Checkpoint, DecoderSpec};
+use pagoda_sched::{ExecError, Executor, KvCapacity, StepInput, StepOutput};
+
+/// Runs the steps of one model on the CPU.
+///
+/// The bits of a row's logits depend on the row's tokens alone: not on the other rows, on how its context was cut
+/// into steps, on which blocks hold it, or on the number of threads.
+pub struct CpuExecutor {
+    spec: DecoderSpec,
+    kernels: &'static Kernels,
+    pool: WorkerPool,
+    weights: ModelWeights,
+    kv: KvStorage,
+    rope: RopeTable,
+    scratch: Scratch,
+    samplers: RowSamplers,
+    plan: MemoryPlan,
+    max_tokens: u32,
+}
+
+/// How far loading has come, in bytes of stored weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+impl CpuExecutor {
+    /// Packs the weights of `checkpoint` and reserves KV storage and scratch memory. `progress` is called at the
+    /// start and after each tensor.
+    ///
+    /// # Errors
+    /// Options that cannot work with this model or machine, and too little memory.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        options: &CpuOptions,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, CpuError> {
+        let spec = checkpoint.spec();
+        let plan = MemoryPlan::new(spec, options)?;
+        let kernels = kernels(options.isa)?;
+        let pool = WorkerPool::new(plan.threads)
+            .map_err(|source| CpuError::Threads { threads: plan.threads, source })?;
+        let kv = KvStorage::new(plan.layout, plan.kv_dtype)
+            .map_err(|source| CpuError::OutOfMemory { purpose: "keys and values", source })?;
+        Ok(Self {
+            weights: ModelWeights::load(checkpoint, plan.weight_format, &pool, progress)?,
+            rope: RopeTable::new(&spec.rope, spec.max_context),
+            scratch: Scratch::new(spec, options)?,
+            samplers: RowSamplers::new(plan.threads, spec.vocab_size),
+            spec: spec.clone(),
+            max_tokens: options.max_tokens_per_step,
+            kernels,
+            pool,
+            kv,
+            plan,
+        })
+    }
+
+    /// The instruction set that was chosen.
+    pub fn isa(&self) -> Isa {
+        self.kernels.isa()
+    }
+
+    /// What the executor was planned to hold.
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+
+    /// Bytes that the executor does hold: weights, keys and values, everything else.
+    pub fn held_bytes(&self) -> [u64; 3] {
+        let rest = self.scratch.bytes() + self.rope.reserved_bytes() + self.samplers.held_bytes();
+        [self.weights.bytes(), self.kv.bytes(), rest]
+    }
+
+    /// Raw logits, `[vocab_size]`, of the `index`-th row among those of the latest step that sampled; `None` past
+    /// the last one. For tests and tools; a step overwrites them.
+    pub fn last_logits(&self, index: usize) -> Option<&[f32]> {
+        let vocab = self.spec.vocab_size as usize;
+        (index < self.scratch.sampled.len()).then(|| &self.scratch.logits[index * vocab..(index + 1) * vocab])
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn capacity(&self) -> KvCapacity {
+        KvCapacity {
+            layout: self.kv.layout(),
+            max_context: self.spec.max_context,
+            vocab_size: self.spec.vocab_size,
+        }
+    }
+
+    fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError> {
+        check(input, &self.capacity(), self.max_tokens)?;
+        self.scratch.prepare(input);
+        input.copies.iter().for_each(|&copy| self.kv.copy(copy));
+        Forward {
+            kernels: self.kernels,
+            pool: &self.pool,
+            spec: &self.spec,
+            weights: &self.weights,
+            kv: &mut self.kv,
+            rope: &mut self.rope,
+            scratch: &mut self.scratch,
+            tokens: input.tokens.len(),
+        }
+        .run(input);
+        let Scratch { sampled, logits, .. } = &self.scratch;
+        let logits = &logits[..sampled.len() * self.spec.vocab_size as usize];
+        self.samplers.run(&self.pool, input, sampled, logits, output);
+        Ok(())
+    }
+}
+
+fn kernels(isa: Option<Isa>) -> Result<&'static Kernels, CpuError> {
+    let Some(isa) = isa else { return Ok(Kernels::best()) };
+    Kernels::for_isa(isa).ok_or_else(|| {
+        let available: Vec<_> = Isa::available().map(Isa::name).collect();
+        CpuError::Isa { isa, available: available.join(", ") }
+    })
+}

@@ -1,0 +1,157 @@
+//! The forward pass, written once over the kernels: it interprets a [`DecoderSpec`].
+
+use crate::kv::KvStorage;
+use crate::rope::RopeTable;
+use crate::scratch::Scratch;
+use crate::weights::{LayerWeights, Linear, ModelWeights};
+use pagoda_kernels::{AttentionInput, Glu, HeadRows, Kernels, KvRows, WorkerPool};
+use pagoda_model::{Activation, AttentionSpan, DecoderSpec};
+use pagoda_sched::StepInput;
+
+/// One step: from token ids to the logits of the rows that sample.
+///
+/// Every operation treats its rows one by one, in an order of arithmetic that depends neither on the other rows
+/// nor on the number of workers; keys and values are read back from storage, so that a token sees the same
+/// numbers whether its context was computed in this step, in an earlier one or for another request.
+pub(crate) struct Forward<'a> {
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) pool: &'a WorkerPool,
+    pub(crate) spec: &'a DecoderSpec,
+    pub(crate) weights: &'a ModelWeights,
+    pub(crate) kv: &'a mut KvStorage,
+    pub(crate) rope: &'a mut RopeTable,
+    pub(crate) scratch: &'a mut Scratch,
+    /// Tokens of the step.
+    pub(crate) tokens: usize,
+}
+
+impl Forward<'_> {
+    /// Runs the step; the logits are left in the scratch memory, one row per sampled row.
+    pub(crate) fn run(&mut self, input: &StepInput) {
+        if self.tokens == 0 {
+            return;
+        }
+        self.embed(input);
+        let weights = self.weights;
+        for (index, layer) in weights.layers.iter().enumerate() {
+            self.attention(index, layer);
+            self.mlp(layer);
+        }
+        self.head(input);
+    }
+
+    fn embed(&mut self, input: &StepInput) {
+        let hidden = self.spec.hidden as usize;
+        let scratch = &mut *self.scratch;
+        for (&token, row) in input.tokens.iter().zip(scratch.x.chunks_exact_mut(hidden)) {
+            self.weights.embedding.read(token, row);
+        }
+        let angles = self.tokens * self.rope.pairs();
+        self.rope.gather(&input.positions, &mut scratch.cos[..angles], &mut scratch.sin[..angles]);
+    }
+
+    /// `x += O(attention(qkv(norm(x))))`
+    fn attention(&mut self, index: usize, layer: &LayerWeights) {
+        let (q_width, kv_width) = (self.spec.q_width() as usize, self.spec.kv_width() as usize);
+        let stride = q_width + 2 * kv_width;
+        self.norm(&layer.attn_norm);
+        let scratch = &mut *self.scratch;
+        let qkv = &mut scratch.qkv[..self.tokens * stride];
+        let hidden = self.tokens * self.spec.hidden as usize;
+        linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.qkv, qkv);
+        self.turn(layer);
+        let scratch = &mut *self.scratch;
+        let (shape, qkv) = (self.kv.shape(), &scratch.qkv[..self.tokens * stride]);
+        let rows = KvRows { keys: &qkv[q_width..], values: &qkv[q_width + kv_width..], stride };
+        self.kernels.kv_write(self.pool, &shape, self.kv.layer_mut(index), rows, &scratch.slots);
+        let attention = AttentionInput {
+            q: qkv,
+            q_stride: stride,
+            heads: self.spec.heads as usize,
+            shape,
+            rows: &scratch.rows,
+            tables: &scratch.tables,
+            scale: self.spec.attn_scale,
+            window: match self.spec.layers[index].attention {
+                AttentionSpan::Full => None,
+                AttentionSpan::Window(tokens) => Some(tokens),
+            },
+            softcap: None,
+        };
+        let attended = &mut scratch.attended[..self.tokens * q_width];
+        self.kernels.attention(self.pool, &attention, self.kv.layer(index), attended);
+        linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.h[..hidden]);
+        self.kernels.add(self.pool, &mut scratch.x[..hidden], &scratch.h[..hidden]);
+    }
+
+    /// Normalises the heads of queries and keys where the model does so, and rotates them to their positions.
+    fn turn(&mut self, layer: &LayerWeights) {
+        let spec = self.spec;
+        let (q_width, kv_width) = (spec.q_width() as usize, spec.kv_width() as usize);
+        let stride = q_width + 2 * kv_width;
+        let head_dim = spec.head_dim as usize;
+        let queries = HeadRows { rows: self.tokens, stride, heads: spec.heads as usize, head_dim };
+        let keys = HeadRows { heads: spec.kv_heads as usize, ..queries };
+        let scratch = &mut *self.scratch;
+        let qkv = &mut scratch.qkv[..self.tokens * stride];
+        if let Some((q_norm, k_norm)) = &layer.qk_norm {
+            self.kernels.rms_norm_heads(self.pool, queries, qkv, q_norm, spec.norm_eps);
+            self.kernels.rms_norm_heads(self.pool, keys, &mut qkv[q_width..], k_norm, spec.norm_eps);
+        }
+        let angles = self.tokens * self.rope.pairs();
+        let (cos, sin) = (&scratch.cos[..angles], &scratch.sin[..angles]);
+        // Queries and keys stand next to each other, so one call turns the heads of both.
+        let heads = HeadRows { heads: queries.heads + keys.heads, ..queries };
+        self.kernels.rope(self.pool, heads, qkv, cos, sin);
+    }
+
+    /// `x += Down(act(Gate(norm(x))) * Up(norm(x)))`
+    fn mlp(&mut self, layer: &LayerWeights) {
+        let inner = self.spec.intermediate as usize;
+        let hidden = self.tokens * self.spec.hidden as usize;
+        self.norm(&layer.mlp_norm);
+        let scratch = &mut *self.scratch;
+        let gate_up = &mut scratch.gate_up[..2 * self.tokens * inner];
+        let gated = &mut scratch.gated[..self.tokens * inner];
+        linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.gate_up, gate_up);
+        let kind = match self.spec.activation {
+            Activation::Silu => Glu::Silu,
+        };
+        self.kernels.glu(self.pool, kind, inner, gate_up, gated);
+        linear(self.kernels, self.pool, gated, &layer.down, &mut scratch.h[..hidden]);
+        self.kernels.add(self.pool, &mut scratch.x[..hidden], &scratch.h[..hidden]);
+    }
+
+    /// `h = norm(x)`
+    fn norm(&mut self, weight: &[f32]) {
+        let len = self.tokens * self.spec.hidden as usize;
+        let scratch = &mut *self.scratch;
+        self.kernels.rms_norm(
+            self.pool,
+            &scratch.x[..len],
+            weight,
+            self.spec.norm_eps,
+            &mut scratch.h[..len],
+        );
+    }
+
+    /// Logits of the last token of each row that samples.
+    fn head(&mut self, input: &StepInput) {
+        let (hidden, vocab) = (self.spec.hidden as usize, self.spec.vocab_size as usize);
+        let scratch = &mut *self.scratch;
+        for (&row, out) in scratch.sampled.iter().zip(scratch.h.chunks_exact_mut(hidden)) {
+            let last = input.rows[row as usize].tokens.end as usize - 1;
+            let x = &scratch.x[last * hidden..(last + 1) * hidden];
+            self.kernels.rms_norm(self.pool, x, &self.weights.final_norm, self.spec.norm_eps, out);
+        }
+        let sampled = scratch.sampled.len();
+        if sampled > 0 {
+            let (h, logits) = (&scratch.h[..sampled * hidden], &mut scratch.logits[..sampled * vocab]);
+            self.kernels.linear(self.pool, h, &self.weights.head, None, logits);
+        }
+    }
+}
+
+fn linear(kernels: &Kernels, pool: &WorkerPool, x: &[f32], linear: &Linear, out: &mut [f32]) {
+    kernels.linear(pool, x, &linear.weight, linear.bias.as_deref(), out);
+}

@@ -1,0 +1,89 @@
+//! Cosines and sines of rotary positions.
+
+use pagoda_model::RopeSpec;
+
+/// Angles by position. Rows are computed when a position is first seen and kept; the room for all of them is
+/// reserved at the start, so that a step allocates nothing and a short run touches little memory.
+#[derive(Debug)]
+pub(crate) struct RopeTable {
+    inv_freq: Vec<f32>,
+    /// `[positions][pairs]`
+    cos: Vec<f32>,
+    /// `[positions][pairs]`
+    sin: Vec<f32>,
+}
+
+impl RopeTable {
+    /// A table for positions below `max_context`.
+    pub(crate) fn new(spec: &RopeSpec, max_context: u32) -> Self {
+        let inv_freq = spec.inv_freq();
+        let room = max_context as usize * inv_freq.len();
+        Self { cos: Vec::with_capacity(room), sin: Vec::with_capacity(room), inv_freq }
+    }
+
+    /// Bytes of a full table.
+    pub(crate) fn bytes(spec: &RopeSpec, max_context: u32) -> u64 {
+        let pairs = u64::from(spec.rotary_dim / 2);
+        (2 * u64::from(max_context) + 1) * pairs * size_of::<f32>() as u64
+    }
+
+    /// Bytes reserved.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        ((self.cos.capacity() + self.sin.capacity() + self.inv_freq.len()) * size_of::<f32>()) as u64
+    }
+
+    /// Pairs of elements that are turned.
+    pub(crate) fn pairs(&self) -> usize {
+        self.inv_freq.len()
+    }
+
+    /// Fills `cos` and `sin`, `[positions.len()][pairs]`, for the tokens of one step.
+    pub(crate) fn gather(&mut self, positions: &[u32], cos: &mut [f32], sin: &mut [f32]) {
+        let pairs = self.pairs();
+        if let Some(&last) = positions.iter().max() {
+            self.extend(last as usize + 1);
+        }
+        for (index, &position) in positions.iter().enumerate() {
+            let (from, to) = (position as usize * pairs, index * pairs);
+            cos[to..to + pairs].copy_from_slice(&self.cos[from..from + pairs]);
+            sin[to..to + pairs].copy_from_slice(&self.sin[from..from + pairs]);
+        }
+    }
+
+    /// Computes the rows up to `positions`.
+    fn extend(&mut self, positions: usize) {
+        for position in self.cos.len() / self.pairs()..positions {
+            for &frequency in &self.inv_freq {
+                // The angle is rounded to f32, as the reference implementation rounds it.
+                let angle = f64::from(position as f32 * frequency);
+                self.cos.push(angle.cos() as f32);
+                self.sin.push(angle.sin() as f32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pagoda_model::RopeScaling;
+
+    #[test]
+    fn angles_are_those_of_the_position_in_any_order_and_nothing_is_reallocated() {
+        let spec = RopeSpec { theta: 10_000.0, rotary_dim: 8, scaling: RopeScaling::None };
+        let mut table = RopeTable::new(&spec, 100);
+        let reserved = table.reserved_bytes();
+        assert_eq!(reserved, RopeTable::bytes(&spec, 100));
+        let positions = [5, 99, 0, 6];
+        let (mut cos, mut sin) = (vec![0.0; 16], vec![0.0; 16]);
+        table.gather(&positions, &mut cos, &mut sin);
+        for (row, &position) in positions.iter().enumerate() {
+            for (pair, frequency) in spec.inv_freq().into_iter().enumerate() {
+                let angle = f64::from(position as f32 * frequency);
+                assert_eq!(cos[row * 4 + pair], angle.cos() as f32);
+                assert_eq!(sin[row * 4 + pair], angle.sin() as f32);
+            }
+        }
+        assert_eq!(table.reserved_bytes(), reserved);
+    }
+}

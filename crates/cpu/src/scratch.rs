@@ -1,0 +1,131 @@
+//! Memory between the operations of a step, sized once for the largest step.
+
+use crate::{CpuError, CpuOptions};
+use pagoda_kernels::{AttentionRow, Buffer};
+use pagoda_model::DecoderSpec;
+use pagoda_sched::StepInput;
+
+/// Buffers of one step. T is the tokens of the step, S its rows that sample.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// `[T, hidden]` residual stream.
+    pub(crate) x: Buffer<f32>,
+    /// `[T, hidden]` normalised input of a linear operation, or its output before it joins the residual.
+    pub(crate) h: Buffer<f32>,
+    /// `[T, q_width + 2 * kv_width]` queries, keys, values.
+    pub(crate) qkv: Buffer<f32>,
+    /// `[T, q_width]` output of attention.
+    pub(crate) attended: Buffer<f32>,
+    /// `[T, 2 * intermediate]` gate, up.
+    pub(crate) gate_up: Buffer<f32>,
+    /// `[T, intermediate]`
+    pub(crate) gated: Buffer<f32>,
+    /// `[T, rotary_dim / 2]`
+    pub(crate) cos: Buffer<f32>,
+    /// `[T, rotary_dim / 2]`
+    pub(crate) sin: Buffer<f32>,
+    /// `[S, vocab_size]`
+    pub(crate) logits: Buffer<f32>,
+    /// `[T]` write slots.
+    pub(crate) slots: Vec<u32>,
+    /// Block tables, row after row.
+    pub(crate) tables: Vec<u32>,
+    /// Rows as attention sees them.
+    pub(crate) rows: Vec<AttentionRow>,
+    /// `[S]` indices into the rows of the step.
+    pub(crate) sampled: Vec<u32>,
+}
+
+/// Lengths of the float buffers in the order of the fields, and of the integer ones.
+struct Lengths {
+    floats: [usize; 9],
+    tokens: usize,
+    tables: usize,
+    rows: usize,
+}
+
+impl Lengths {
+    fn new(spec: &DecoderSpec, options: &CpuOptions) -> Self {
+        let tokens = options.max_tokens_per_step as usize;
+        let rows = options.max_rows.min(options.max_tokens_per_step) as usize;
+        let (hidden, inner) = (spec.hidden as usize, spec.intermediate as usize);
+        let (q, kv) = (spec.q_width() as usize, spec.kv_width() as usize);
+        let pairs = spec.rope.rotary_dim as usize / 2;
+        let per_token = [hidden, hidden, q + 2 * kv, q, 2 * inner, inner, pairs, pairs];
+        let mut floats = [0; 9];
+        floats.iter_mut().zip(per_token).for_each(|(len, width)| *len = tokens * width);
+        floats[8] = rows * spec.vocab_size as usize;
+        let blocks_per_row = spec.max_context.div_ceil(options.block_size) as usize;
+        Self { floats, tokens, tables: rows * blocks_per_row, rows }
+    }
+}
+
+impl Scratch {
+    /// Buffers for the largest step that `options` allow.
+    pub(crate) fn new(spec: &DecoderSpec, options: &CpuOptions) -> Result<Self, CpuError> {
+        let lengths = Lengths::new(spec, options);
+        let mut next = lengths.floats.into_iter();
+        let mut buffer = || {
+            Buffer::zeroed(next.next().expect("a length per buffer"))
+                .map_err(|source| CpuError::OutOfMemory { purpose: "the activations of a step", source })
+        };
+        Ok(Self {
+            x: buffer()?,
+            h: buffer()?,
+            qkv: buffer()?,
+            attended: buffer()?,
+            gate_up: buffer()?,
+            gated: buffer()?,
+            cos: buffer()?,
+            sin: buffer()?,
+            logits: buffer()?,
+            slots: Vec::with_capacity(lengths.tokens),
+            tables: Vec::with_capacity(lengths.tables),
+            rows: Vec::with_capacity(lengths.rows),
+            sampled: Vec::with_capacity(lengths.rows),
+        })
+    }
+
+    /// Bytes that [`new`](Self::new) reserves.
+    pub(crate) fn planned_bytes(spec: &DecoderSpec, options: &CpuOptions) -> u64 {
+        let lengths = Lengths::new(spec, options);
+        let words = lengths.floats.iter().sum::<usize>() + lengths.tokens + lengths.tables + lengths.rows;
+        (words * 4 + lengths.rows * size_of::<AttentionRow>()) as u64
+    }
+
+    /// Bytes reserved.
+    pub(crate) fn bytes(&self) -> u64 {
+        let floats = [
+            &self.x,
+            &self.h,
+            &self.qkv,
+            &self.attended,
+            &self.gate_up,
+            &self.gated,
+            &self.cos,
+            &self.sin,
+            &self.logits,
+        ];
+        let integers = [&self.slots, &self.tables, &self.sampled];
+        let words = floats.iter().map(|buffer| buffer.len()).sum::<usize>()
+            + integers.iter().map(|list| list.capacity()).sum::<usize>();
+        (words * 4 + self.rows.capacity() * size_of::<AttentionRow>()) as u64
+    }
+
+    /// Takes over the integer arrays of a step in the types of the kernels.
+    pub(crate) fn prepare(&mut self, input: &StepInput) {
+        self.slots.clear();
+        self.slots.extend(input.write_slots.iter().map(|slot| slot.0));
+        self.tables.clear();
+        self.tables.extend(input.tables.iter().map(|block| block.0));
+        self.rows.clear();
+        self.sampled.clear();
+        for (index, row) in input.rows.iter().enumerate() {
+            let (tokens, table) = (row.tokens.clone(), row.table.clone());
+            self.rows.push(AttentionRow { tokens, context: row.context, table });
+            if row.sampling.is_some() {
+                self.sampled.push(index as u32);
+            }
+        }
+    }
+}

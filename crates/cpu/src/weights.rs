@@ -1,0 +1,272 @@
+//! The weights of a model in the form in which the kernels read them.
+
+use crate::{CpuError, LoadProgress};
+use half::{bf16, f16};
+use pagoda_kernels::{Buffer, LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool};
+use pagoda_model::{Checkpoint, DecoderSpec, LayerRole, Role, Tensor, TensorData};
+
+/// All weights.
+#[derive(Debug)]
+pub(crate) struct ModelWeights {
+    pub(crate) embedding: Embedding,
+    pub(crate) layers: Vec<LayerWeights>,
+    /// `[hidden]`
+    pub(crate) final_norm: Vec<f32>,
+    /// `[vocab_size, hidden]`
+    pub(crate) head: PackedLinear,
+}
+
+/// The weights of one layer.
+#[derive(Debug)]
+pub(crate) struct LayerWeights {
+    /// `[hidden]`
+    pub(crate) attn_norm: Vec<f32>,
+    /// `[q_width + 2 * kv_width, hidden]`: queries, keys, values.
+    pub(crate) qkv: Linear,
+    /// `[head_dim]` each: norms of query and key heads.
+    pub(crate) qk_norm: Option<(Vec<f32>, Vec<f32>)>,
+    /// `[hidden, q_width]`
+    pub(crate) o: Linear,
+    /// `[hidden]`
+    pub(crate) mlp_norm: Vec<f32>,
+    /// `[2 * intermediate, hidden]`: gate, up.
+    pub(crate) gate_up: Linear,
+    /// `[hidden, intermediate]`
+    pub(crate) down: Linear,
+}
+
+/// A packed matrix with its bias.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub(crate) weight: PackedLinear,
+    /// `[n]`
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// The token embedding, row-major `[vocab_size, hidden]`.
+#[derive(Debug)]
+pub(crate) struct Embedding {
+    hidden: usize,
+    data: EmbeddingData,
+}
+
+#[derive(Debug)]
+enum EmbeddingData {
+    F32(Buffer<f32>),
+    F16(Buffer<f16>),
+    Bf16(Buffer<bf16>),
+}
+
+/// Which roles are packed together, stacked along the outputs, and which biases go with them.
+struct Group {
+    weights: &'static [LayerRole],
+    biases: &'static [LayerRole],
+}
+
+const QKV: Group = Group {
+    weights: &[LayerRole::Q, LayerRole::K, LayerRole::V],
+    biases: &[LayerRole::QBias, LayerRole::KBias, LayerRole::VBias],
+};
+const O: Group = Group { weights: &[LayerRole::O], biases: &[LayerRole::OBias] };
+const GATE_UP: Group =
+    Group { weights: &[LayerRole::Gate, LayerRole::Up], biases: &[LayerRole::GateBias, LayerRole::UpBias] };
+const DOWN: Group = Group { weights: &[LayerRole::Down], biases: &[LayerRole::DownBias] };
+
+/// Reads tensors, packs them and reports how far it has come.
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    format: WeightFormat,
+    pool: &'a WorkerPool,
+    progress: &'a mut dyn FnMut(LoadProgress),
+    state: LoadProgress,
+}
+
+impl ModelWeights {
+    /// Packs every tensor of `checkpoint` in `format`.
+    pub(crate) fn load(
+        checkpoint: &Checkpoint,
+        format: WeightFormat,
+        pool: &WorkerPool,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, CpuError> {
+        let total = checkpoint.tensors().map(|(_, tensor)| tensor.bytes.len() as u64).sum();
+        let mut loader =
+            Loader { checkpoint, format, pool, progress, state: LoadProgress { done: 0, total } };
+        loader.report(0);
+        let spec = checkpoint.spec();
+        let embedding = loader.embedding()?;
+        let layers =
+            (0..spec.layers.len() as u32).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
+        let final_norm = loader.vector(Role::FinalNorm);
+        let head = loader.pack(&[Role::Head])?;
+        Ok(Self { embedding, layers, final_norm, head })
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        let layers: u64 = self.layers.iter().map(LayerWeights::bytes).sum();
+        self.embedding.bytes() + layers + vector_bytes(&self.final_norm) + self.head.bytes() as u64
+    }
+
+    /// Bytes that [`load`](Self::load) will hold for a model of `spec`.
+    pub(crate) fn planned_bytes(spec: &DecoderSpec, format: WeightFormat) -> u64 {
+        let rows = |role: Role| role.shape(spec)[0] as usize;
+        let packed = |n: usize, k: usize| PackedLinear::packed_bytes(LinearShape { n, k }, format);
+        let matrix_roles = [&QKV, &O, &GATE_UP, &DOWN];
+        let mut total = packed(rows(Role::Head), spec.hidden as usize);
+        for role in Role::all(spec) {
+            let shape = role.shape(spec);
+            let elements: u64 = shape.iter().product();
+            total += match role {
+                Role::Embedding => elements * format.bytes() as u64,
+                _ if shape.len() == 1 => elements * size_of::<f32>() as u64,
+                _ => 0,
+            };
+        }
+        for layer in 0..spec.layers.len() as u32 {
+            for group in matrix_roles {
+                let n = group.weights.iter().map(|&role| rows(Role::Layer(layer, role))).sum();
+                total += packed(n, Role::Layer(layer, group.weights[0]).shape(spec)[1] as usize);
+            }
+        }
+        total
+    }
+}
+
+impl LayerWeights {
+    fn bytes(&self) -> u64 {
+        let linears = [&self.qkv, &self.o, &self.gate_up, &self.down];
+        let norms = self.qk_norm.iter().map(|(q, k)| vector_bytes(q) + vector_bytes(k)).sum::<u64>();
+        linears.into_iter().map(Linear::bytes).sum::<u64>()
+            + norms
+            + vector_bytes(&self.attn_norm)
+            + vector_bytes(&self.mlp_norm)
+    }
+}
+
+impl Linear {
+    fn bytes(&self) -> u64 {
+        self.weight.bytes() as u64 + self.bias.as_deref().map_or(0, vector_bytes)
+    }
+}
+
+impl Embedding {
+    /// Widens the row of `token` into `out`, `[hidden]`.
+    pub(crate) fn read(&self, token: u32, out: &mut [f32]) {
+        let range = token as usize * self.hidden..(token as usize + 1) * self.hidden;
+        match &self.data {
+            EmbeddingData::F32(rows) => out.copy_from_slice(&rows[range]),
+            EmbeddingData::F16(rows) => widen(&rows[range], out, f16::to_f32),
+            EmbeddingData::Bf16(rows) => widen(&rows[range], out, bf16::to_f32),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match &self.data {
+            EmbeddingData::F32(rows) => size_of_val(&**rows) as u64,
+            EmbeddingData::F16(rows) => size_of_val(&**rows) as u64,
+            EmbeddingData::Bf16(rows) => size_of_val(&**rows) as u64,
+        }
+    }
+}
+
+impl Loader<'_> {
+    fn layer(&mut self, layer: u32) -> Result<LayerWeights, CpuError> {
+        let at = |role| Role::Layer(layer, role);
+        let spec = self.checkpoint.spec();
+        let (qk_norm, qkv_bias, o_bias, mlp_bias) = (spec.qk_norm, spec.qkv_bias, spec.o_bias, spec.mlp_bias);
+        Ok(LayerWeights {
+            attn_norm: self.vector(at(LayerRole::AttnNorm)),
+            qkv: self.linear(layer, &QKV, qkv_bias)?,
+            qk_norm: qk_norm.then(|| (self.vector(at(LayerRole::QNorm)), self.vector(at(LayerRole::KNorm)))),
+            o: self.linear(layer, &O, o_bias)?,
+            mlp_norm: self.vector(at(LayerRole::MlpNorm)),
+            gate_up: self.linear(layer, &GATE_UP, mlp_bias)?,
+            down: self.linear(layer, &DOWN, mlp_bias)?,
+        })
+    }
+
+    fn linear(&mut self, layer: u32, group: &Group, has_bias: bool) -> Result<Linear, CpuError> {
+        let at = |&role: &LayerRole| Role::Layer(layer, role);
+        let roles: Vec<Role> = group.weights.iter().map(at).collect();
+        let weight = self.pack(&roles)?;
+        let bias = has_bias.then(|| group.biases.iter().map(at).flat_map(|role| self.vector(role)).collect());
+        Ok(Linear { weight, bias })
+    }
+
+    /// Packs the matrices of `roles`, which have equal inputs, stacked along their outputs.
+    fn pack(&mut self, roles: &[Role]) -> Result<PackedLinear, CpuError> {
+        let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
+        let data: Vec<TensorData<'_>> = tensors.iter().map(Tensor::data).collect();
+        let parts: Vec<(Weights<'_>, usize)> =
+            data.iter().zip(&tensors).map(|(data, tensor)| (view(data), tensor.shape[0] as usize)).collect();
+        let k = tensors[0].shape[1] as usize;
+        let packed = PackedLinear::pack(&parts, k, self.format, self.pool)
+            .map_err(|source| CpuError::Pack { role: roles[0], source })?;
+        let tied = roles[0] == Role::Head && self.checkpoint.spec().tied_head;
+        // A tied head is the embedding, whose bytes are counted already.
+        self.report(if tied { 0 } else { tensors.iter().map(|tensor| tensor.bytes.len()).sum() });
+        Ok(packed)
+    }
+
+    fn vector(&mut self, role: Role) -> Vec<f32> {
+        let tensor = self.checkpoint.tensor(role);
+        self.report(tensor.bytes.len());
+        tensor.to_f32_vec()
+    }
+
+    fn embedding(&mut self) -> Result<Embedding, CpuError> {
+        let tensor = self.checkpoint.tensor(Role::Embedding);
+        let source = tensor.data();
+        let len = tensor.elements();
+        let no_memory = |source| CpuError::OutOfMemory { purpose: "the token embedding", source };
+        let data = match self.format {
+            WeightFormat::F32 => {
+                let mut rows = Buffer::zeroed(len).map_err(no_memory)?;
+                convert(&source, &mut rows, |x| x);
+                EmbeddingData::F32(rows)
+            }
+            WeightFormat::F16 => {
+                let mut rows = Buffer::zeroed(len).map_err(no_memory)?;
+                convert(&source, &mut rows, f16::from_f32);
+                EmbeddingData::F16(rows)
+            }
+            WeightFormat::Bf16 => {
+                let mut rows = Buffer::zeroed(len).map_err(no_memory)?;
+                convert(&source, &mut rows, bf16::from_f32);
+                EmbeddingData::Bf16(rows)
+            }
+        };
+        self.report(tensor.bytes.len());
+        Ok(Embedding { hidden: tensor.shape[1] as usize, data })
+    }
+
+    fn report(&mut self, bytes: usize) {
+        self.state.done += bytes as u64;
+        (self.progress)(self.state);
+    }
+}
+
+fn view<'a>(data: &'a TensorData<'_>) -> Weights<'a> {
+    match data {
+        TensorData::F32(x) => Weights::F32(x),
+        TensorData::F16(x) => Weights::F16(x),
+        TensorData::Bf16(x) => Weights::Bf16(x),
+    }
+}
+
+fn convert<T>(source: &TensorData<'_>, out: &mut [T], round: impl Fn(f32) -> T) {
+    match source {
+        TensorData::F32(x) => out.iter_mut().zip(x.iter()).for_each(|(out, &x)| *out = round(x)),
+        TensorData::F16(x) => out.iter_mut().zip(x.iter()).for_each(|(out, x)| *out = round(x.to_f32())),
+        TensorData::Bf16(x) => out.iter_mut().zip(x.iter()).for_each(|(out, x)| *out = round(x.to_f32())),
+    }
+}
+
+fn widen<T: Copy>(row: &[T], out: &mut [f32], exact: impl Fn(T) -> f32) {
+    out.iter_mut().zip(row).for_each(|(out, &x)| *out = exact(x));
+}
+
+fn vector_bytes(vector: &[f32]) -> u64 {
+    size_of_val(vector) as u64
+}
