@@ -1,0 +1,133 @@
+//! One call while it is being answered: its sessions as one sequence of parts, and its token counts.
+
+use crate::error::ApiError;
+use crate::finish::{self, Ending};
+use crate::wire::common::{Delivery, Usage};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream, SelectAll};
+use pagoda_engine::{RequestResult, ServedModel, Session, SessionEvent, TokenInfo};
+use std::sync::Arc;
+
+/// What the events and the body of one call have in common.
+pub(crate) struct Call {
+    /// `cmpl-…` or `chatcmpl-…`.
+    pub(crate) id: String,
+    /// Seconds since the Unix epoch.
+    pub(crate) created: u64,
+    pub(crate) model: Arc<ServedModel>,
+    pub(crate) delivery: Delivery,
+    /// Whether log-probabilities were asked for.
+    pub(crate) logprobs: bool,
+    /// Stop ids of the request itself.
+    pub(crate) stop_ids: Vec<u32>,
+    /// Text to repeat before each choice; empty unless asked for.
+    pub(crate) echo: Vec<String>,
+    /// Number of choices: prompts × samples.
+    pub(crate) choices: usize,
+    /// Tokens of all prompts.
+    pub(crate) prompt_tokens: u64,
+}
+
+impl Call {
+    /// How the ending of a choice looks to the client.
+    ///
+    /// # Errors
+    /// For endings that are none of the answer's own.
+    pub(crate) fn ending(&self, result: &RequestResult) -> Result<Ending, ApiError> {
+        finish::ending(&result.reason, result.token_ids.last().copied(), &self.stop_ids)
+    }
+}
+
+/// What one session said, with the index of its choice.
+pub(crate) enum Part {
+    Delta { choice: usize, text: String, tokens: Vec<TokenInfo> },
+    Finished { choice: usize, result: Box<RequestResult> },
+    Failed(ApiError),
+}
+
+/// The parts of all choices in the order in which they arrive.
+pub(crate) type Merged = SelectAll<BoxStream<'static, Part>>;
+
+/// Reads all sessions at once. Dropping the stream drops them.
+pub(crate) fn merge(sessions: Vec<Session>) -> Merged {
+    let parts = sessions.into_iter().enumerate();
+    let parts = parts.map(|(choice, session)| session.map(move |event| part(choice, event)).boxed());
+    stream::select_all(parts)
+}
+
+fn part(choice: usize, event: SessionEvent) -> Part {
+    match event {
+        SessionEvent::Delta { text, tokens } => Part::Delta { choice, text, tokens },
+        SessionEvent::Finished(result) => Part::Finished { choice, result },
+        SessionEvent::Failed(error) => Part::Failed(error.into()),
+    }
+}
+
+/// Counts tokens while they arrive; agrees with the results once they are there.
+pub(crate) struct Tally {
+    usage: Usage,
+    /// Tokens counted per choice.
+    counted: Vec<u64>,
+}
+
+impl Tally {
+    pub(crate) fn new(call: &Call) -> Self {
+        Self { usage: Usage::of_prompt(call.prompt_tokens), counted: vec![0; call.choices] }
+    }
+
+    pub(crate) fn delta(&mut self, choice: usize, tokens: usize) {
+        self.counted[choice] += tokens as u64;
+        self.usage.generated(tokens as u64);
+    }
+
+    pub(crate) fn finished(&mut self, choice: usize, result: &RequestResult) {
+        let rest = u64::from(result.tokens_generated).saturating_sub(self.counted[choice]);
+        self.counted[choice] += rest;
+        self.usage.generated(rest);
+        self.usage.finished(result);
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
+    }
+}
+
+/// One choice, complete.
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) ending: Ending,
+    /// The deltas, if log-probabilities were asked for.
+    pub(crate) deltas: Vec<(String, Vec<TokenInfo>)>,
+}
+
+/// Waits for all choices.
+///
+/// # Errors
+/// The first failure; the other choices are cancelled.
+pub(crate) async fn collect(call: &Call, sessions: Vec<Session>) -> Result<(Vec<Answer>, Usage), ApiError> {
+    let mut parts = merge(sessions);
+    let mut tally = Tally::new(call);
+    let mut deltas: Vec<Vec<_>> = (0..call.choices).map(|_| Vec::new()).collect();
+    let mut answers: Vec<Option<Answer>> = (0..call.choices).map(|_| None).collect();
+    while let Some(part) = parts.next().await {
+        match part {
+            Part::Delta { choice, text, tokens } => {
+                tally.delta(choice, tokens.len());
+                if call.logprobs {
+                    deltas[choice].push((text, tokens));
+                }
+            }
+            Part::Finished { choice, result } => {
+                tally.finished(choice, &result);
+                let (ending, deltas) = (call.ending(&result)?, std::mem::take(&mut deltas[choice]));
+                answers[choice] = Some(Answer { text: result.text, ending, deltas });
+            }
+            Part::Failed(error) => return Err(error),
+        }
+    }
+    let answers: Option<Vec<_>> = answers.into_iter().collect();
+    match answers {
+        Some(answers) => Ok((answers, tally.usage())),
+        None => Err(ApiError::internal(&"a session ended without a result")),
+    }
+}

@@ -1,0 +1,77 @@
+//! Settings of the server.
+
+use std::time::Duration;
+
+/// Limits and timings of the server; `Default` suits a server for a few hundred clients.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Names that clients may use besides the model's own.
+    pub aliases: Vec<String>,
+    /// Whether any name means the one model that is loaded.
+    pub any_model_name: bool,
+    /// Largest body, bytes. Default: 4 MiB.
+    pub body_limit: usize,
+    /// Longest time for a body to arrive. Default: 30 s.
+    pub body_timeout: Duration,
+    /// Longest time for a request head to arrive, which is also how long a connection may be idle between two
+    /// requests. Default: 60 s.
+    pub head_timeout: Duration,
+    /// Most open connections; further ones wait in the listener's backlog. Default: 12,000.
+    pub max_connections: usize,
+    /// Most generating calls between their head and their last byte; further ones are refused. Default: 4,096.
+    pub max_in_flight: usize,
+    /// Most calls that render templates and tokenize at the same time. Default: the number of processors.
+    pub text_threads: usize,
+    /// A stream that has been silent for this long gets an empty line, so that proxies keep it open. `None`: never.
+    /// Default: 10 s.
+    pub keep_alive: Option<Duration>,
+    /// Longest time that running calls may take to end once the server is told to stop. Default: 30 s.
+    pub shutdown_timeout: Duration,
+    /// What `/version` reports.
+    pub build: BuildInfo,
+}
+
+/// What the program is, for `/version`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct BuildInfo {
+    /// Version of the program.
+    pub version: String,
+    /// Revision that it was built from.
+    pub git: Option<String>,
+    /// Cargo features that it was built with.
+    pub build_features: Vec<String>,
+    /// Instruction set that the kernels use.
+    pub cpu_isa: Option<String>,
+    /// Device that runs the model.
+    pub device: String,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            aliases: Vec::new(),
+            any_model_name: false,
+            body_limit: 4 << 20,
+            body_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(60),
+            max_connections: 12_000,
+            max_in_flight: 4_096,
+            text_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            keep_alive: Some(Duration::from_secs(10)),
+            shutdown_timeout: Duration::from_secs(30),
+            build: BuildInfo::default(),
+        }
+    }
+}
+
+impl Default for BuildInfo {
+    fn default() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            git: None,
+            build_features: Vec::new(),
+            cpu_isa: None,
+            device: "cpu".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Everything that can go wrong with a call, and its one translation to HTTP.
+
+use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use pagoda_engine::{InvalidCode, InvalidRequest, RequestError, SubmitError};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// What is wrong with the value of a request field. Becomes the `code` of the error body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldFault {
+    /// The value has the wrong type or is out of range.
+    InvalidValue,
+    /// A field that must be there is not.
+    MissingField,
+    /// The field asks for something that this server does not offer.
+    UnsupportedField,
+}
+
+impl FieldFault {
+    fn code(self) -> &'static str {
+        match self {
+            Self::InvalidValue => "invalid_value",
+            Self::MissingField => "missing_field",
+            Self::UnsupportedField => "unsupported_field",
+        }
+    }
+}
+
+/// Why a call was not answered as asked.
+///
+/// `Display` is the message that the client reads. Messages name the field, the value and what to do, and hold
+/// nothing of the server's inside.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The body is not a JSON object.
+    #[error("{0}")]
+    InvalidJson(String),
+    /// A field of the body is at fault.
+    #[error("{message}")]
+    Field {
+        /// Path of the field, such as `messages[2].content`.
+        param: String,
+        /// What is wrong with it.
+        fault: FieldFault,
+        /// The message.
+        message: String,
+    },
+    /// The prompt alone is longer than the context.
+    #[error("{message}")]
+    ContextLength {
+        /// Field that holds the prompt.
+        param: &'static str,
+        /// Tokens of the prompt.
+        prompt: u32,
+        /// Tokens of the context.
+        context: u32,
+        /// The message.
+        message: String,
+    },
+    /// The body names a model that is not loaded.
+    #[error("the model {asked:?} is not loaded; this server has: {}", loaded.join(", "))]
+    ModelNotFound {
+        /// The name in the request.
+        asked: String,
+        /// The names that would work.
+        loaded: Vec<String>,
+    },
+    /// No route has this path.
+    #[error("{0}")]
+    NoSuchPath(String),
+    /// The path exists, but not with this method.
+    #[error("{path} does not accept {method}; use {allowed}")]
+    MethodNotAllowed {
+        /// The path asked for.
+        path: String,
+        /// The method asked for.
+        method: String,
+        /// The methods that would work, as the `Allow` header lists them.
+        allowed: &'static str,
+    },
+    /// The body is larger than the limit.
+    #[error("the request body is larger than the limit of {limit} bytes")]
+    BodyTooLarge {
+        /// The limit, bytes.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    #[error("the request body did not arrive within {} seconds", limit.as_secs())]
+    BodyTimeout {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The waiting queue or the number of calls in flight is at its limit.
+    #[error("{message}")]
+    QueueFull {
+        /// Which limit was met.
+        message: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The server is finishing its work before it stops.
+    #[error("the server is draining and takes no new requests; try again later or elsewhere")]
+    Draining,
+    /// The model is not loaded yet.
+    #[error("the model is being loaded ({loaded}%)")]
+    Loading {
+        /// How much of it is, percent.
+        loaded: u8,
+    },
+    /// The server does not take requests at the moment.
+    #[error("the server is not ready: {0}")]
+    Unavailable(String),
+    /// A deadline of the server passed.
+    #[error("the request ran into the server's {0} time limit")]
+    Timeout(String),
+    /// The request was cancelled by its id.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The model failed on this request.
+    #[error("{0}")]
+    Model(String),
+    /// A fault of the server; the details are in its log.
+    #[error("internal error; the server's log has the details under {id}")]
+    Internal {
+        /// What to look for in the log.
+        id: String,
+    },
+}
+
+/// Status line and fixed fields of an error body.
+struct Outline {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+}
+
+impl ApiError {
+    /// A field with a value of the wrong type or out of range.
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::field(FieldFault::InvalidValue, param, message)
+    }
+
+    /// A field that must be there and is not.
+    pub fn missing(param: &str) -> Self {
+        Self::field(FieldFault::MissingField, param, format!("{param} is required"))
+    }
+
+    /// A field that asks for what this server does not offer; `advice` says what to do instead.
+    pub fn unsupported(param: impl Into<String>, advice: &str) -> Self {
+        let param = param.into();
+        let message = format!("{param} is not offered by this server; {advice}");
+        Self::field(FieldFault::UnsupportedField, param, message)
+    }
+
+    /// A fault of the server. Logs `detail` under a fresh id and keeps only the id.
+    pub fn internal(detail: &dyn std::fmt::Display) -> Self {
+        let id = crate::request_id::fresh();
+        tracing::error!(error_id = %id, "{detail}");
+        Self::Internal { id }
+    }
+
+    fn field(fault: FieldFault, param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Field { param: param.into(), fault, message: message.into() }
+    }
+
+    fn outline(&self) -> Outline {
+        const INVALID: &str = "invalid_request_error";
+        const DOWN: &str = "unavailable_error";
+        let (status, kind, code) = match self {
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, INVALID, "invalid_json"),
+            Self::Field { fault, .. } => (StatusCode::BAD_REQUEST, INVALID, fault.code()),
+            Self::ContextLength { .. } => (StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded"),
+            Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, INVALID, "model_not_found"),
+            Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, INVALID, "not_found"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
+            Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "timeout_error", "body_timeout"),
+            Self::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "draining"),
+            Self::Loading { .. } => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "model_loading"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "unavailable"),
+            Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "timeout_error", "request_timeout"),
+            Self::Cancelled => (client_closed_request(), "cancelled_error", "request_cancelled"),
+            Self::Model(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "model_error"),
+            Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error"),
+        };
+        Outline { status, kind, code }
+    }
+
+    /// The status that the error is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.outline().status
+    }
+
+    fn param(&self) -> Option<&str> {
+        match self {
+            Self::Field { param, .. } => Some(param),
+            Self::ContextLength { param, .. } => Some(param),
+            Self::ModelNotFound { .. } => Some("model"),
+            _ => None,
+        }
+    }
+
+    /// The body: `{"error": {"message", "type", "param", "code"}}` and, for a prompt that is too long, the two counts.
+    pub fn body(&self) -> Value {
+        let Outline { kind, code, .. } = self.outline();
+        let mut error = Map::new();
+        error.insert("message".into(), self.to_string().into());
+        error.insert("type".into(), kind.into());
+        error.insert("param".into(), self.param().map_or(Value::Null, Value::from));
+        error.insert("code".into(), code.into());
+        if let Self::ContextLength { prompt, context, .. } = self {
+            error.insert("n_prompt_tokens".into(), (*prompt).into());
+            error.insert("n_ctx".into(), (*context).into());
+        }
+        json!({ "error": error })
+    }
+
+    /// When the client may try again, if that would help.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull { retry_after, .. } => Some(*retry_after),
+            Self::Draining | Self::Loading { .. } | Self::Unavailable(_) => Some(Duration::from_secs(5)),
+            _ => None,
+        }
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::QueueFull { retry_after, .. } => {
+                Self::QueueFull { message: error.to_string(), retry_after }
+            }
+            SubmitError::NeverFits { .. } => Self::invalid("prompt", error.to_string()),
+            SubmitError::TooManySamples { .. } => Self::invalid("n", error.to_string()),
+            SubmitError::TooLong { tokens, context } => {
+                Self::ContextLength { param: "prompt", prompt: tokens, context, message: error.to_string() }
+            }
+            SubmitError::DuplicateId(_) => Self::internal(&error),
+            SubmitError::Loading => Self::Loading { loaded: 0 },
+            SubmitError::Draining => Self::Draining,
+            SubmitError::Stopped | SubmitError::Failed => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Model(failure) => Self::Model(failure.to_string()),
+            RequestError::Refused(refusal) => refusal.into(),
+            RequestError::Shutdown => Self::Draining,
+            RequestError::EngineFailed => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<InvalidRequest> for ApiError {
+    fn from(error: InvalidRequest) -> Self {
+        let InvalidRequest { param, code, message } = error;
+        match code {
+            InvalidCode::InvalidValue => Self::invalid(param, message),
+            InvalidCode::ContextLengthExceeded { prompt_tokens, context } => {
+                Self::ContextLength { param, prompt: prompt_tokens, context, message }
+            }
+        }
+    }
+}
+
+/// Not retried by OpenAI's clients, unlike 408 and 409.
+fn client_closed_request() -> StatusCode {
+    StatusCode::from_u16(499).expect("499 is a status code")
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), axum::Json(self.body())).into_response();
+        if let Some(wait) = self.retry_after() {
+            let headers = response.headers_mut();
+            // Some clients read whole seconds only; none may come back too early.
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis(wait)));
+        }
+        if let Self::MethodNotAllowed { allowed, .. } = self {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        response
+    }
+}
+
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_headers_never_send_a_client_back_early() {
+        let error = ApiError::QueueFull { message: "full".into(), retry_after: Duration::from_millis(1_250) };
+        let response = error.into_response();
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "2");
+        assert_eq!(response.headers()["retry-after-ms"], "1250");
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_carries_both_counts() {
+        let error = ApiError::ContextLength { param: "prompt", prompt: 70, context: 64, message: "x".into() };
+        let body = error.body();
+        assert_eq!(error.status(), 400);
+        assert_eq!(body["error"]["code"], "context_length_exceeded");
+        assert_eq!(body["error"]["param"], "prompt");
+        assert_eq!(body["error"]["n_prompt_tokens"], 70);
+        assert_eq!(body["error"]["n_ctx"], 64);
+    }
+
+    #[test]
+    fn the_body_always_has_the_four_keys() {
+        let body = ApiError::Draining.body();
+        let keys: Vec<_> = body["error"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, ["message", "type", "param", "code"]);
+        assert!(body["error"]["param"].is_null());
+    }
+}

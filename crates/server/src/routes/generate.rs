@@ -1,0 +1,89 @@
+//! What both generating endpoints do once a body has become requests.
+
+use crate::answer::{self, Call};
+use crate::error::ApiError;
+use crate::shape::Shape;
+use crate::sse;
+use crate::state::{InFlight, ServerState};
+use crate::wire::common::Delivery;
+use axum::response::Response;
+use pagoda_engine::{GenerateParams, Session, ValidatedRequest};
+use std::time::SystemTime;
+
+/// Requests ready for the engine, and how to answer them.
+pub(super) struct Plan {
+    /// One per prompt, in order.
+    requests: Vec<ValidatedRequest>,
+    delivery: Delivery,
+    logprobs: bool,
+    stop_ids: Vec<u32>,
+    echo: Vec<String>,
+}
+
+impl Plan {
+    /// Validates one request per prompt, each with the parameters of the call.
+    ///
+    /// # Errors
+    /// For the first prompt or parameter out of range.
+    pub(super) fn new(
+        state: &ServerState,
+        delivery: Delivery,
+        params: GenerateParams,
+        prompts: Vec<Vec<u32>>,
+    ) -> Result<Self, ApiError> {
+        let (logprobs, stop_ids) = (params.logprobs.is_some(), params.stop_token_ids.clone());
+        let validate = |prompt_tokens| {
+            state.model().validate(GenerateParams { prompt_tokens, ..params.clone() }).map_err(ApiError::from)
+        };
+        let requests = prompts.into_iter().map(validate).collect::<Result<_, _>>()?;
+        Ok(Self { requests, delivery, logprobs, stop_ids, echo: Vec::new() })
+    }
+
+    /// Repeats each prompt's text before each of its samples.
+    pub(super) fn echo(mut self, texts: Vec<String>) -> Self {
+        let samples = self.requests.iter().map(|request| usize::from(request.samples()));
+        self.echo = texts.into_iter().zip(samples).flat_map(|(text, n)| vec![text; n]).collect();
+        self
+    }
+
+    /// Submits the requests and answers in the shape `S`. Dropping the answer, or the wait for it, cancels what runs.
+    ///
+    /// # Errors
+    /// If the engine refuses a request; those submitted before it are cancelled.
+    pub(super) async fn answer<S: Shape>(
+        self,
+        state: &ServerState,
+        prefix: &str,
+        in_flight: InFlight,
+    ) -> Result<Response, ApiError> {
+        let prompt_tokens = self.requests.iter().map(|request| u64::from(request.prompt_tokens())).sum();
+        let mut sessions: Vec<Session> = Vec::with_capacity(self.requests.len());
+        for request in self.requests {
+            sessions.extend(state.handle().submit(request)?);
+        }
+        let Some(first) = sessions.first() else {
+            return Err(ApiError::internal(&"a call without a request"));
+        };
+        let call = Call {
+            id: format!("{prefix}{}", first.id()),
+            created: seconds_since_epoch(),
+            model: state.model().clone(),
+            delivery: self.delivery,
+            logprobs: self.logprobs,
+            stop_ids: self.stop_ids,
+            echo: self.echo,
+            choices: sessions.len(),
+            prompt_tokens,
+        };
+        if call.delivery.stream {
+            return Ok(sse::respond::<S>(call, sessions, state.config().keep_alive, in_flight));
+        }
+        let (answers, usage) = answer::collect(&call, sessions).await?;
+        drop(in_flight);
+        Ok(S::whole(&call, answers, usage))
+    }
+}
+
+fn seconds_since_epoch() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

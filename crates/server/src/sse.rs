@@ -1,0 +1,145 @@
+//! Server-sent events: framing, keep-alive, and the one loop that turns sessions into a stream.
+
+use crate::answer::{Call, Merged, Part, Tally, merge};
+use crate::error::ApiError;
+use crate::shape::{Piece, Shape};
+use crate::state::InFlight;
+use axum::body::{Body, Bytes};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt as _, stream};
+use pagoda_engine::{RequestResult, Session, TokenInfo};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+/// An empty line is an empty event, which every reader skips; a comment breaks some.
+const KEEP_ALIVE: &[u8] = b"\n";
+
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// One event: a line of JSON after `data: `, then an empty line. Line feeds only, no other fields.
+pub(crate) fn event(json: &impl Serialize) -> Bytes {
+    let mut bytes = b"data: ".to_vec();
+    match serde_json::to_writer(&mut bytes, json) {
+        Ok(()) => bytes.extend_from_slice(b"\n\n"),
+        Err(error) => return event(&ApiError::internal(&error).body()),
+    }
+    Bytes::from(bytes)
+}
+
+/// Answers with a stream. The head goes out at once; dropping the body drops the sessions, which cancels them.
+pub(crate) fn respond<S: Shape>(
+    call: Call,
+    sessions: Vec<Session>,
+    keep_alive: Option<Duration>,
+    in_flight: InFlight,
+) -> Response {
+    let driver = Driver {
+        parts: merge(sessions),
+        shape: S::new(&call),
+        tally: Tally::new(&call),
+        call,
+        ready: VecDeque::new(),
+        ended: false,
+        keep_alive,
+        _in_flight: in_flight,
+    };
+    let events = stream::unfold(driver, |mut driver| async move {
+        let event = driver.next().await?;
+        Some((Ok::<_, Infallible>(event), driver))
+    });
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (CONNECTION, HeaderValue::from_static("keep-alive")),
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, Body::from_stream(events)).into_response()
+}
+
+/// Everything that a stream owns.
+struct Driver<S> {
+    call: Call,
+    parts: Merged,
+    shape: S,
+    tally: Tally,
+    /// Events that are to go out, one write each.
+    ready: VecDeque<Bytes>,
+    ended: bool,
+    keep_alive: Option<Duration>,
+    _in_flight: InFlight,
+}
+
+impl<S: Shape> Driver<S> {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if self.ended {
+                return None;
+            }
+            let waited = match self.keep_alive {
+                Some(interval) => tokio::time::timeout(interval, self.parts.next()).await,
+                None => Ok(self.parts.next().await),
+            };
+            match waited {
+                Err(_) => return Some(Bytes::from_static(KEEP_ALIVE)),
+                Ok(Some(Part::Delta { choice, text, tokens })) => self.delta(choice, text, &tokens),
+                Ok(Some(Part::Finished { choice, result })) => self.finished(choice, &result),
+                Ok(Some(Part::Failed(error))) => self.fail(&error),
+                Ok(None) => self.end(),
+            }
+        }
+    }
+
+    fn delta(&mut self, choice: usize, text: String, tokens: &[TokenInfo]) {
+        self.tally.delta(choice, tokens.len());
+        let usage = self.call.delivery.continuous_usage.then(|| self.tally.usage());
+        self.shape.delta(&self.call, Piece { choice, text, tokens, usage }, &mut self.ready);
+    }
+
+    fn finished(&mut self, choice: usize, result: &RequestResult) {
+        self.tally.finished(choice, result);
+        match self.call.ending(result) {
+            Ok(ending) => {
+                let usage = self.call.delivery.continuous_usage.then(|| self.tally.usage());
+                self.shape.finished(&self.call, choice, (ending, usage), &mut self.ready);
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        // Those that are still running have nobody left to answer.
+        self.parts.clear();
+        self.ready.push_back(event(&error.body()));
+        self.close();
+    }
+
+    fn end(&mut self) {
+        if self.call.delivery.include_usage {
+            self.shape.usage(&self.call, self.tally.usage(), &mut self.ready);
+        }
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.ready.push_back(Bytes::from_static(DONE));
+        self.ended = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_of_json() {
+        let json = serde_json::json!({"text": "a\nb\r\n\u{2028}é"});
+        assert_eq!(event(&json), Bytes::from("data: {\"text\":\"a\\nb\\r\\n\u{2028}é\"}\n\n"));
+    }
+}

@@ -1,0 +1,177 @@
+//! What all routes share.
+
+use crate::config::ServerConfig;
+use crate::error::ApiError;
+use crate::unknown::UnknownFields;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use pagoda_engine::{EngineHandle, EngineState, ServedModel};
+use pagoda_sched::CacheSalt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The engine, the model and the limits; cheap to clone.
+#[derive(Clone)]
+pub struct ServerState {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    handle: EngineHandle,
+    config: ServerConfig,
+    in_flight: Arc<Semaphore>,
+    text_threads: Arc<Semaphore>,
+    unknown_fields: UnknownFields,
+    /// Keyed afresh by every process, so that nobody can choose a salt that meets another's.
+    salt_hasher: RandomState,
+    draining: AtomicBool,
+}
+
+impl ServerState {
+    /// State for the routes to the model that `handle` runs.
+    pub fn new(handle: EngineHandle, config: ServerConfig) -> Self {
+        let in_flight = Arc::new(Semaphore::new(config.max_in_flight.min(MAX_PERMITS)));
+        let text_threads = Arc::new(Semaphore::new(config.text_threads.clamp(1, MAX_PERMITS)));
+        Self {
+            shared: Arc::new(Shared {
+                handle,
+                config,
+                in_flight,
+                text_threads,
+                unknown_fields: UnknownFields::default(),
+                salt_hasher: RandomState::new(),
+                draining: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The engine behind the routes.
+    pub fn handle(&self) -> &EngineHandle {
+        &self.shared.handle
+    }
+
+    /// The model that is served.
+    pub fn model(&self) -> &Arc<ServedModel> {
+        self.shared.handle.model()
+    }
+
+    /// The limits.
+    pub fn config(&self) -> &ServerConfig {
+        &self.shared.config
+    }
+
+    /// Refuses generating calls from now on, with 503; those that run are not touched.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Release);
+    }
+
+    /// Generating calls between their head and their last byte.
+    pub fn in_flight(&self) -> usize {
+        self.shared.config.max_in_flight.min(MAX_PERMITS) - self.shared.in_flight.available_permits()
+    }
+
+    /// Waits until no generating call is left.
+    pub(crate) async fn idle(&self) {
+        let all = u32::try_from(self.shared.config.max_in_flight.min(MAX_PERMITS)).unwrap_or(u32::MAX);
+        // The semaphore is never closed; were it, nothing could be in flight either.
+        let _ = self.shared.in_flight.acquire_many(all).await;
+    }
+
+    /// Whether generating calls are taken.
+    pub(crate) fn check_ready(&self) -> Result<(), ApiError> {
+        if self.shared.draining.load(Ordering::Acquire) {
+            return Err(ApiError::Draining);
+        }
+        let health = self.shared.handle.health();
+        match health.state {
+            EngineState::Loading => Err(ApiError::Loading { loaded: percent(health.loaded) }),
+            EngineState::Ready if health.stalled => {
+                Err(ApiError::Unavailable("the engine makes no progress".into()))
+            }
+            EngineState::Ready => Ok(()),
+            EngineState::Draining => Err(ApiError::Draining),
+            EngineState::Stopped => Err(ApiError::Unavailable("the engine has stopped".into())),
+            EngineState::Failed => Err(ApiError::Unavailable("the engine has failed".into())),
+        }
+    }
+
+    /// Whether `asked` is the model that is served; no name at all is.
+    pub(crate) fn check_model(&self, asked: Option<&str>) -> Result<(), ApiError> {
+        let Some(asked) = asked else { return Ok(()) };
+        let (model, config) = (self.model(), self.config());
+        if config.any_model_name
+            || model.answers_to(asked)
+            || config.aliases.iter().any(|alias| alias == asked)
+        {
+            return Ok(());
+        }
+        let loaded = model.names.iter().chain(&config.aliases).cloned().collect();
+        Err(ApiError::ModelNotFound { asked: crate::json::excerpt(asked).into_owned(), loaded })
+    }
+
+    /// Logs the fields that nobody took, once per name.
+    pub(crate) fn note_unknown<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        for name in names {
+            self.shared.unknown_fields.note(name);
+        }
+    }
+
+    /// The prefix cache that a caller's salt stands for.
+    pub(crate) fn salt(&self, given: Option<&str>) -> CacheSalt {
+        CacheSalt(given.map_or(0, |text| self.shared.salt_hasher.hash_one(text)))
+    }
+
+    /// Runs `job` where it may take its time: templates and tokenizers can be slow on hostile input.
+    ///
+    /// # Errors
+    /// Those of the job, and [`ApiError::Internal`] if it panicked.
+    pub(crate) async fn on_text_thread<T, F>(&self, job: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    {
+        let slot = Arc::clone(&self.shared.text_threads).acquire_owned().await;
+        let slot = slot.map_err(|error| ApiError::internal(&error))?;
+        let state = self.clone();
+        let job = tokio::task::spawn_blocking(move || {
+            // The slot goes with the job, which runs on when the caller is gone.
+            let _slot = slot;
+            job(&state)
+        });
+        job.await.unwrap_or_else(|error| Err(ApiError::internal(&error)))
+    }
+}
+
+/// What one `acquire_many` can wait for.
+const MAX_PERMITS: usize = 1 << 20;
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction in 0..=1")]
+fn percent(fraction: f32) -> u8 {
+    (fraction.clamp(0.0, 1.0) * 100.0) as u8
+}
+
+/// The right to one generating call, from its head to its last byte. Taken before the body is read.
+pub(crate) struct InFlight {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl FromRequestParts<ServerState> for InFlight {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, state: &ServerState) -> Result<Self, ApiError> {
+        state.check_ready()?;
+        match Arc::clone(&state.shared.in_flight).try_acquire_owned() {
+            Ok(permit) => Ok(Self { _permit: permit }),
+            Err(_) => Err(ApiError::QueueFull {
+                message: format!(
+                    "the server already has {} calls in flight, which is its limit; try again later",
+                    state.config().max_in_flight
+                ),
+                retry_after: Duration::from_secs(1),
+            }),
+        }
+    }
+}

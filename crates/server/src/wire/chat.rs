@@ -1,0 +1,203 @@
+//! `/v1/chat/completions`: the request as read, the response and the chunks as written.
+
+use crate::error::ApiError;
+use crate::finish::StopReason;
+use crate::json::Fields;
+use crate::wire::common::{Delivery, Usage, take_delivery, take_generation};
+use crate::wire::refused::{self, Endpoint};
+use pagoda_engine::GenerateParams;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// A chat request.
+#[derive(Debug)]
+pub(crate) struct ChatRequest {
+    pub(crate) model: Option<String>,
+    /// As sent; normalised before a template reads it.
+    pub(crate) messages: Value,
+    pub(crate) delivery: Delivery,
+    /// Everything but the prompt.
+    pub(crate) params: GenerateParams,
+    pub(crate) add_generation_prompt: bool,
+    /// Further variables of the template.
+    pub(crate) template_extra: Map<String, Value>,
+    pub(crate) cache_salt: Option<String>,
+}
+
+impl ChatRequest {
+    /// Takes the fields of a chat request; what is left in `fields` is unknown.
+    ///
+    /// # Errors
+    /// Names the first field at fault.
+    pub(crate) fn take(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
+        refused::check(fields, Endpoint::Chat)?;
+        let model = fields.string("model")?;
+        let messages = fields.value("messages")?.ok_or_else(|| ApiError::missing("messages"))?;
+        let delivery = take_delivery(fields)?;
+        let mut params = take_generation(fields)?;
+        params.logprobs = take_logprobs(fields)?;
+        Ok(Self {
+            model,
+            messages,
+            delivery,
+            params,
+            add_generation_prompt: fields.flag("add_generation_prompt")?.unwrap_or(true),
+            template_extra: take_template_extra(fields)?,
+            cache_salt: fields.string("cache_salt")?,
+        })
+    }
+}
+
+fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<u32>, ApiError> {
+    let wanted = fields.flag("logprobs")?.unwrap_or(false);
+    match fields.count("top_logprobs")? {
+        None if wanted => Ok(Some(0)),
+        Some(top) if wanted => Ok(Some(top)),
+        None | Some(0) => Ok(None),
+        Some(top) => {
+            let message = format!("top_logprobs is {top} but logprobs is not true; set logprobs to true");
+            Err(ApiError::invalid("top_logprobs", message))
+        }
+    }
+}
+
+fn take_template_extra(fields: &mut Fields<'_>) -> Result<Map<String, Value>, ApiError> {
+    let mut extra: Map<String, Value> = fields.take("chat_template_kwargs", "an object")?.unwrap_or_default();
+    if let Some(effort) = fields.string("reasoning_effort")? {
+        extra.insert("reasoning_effort".into(), effort.into());
+    }
+    Ok(extra)
+}
+
+/// The answer in one body.
+#[derive(Serialize)]
+pub(crate) struct ChatCompletion<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) model: &'a str,
+    pub(crate) system_fingerprint: &'static str,
+    pub(crate) choices: Vec<ChatChoice>,
+    pub(crate) usage: Usage,
+}
+
+/// One sample.
+#[derive(Serialize)]
+pub(crate) struct ChatChoice {
+    pub(crate) index: usize,
+    pub(crate) message: ChatMessage,
+    pub(crate) logprobs: Option<ChatLogprobs>,
+    pub(crate) finish_reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_reason: Option<StopReason>,
+}
+
+/// What the model said.
+#[derive(Serialize)]
+pub(crate) struct ChatMessage {
+    pub(crate) role: &'static str,
+    pub(crate) content: String,
+}
+
+/// One event of a stream.
+#[derive(Serialize)]
+pub(crate) struct ChatChunk<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) model: &'a str,
+    pub(crate) system_fingerprint: &'static str,
+    /// One, or none in the event that carries the usage.
+    pub(crate) choices: &'a [ChatChunkChoice],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) usage: Option<Usage>,
+}
+
+/// More of one sample.
+#[derive(Serialize)]
+pub(crate) struct ChatChunkChoice {
+    pub(crate) index: usize,
+    pub(crate) delta: ChatDelta,
+    pub(crate) logprobs: Option<ChatLogprobs>,
+    pub(crate) finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_reason: Option<StopReason>,
+}
+
+/// What was added to a message.
+#[derive(Default, Serialize)]
+pub(crate) struct ChatDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<String>,
+}
+
+/// Log-probabilities in the shape of chat.
+#[derive(Serialize)]
+pub(crate) struct ChatLogprobs {
+    pub(crate) content: Vec<ChatToken>,
+    pub(crate) refusal: Option<()>,
+}
+
+/// One generated token.
+#[derive(Serialize)]
+pub(crate) struct ChatToken {
+    #[serde(flatten)]
+    pub(crate) chosen: ChatTokenLogprob,
+    /// Most likely first.
+    pub(crate) top_logprobs: Vec<ChatTokenLogprob>,
+}
+
+/// A token and its log-probability.
+#[derive(Serialize)]
+pub(crate) struct ChatTokenLogprob {
+    pub(crate) token: String,
+    pub(crate) logprob: f32,
+    /// The token exactly, where `token` has replacement characters.
+    pub(crate) bytes: Option<Vec<u8>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(body: &str) -> Result<ChatRequest, ApiError> {
+        ChatRequest::take(&mut Fields::parse(body.as_bytes()).unwrap())
+    }
+
+    fn message(body: &str) -> String {
+        take(body).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn logprobs_need_both_fields_to_agree() {
+        let logprobs =
+            |fields: &str| take(&format!(r#"{{"messages": [], {fields}}}"#)).map(|chat| chat.params.logprobs);
+        assert_eq!(logprobs(r#""logprobs": true"#), Ok(Some(0)));
+        assert_eq!(logprobs(r#""logprobs": true, "top_logprobs": 3"#), Ok(Some(3)));
+        assert_eq!(logprobs(r#""logprobs": false, "top_logprobs": null"#), Ok(None));
+        assert_eq!(logprobs(r#""top_logprobs": 0"#), Ok(None));
+        assert!(logprobs(r#""top_logprobs": 2"#).is_err());
+    }
+
+    #[test]
+    fn further_variables_go_to_the_template() {
+        let chat = r#"{"messages": [], "chat_template_kwargs": {"enable_thinking": false}, "reasoning_effort": "low"}"#;
+        let extra = take(chat).unwrap().template_extra;
+        assert_eq!(
+            Value::Object(extra),
+            serde_json::json!({"enable_thinking": false, "reasoning_effort": "low"})
+        );
+        assert_eq!(
+            message(r#"{"messages": [], "chat_template_kwargs": 3}"#),
+            "chat_template_kwargs must be an object, got 3"
+        );
+    }
+
+    #[test]
+    fn messages_are_required() {
+        assert_eq!(message("{}"), "messages is required");
+        assert_eq!(message(r#"{"messages": null}"#), "messages is required");
+    }
+}

@@ -1,0 +1,258 @@
+//! What both generating endpoints share.
+
+use crate::error::ApiError;
+use crate::json::{Fields, mistyped};
+use pagoda_engine::{GenerateParams, RequestResult};
+use pagoda_sched::Priority;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How the answer is to be delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    /// Server-sent events instead of one body.
+    pub(crate) stream: bool,
+    /// A last event with the usage.
+    pub(crate) include_usage: bool,
+    /// The usage so far on every event.
+    pub(crate) continuous_usage: bool,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+    continuous_usage_stats: Option<bool>,
+}
+
+/// One string or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Takes `stream` and `stream_options`.
+///
+/// # Errors
+/// For wrong types.
+pub(crate) fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiError> {
+    let stream = fields.flag("stream")?.unwrap_or(false);
+    let options: Option<StreamOptions> =
+        fields.take("stream_options", "an object with include_usage and continuous_usage_stats")?;
+    Ok(Delivery {
+        stream,
+        include_usage: options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
+        continuous_usage: options.and_then(|options| options.continuous_usage_stats).unwrap_or(false),
+    })
+}
+
+/// Takes every field that says how tokens are chosen and where generation ends, except logprobs and the prompt.
+///
+/// # Errors
+/// Names the field, the value and what is expected. Ranges are checked when the request is validated.
+pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams, ApiError> {
+    let max_tokens = smaller(fields.count("max_tokens")?, fields.count("max_completion_tokens")?);
+    let n = fields.count("n")?;
+    if fields.count("best_of")?.is_some_and(|best_of| best_of != n.unwrap_or(1)) {
+        return Err(ApiError::unsupported("best_of", "use n, which returns every sample"));
+    }
+    let (repetition, repeat) = (fields.number("repetition_penalty")?, fields.number("repeat_penalty")?);
+    Ok(GenerateParams {
+        max_tokens,
+        n,
+        temperature: fields.number("temperature")?,
+        top_k: fields.integer("top_k")?,
+        top_p: fields.number("top_p")?,
+        min_p: fields.number("min_p")?,
+        repetition_penalty: repetition.or(repeat),
+        presence_penalty: fields.number("presence_penalty")?,
+        frequency_penalty: fields.number("frequency_penalty")?,
+        logit_bias: take_logit_bias(fields)?,
+        // A seed is 64 bits without meaning, so a negative one is as good as any.
+        seed: fields.integer("seed")?.map(i64::cast_unsigned),
+        stop: take_stops(fields)?,
+        include_stop: fields.flag("include_stop_str_in_output")?.unwrap_or(false),
+        stop_token_ids: fields.take("stop_token_ids", "a list of token ids")?.unwrap_or_default(),
+        ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+        min_tokens: fields.count("min_tokens")?,
+        skip_special_tokens: fields.flag("skip_special_tokens")?,
+        priority: take_priority(fields)?,
+        ..GenerateParams::default()
+    })
+}
+
+/// Both names mean an upper bound, so the smaller one holds.
+fn smaller(a: Option<u32>, b: Option<u32>) -> Option<u32> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        _ => a.or(b),
+    }
+}
+
+fn take_stops(fields: &mut Fields<'_>) -> Result<Vec<String>, ApiError> {
+    Ok(match fields.take::<OneOrMany>("stop", "a string or a list of strings")? {
+        None => Vec::new(),
+        Some(OneOrMany::One(stop)) => vec![stop],
+        Some(OneOrMany::Many(stops)) => stops,
+    })
+}
+
+fn take_logit_bias(fields: &mut Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
+    const NAME: &str = "logit_bias";
+    let entries: BTreeMap<String, f32> =
+        fields.take(NAME, "an object of token id to number")?.unwrap_or_default();
+    let parse = |(id, bias): (String, f32)| match id.parse() {
+        Ok(token) => Ok((token, bias)),
+        Err(_) => Err(mistyped(NAME, "keyed by token ids", &format!("{id:?}"))),
+    };
+    entries.into_iter().map(parse).collect()
+}
+
+/// A class by name, or vLLM's number, of which lower goes first and 0 is normal.
+fn take_priority(fields: &mut Fields<'_>) -> Result<Priority, ApiError> {
+    const EXPECTED: &str = "low, normal, high, urgent or an integer (lower goes first, 0 is normal)";
+    let Some(raw) = fields.take_raw("priority") else { return Ok(Priority::default()) };
+    match serde_json::from_str::<PriorityField>(raw) {
+        Ok(PriorityField::Number(number)) => Ok(match number {
+            ..=-2 => Priority::Urgent,
+            -1 => Priority::High,
+            0 => Priority::Normal,
+            1.. => Priority::Low,
+        }),
+        Ok(PriorityField::Name(name)) => match name.as_str() {
+            "low" => Ok(Priority::Low),
+            "normal" => Ok(Priority::Normal),
+            "high" => Ok(Priority::High),
+            "urgent" => Ok(Priority::Urgent),
+            _ => Err(mistyped("priority", EXPECTED, raw)),
+        },
+        Err(_) => Err(mistyped("priority", EXPECTED, raw)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PriorityField {
+    Number(i64),
+    Name(String),
+}
+
+/// Token counts of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Usage {
+    pub(crate) prompt_tokens: u64,
+    pub(crate) completion_tokens: u64,
+    pub(crate) total_tokens: u64,
+    pub(crate) prompt_tokens_details: PromptDetails,
+    pub(crate) completion_tokens_details: CompletionDetails,
+}
+
+/// More about the prompt tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct PromptDetails {
+    /// Taken from the prefix cache.
+    pub(crate) cached_tokens: u64,
+}
+
+/// More about the generated tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct CompletionDetails {
+    pub(crate) reasoning_tokens: u64,
+}
+
+impl Usage {
+    /// Usage of a call whose prompts have `prompt_tokens` in all, before anything is generated.
+    pub(crate) fn of_prompt(prompt_tokens: u64) -> Self {
+        Self { prompt_tokens, total_tokens: prompt_tokens, ..Self::default() }
+    }
+
+    /// Counts generated tokens.
+    pub(crate) fn generated(&mut self, tokens: u64) {
+        self.completion_tokens += tokens;
+        self.total_tokens += tokens;
+    }
+
+    /// Counts what one finished choice took from the cache; samples of one prompt share it.
+    pub(crate) fn finished(&mut self, result: &RequestResult) {
+        if result.sample.0 == 0 {
+            self.prompt_tokens_details.cached_tokens += u64::from(result.cached_tokens);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(body: &str) -> Result<GenerateParams, ApiError> {
+        take_generation(&mut Fields::parse(body.as_bytes()).unwrap())
+    }
+
+    fn refused(body: &str, param: &str, text: &str) {
+        match generation(body).unwrap_err() {
+            ApiError::Field { param: named, message, .. } => {
+                assert_eq!(named, param, "{message}");
+                assert!(message.contains(text), "{message:?} lacks {text:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_smaller_of_two_limits_holds() {
+        let limit = |body| generation(body).unwrap().max_tokens;
+        assert_eq!(limit(r#"{"max_tokens": 5, "max_completion_tokens": 3}"#), Some(3));
+        assert_eq!(limit(r#"{"max_tokens": 5, "max_completion_tokens": null}"#), Some(5));
+        assert_eq!(limit("{}"), None);
+        assert_eq!(limit(r#"{"max_tokens": 99999999999999999999}"#), Some(u32::MAX));
+    }
+
+    #[test]
+    fn stops_come_alone_or_in_a_list() {
+        let stops = |body| generation(body).unwrap().stop;
+        assert_eq!(stops(r#"{"stop": "a"}"#), ["a"]);
+        assert_eq!(stops(r#"{"stop": ["a", "b"]}"#), ["a", "b"]);
+        assert!(stops(r#"{"stop": null}"#).is_empty());
+        assert!(stops(r#"{"stop": []}"#).is_empty());
+        refused(r#"{"stop": [1]}"#, "stop", "a string or a list of strings, got [1]");
+    }
+
+    #[test]
+    fn best_of_may_only_repeat_n() {
+        assert_eq!(generation(r#"{"n": 3, "best_of": 3}"#).unwrap().n, Some(3));
+        assert_eq!(generation(r#"{"best_of": 1}"#).unwrap().n, None);
+        refused(r#"{"n": 1, "best_of": 2}"#, "best_of", "use n");
+        refused(r#"{"best_of": 2}"#, "best_of", "use n");
+    }
+
+    #[test]
+    fn biases_are_keyed_by_strings_of_ids() {
+        let bias = |body| generation(body).unwrap().logit_bias;
+        assert_eq!(bias(r#"{"logit_bias": {"3": -100, "1": 2.5}}"#), [(1, 2.5), (3, -100.0)]);
+        refused(r#"{"logit_bias": {"the": 1}}"#, "logit_bias", "\"the\"");
+        refused(r#"{"logit_bias": {"3": 1e999}}"#, "logit_bias", "must be an object");
+        refused(r#"{"logit_bias": [1]}"#, "logit_bias", "must be an object");
+    }
+
+    #[test]
+    fn priorities_have_names_and_numbers() {
+        let class = |text: &str| generation(&format!(r#"{{"priority": {text}}}"#)).unwrap().priority;
+        assert_eq!(class("null"), Priority::Normal);
+        assert_eq!(class("\"urgent\""), Priority::Urgent);
+        assert_eq!(class("-1"), Priority::High);
+        assert_eq!(class("-9"), Priority::Urgent);
+        assert_eq!(class("7"), Priority::Low);
+        refused(r#"{"priority": "asap"}"#, "priority", "\"asap\"");
+    }
+
+    #[test]
+    fn wrong_types_name_the_field_and_the_value() {
+        refused(r#"{"temperature": "hot"}"#, "temperature", "a finite number, got \"hot\"");
+        refused(r#"{"temperature": 1e309}"#, "temperature", "a finite number, got 1e309");
+        refused(r#"{"seed": 1.5}"#, "seed", "an integer, got 1.5");
+        refused(r#"{"stop_token_ids": [-1]}"#, "stop_token_ids", "[-1]");
+        refused(r#"{"ignore_eos": 1}"#, "ignore_eos", "true or false, got 1");
+        refused(r#"{"max_tokens": -5}"#, "max_tokens", "got -5");
+    }
+}

@@ -1,0 +1,163 @@
+//! Fields that change what a request means and are not offered: refused by name, never dropped.
+
+use crate::error::ApiError;
+use crate::json::Fields;
+use serde_json::Value;
+
+/// When the value of a refused field asks for nothing after all.
+#[derive(Clone, Copy)]
+enum Harmless {
+    /// Only `null` and absence.
+    Never,
+    /// `false`.
+    False,
+    /// An empty list, object or string.
+    Empty,
+    /// One of these strings.
+    Words(&'static [&'static str]),
+    /// `{"type": "text"}`.
+    TextFormat,
+    /// A list of this one string.
+    Only(&'static str),
+    /// This number.
+    Number(f64),
+}
+
+struct Refusal {
+    name: &'static str,
+    harmless: Harmless,
+    advice: &'static str,
+}
+
+const fn refuse(name: &'static str, harmless: Harmless, advice: &'static str) -> Refusal {
+    Refusal { name, harmless, advice }
+}
+
+const LEAVE_OUT: &str = "leave it out";
+const NO_TOOLS: &str = "describe the tools in the messages and leave it out";
+const NO_GRAMMAR: &str = "ask for the format in the prompt and leave it out";
+const NO_BEAMS: &str = "only sampling is offered; leave it out";
+
+/// Refused by both endpoints.
+const COMMON: &[Refusal] = &[
+    refuse("allowed_token_ids", Harmless::Never, "use logit_bias"),
+    refuse("bad_words", Harmless::Empty, "use logit_bias"),
+    refuse("guided_choice", Harmless::Never, NO_GRAMMAR),
+    refuse("guided_grammar", Harmless::Never, NO_GRAMMAR),
+    refuse("guided_json", Harmless::Never, NO_GRAMMAR),
+    refuse("guided_regex", Harmless::Never, NO_GRAMMAR),
+    refuse("structured_outputs", Harmless::Never, NO_GRAMMAR),
+    refuse("grammar", Harmless::Empty, NO_GRAMMAR),
+    refuse("json_schema", Harmless::Never, NO_GRAMMAR),
+    refuse("response_format", Harmless::TextFormat, NO_GRAMMAR),
+    refuse("length_penalty", Harmless::Number(1.0), NO_BEAMS),
+    refuse("use_beam_search", Harmless::False, NO_BEAMS),
+    refuse("prompt_logprobs", Harmless::Never, LEAVE_OUT),
+    refuse("return_token_ids", Harmless::False, LEAVE_OUT),
+    refuse("return_tokens_as_token_ids", Harmless::False, LEAVE_OUT),
+    refuse("truncate_prompt_tokens", Harmless::Never, "shorten the prompt"),
+    refuse("typical_p", Harmless::Number(1.0), LEAVE_OUT),
+    refuse("mirostat", Harmless::Number(0.0), LEAVE_OUT),
+];
+
+/// Refused by the completions endpoint.
+const COMPLETIONS: &[Refusal] = &[
+    refuse("suffix", Harmless::Empty, "leave it out"),
+    refuse("prompt_embeds", Harmless::Never, "send the prompt as text or token ids"),
+];
+
+/// Refused by the chat endpoint.
+const CHAT: &[Refusal] = &[
+    refuse("audio", Harmless::Never, "only text is offered"),
+    refuse("continue_final_message", Harmless::False, "use /v1/completions to continue a text"),
+    refuse("chat_template", Harmless::Never, "templates come from the model or the server's operator"),
+    refuse("documents", Harmless::Empty, "put them into the messages"),
+    refuse("echo", Harmless::False, "only /v1/completions repeats its prompt"),
+    refuse("function_call", Harmless::Words(&["none", "auto"]), NO_TOOLS),
+    refuse("functions", Harmless::Empty, NO_TOOLS),
+    refuse("modalities", Harmless::Only("text"), "only text is offered"),
+    refuse("tool_choice", Harmless::Words(&["none", "auto"]), NO_TOOLS),
+    refuse("tools", Harmless::Empty, NO_TOOLS),
+    refuse("web_search_options", Harmless::Never, LEAVE_OUT),
+];
+
+/// Which endpoint's fields are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/chat/completions`.
+    Chat,
+}
+
+/// Takes all refused fields out of `fields`.
+///
+/// # Errors
+/// For the first one whose value asks for something.
+pub(crate) fn check(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<(), ApiError> {
+    let own = match endpoint {
+        Endpoint::Completions => COMPLETIONS,
+        Endpoint::Chat => CHAT,
+    };
+    for refusal in COMMON.iter().chain(own) {
+        let Some(value) = fields.value(refusal.name)? else { continue };
+        if !is_harmless(&value, refusal.harmless) {
+            return Err(ApiError::unsupported(refusal.name, refusal.advice));
+        }
+    }
+    Ok(())
+}
+
+fn is_harmless(value: &Value, harmless: Harmless) -> bool {
+    match harmless {
+        Harmless::Never => false,
+        Harmless::False => value == &Value::Bool(false),
+        Harmless::Empty => match value {
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::Object(entries) => entries.is_empty(),
+            _ => false,
+        },
+        Harmless::Words(words) => value.as_str().is_some_and(|word| words.contains(&word)),
+        Harmless::TextFormat => value.get("type").is_some_and(|kind| kind == "text"),
+        Harmless::Only(word) => value.as_array().is_some_and(|items| items.iter().all(|item| item == word)),
+        Harmless::Number(number) => value.as_f64() == Some(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(endpoint: Endpoint, body: &str) -> Result<(), String> {
+        let mut fields = Fields::parse(body.as_bytes()).unwrap();
+        check(&mut fields, endpoint).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_would_change_the_answer_is_refused_by_name() {
+        let asking = [
+            (Endpoint::Chat, "tools", r#"[{"type":"function"}]"#),
+            (Endpoint::Chat, "tool_choice", r#""required""#),
+            (Endpoint::Chat, "modalities", r#"["text","audio"]"#),
+            (Endpoint::Chat, "response_format", r#"{"type":"json_object"}"#),
+            (Endpoint::Completions, "response_format", r#"{"type":"json_schema"}"#),
+            (Endpoint::Completions, "suffix", r#""end""#),
+            (Endpoint::Completions, "prompt_logprobs", "0"),
+            (Endpoint::Completions, "use_beam_search", "true"),
+        ];
+        for (endpoint, name, value) in asking {
+            let error = verdict(endpoint, &format!("{{\"{name}\":{value}}}")).unwrap_err();
+            assert!(error.starts_with(&format!("{name} is not offered")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_nothing_passes() {
+        let body = r#"{"tools": [], "tool_choice": "auto", "functions": null, "modalities": ["text"],
+            "response_format": {"type": "text"}, "prompt_logprobs": null, "use_beam_search": false,
+            "length_penalty": 1.0, "echo": false, "bad_words": []}"#;
+        assert_eq!(verdict(Endpoint::Chat, body), Ok(()));
+        assert_eq!(verdict(Endpoint::Completions, r#"{"suffix": "", "tools": [1]}"#), Ok(()));
+    }
+}
