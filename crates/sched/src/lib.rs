@@ -9,6 +9,8 @@ mod config;
 mod effects;
 mod enqueue;
 mod executor;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod growth;
 mod ids;
 mod kv;

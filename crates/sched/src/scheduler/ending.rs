@@ -87,7 +87,7 @@ impl Scheduler {
         tracked.timer = None;
         match next {
             Some((due, kind)) if due <= now => self.end_request(id, &CompletionReason::Timeout(kind), now),
-            Some((due, _)) => tracked.timer = Some(self.deadlines.arm(due, id)),
+            Some((due, _)) => tracked.timer = Some(self.deadlines.arm(now, due, id)),
             None => {}
         }
     }

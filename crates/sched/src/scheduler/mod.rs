@@ -148,7 +148,7 @@ impl Scheduler {
         let sequence = Sequence::new(request, self.arrivals);
         self.arrivals += 1;
         let (id, samples) = (sequence.request.id, sequence.request.samples);
-        let timer = ending::next_deadline(&sequence).map(|(due, _)| self.deadlines.arm(due, id));
+        let timer = ending::next_deadline(&sequence).map(|(due, _)| self.deadlines.arm(now, due, id));
         self.requests.insert(id, Tracked { samples, live: samples, cancelled: false, timer });
         self.queue.insert(sequence);
         Ok(())

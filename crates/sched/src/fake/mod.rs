@@ -1,0 +1,172 @@
+//! An executor without arithmetic whose answers are known in closed form and whose KV storage is checked on every read.
+
+mod control;
+mod model;
+mod oracle;
+
+pub use control::FakeControl;
+pub use model::FakeModel;
+
+use crate::{
+    ExecError, Executor, KvCapacity, KvLayout, Request, RequestId, RowFault, SampleIndex, SampleRequest,
+    Sampled, StepInput, StepOutput, TokenId, TokenLogprob,
+};
+use control::Fate;
+use oracle::Oracle;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Stands in for a model in tests.
+///
+/// Each step writes what a token is (salt, hash of its prefix, position, id) through the real block tables into
+/// storage of the real shape, and each row then reads every position that it can see and checks it. A wrong table, a
+/// block that was freed too early, a stale or early published prefix, a missed copy: all end in a panic that names
+/// row, position and block.
+///
+/// Requests that were [registered](Self::register) are checked against their own tokens; the others only for being one
+/// unbroken chain. Register all requests of an executor or none.
+#[derive(Debug)]
+pub struct FakeExecutor {
+    capacity: KvCapacity,
+    model: FakeModel,
+    oracle: Oracle,
+    control: FakeControl,
+    /// Prefix hash after each row of the step; scratch.
+    prefixes: Vec<u64>,
+}
+
+impl FakeExecutor {
+    /// An executor of this capacity; the number of layers and heads does not matter.
+    pub fn new(capacity: KvCapacity) -> Self {
+        Self {
+            capacity,
+            model: FakeModel::new(capacity.vocab_size),
+            oracle: Oracle::new(&capacity.layout),
+            control: FakeControl::default(),
+            prefixes: Vec::new(),
+        }
+    }
+
+    /// The capacity of a pool without a model: one layer, one head of one element.
+    pub fn capacity_of(blocks: u32, block_size: u32, max_context: u32, vocab_size: u32) -> KvCapacity {
+        let layout = KvLayout { layers: 1, kv_heads: 1, head_dim: 1, block_size, element_bytes: 1, blocks };
+        KvCapacity { layout, max_context, vocab_size }
+    }
+
+    /// Makes every sequence generate `script`, and its last token for ever after.
+    pub fn with_script(mut self, script: impl Into<Arc<[TokenId]>>) -> Self {
+        self.model = self.model.with_script(script);
+        self
+    }
+
+    /// Makes every step last at least `delay`, by sleeping.
+    pub fn with_delay(self, delay: Duration) -> Self {
+        self.control.set_delay(delay);
+        self
+    }
+
+    /// Makes step `step`, counted from 0, fail after half of it was written.
+    pub fn failing_at(self, step: u64) -> Self {
+        self.control.fail_at(step);
+        self
+    }
+
+    /// Makes step `step`, counted from 0, panic.
+    pub fn panicking_at(self, step: u64) -> Self {
+        self.control.panic_at(step);
+        self
+    }
+
+    /// Makes each sampled row have non-finite logits with this probability in parts per million, chosen by `seed`.
+    pub fn with_nan_rows(self, parts_per_million: u32, seed: u64) -> Self {
+        self.control.set_nan_rows(parts_per_million, seed);
+        self
+    }
+
+    /// A handle that changes the knobs while the executor runs elsewhere.
+    pub fn control(&self) -> FakeControl {
+        self.control.clone()
+    }
+
+    /// The closed form of the answers.
+    pub fn model(&self) -> &FakeModel {
+        &self.model
+    }
+
+    /// Announces what a request is, so that its reads are checked against its own tokens.
+    pub fn register(&mut self, request: &Request) {
+        self.oracle.register(request);
+    }
+
+    /// Forgets a registered request that has ended.
+    pub fn forget(&mut self, id: RequestId) {
+        self.oracle.forget(id);
+    }
+
+    /// Writes the tokens of all rows, then has each row read all that it sees.
+    fn run_rows(&mut self, input: &StepInput) {
+        for row in &input.rows {
+            self.oracle.write_row(input, row);
+        }
+        self.prefixes.clear();
+        for row in &input.rows {
+            self.prefixes.push(self.oracle.read_row(input, row));
+        }
+    }
+
+    fn sample(&mut self, input: &StepInput, row: usize, request: &SampleRequest, output: &mut StepOutput) {
+        let (row, prefix) = (&input.rows[row], self.prefixes[row]);
+        let nan = self.control.draw_nan();
+        if nan {
+            self.oracle.poison_last_write(input, row);
+        }
+        for offset in 0..request.count {
+            let sample = SampleIndex(row.sample.0 + offset);
+            let token = self.model.next(prefix, sample, request);
+            if !nan {
+                self.oracle.generated(row.id, sample, request.generated, token);
+            }
+            let start = output.top.len() as u32;
+            self.push_top(token, request, output);
+            output.samples.push(Sampled {
+                token: if nan { Err(RowFault::NonFiniteLogits) } else { Ok(token) },
+                logprob: if request.params.logprobs.is_some() { -0.25 } else { 0.0 },
+                top: start..output.top.len() as u32,
+            });
+        }
+    }
+
+    /// The chosen token and its neighbours in the vocabulary, ever less likely.
+    fn push_top(&self, token: TokenId, request: &SampleRequest, output: &mut StepOutput) {
+        let count = request.params.logprobs.map_or(0, u32::from).min(self.capacity.vocab_size);
+        output.top.extend((0..count).map(|rank| TokenLogprob {
+            token: (token + rank) % self.capacity.vocab_size,
+            logprob: -0.25 - rank as f32,
+        }));
+    }
+}
+
+impl Executor for FakeExecutor {
+    fn capacity(&self) -> KvCapacity {
+        self.capacity
+    }
+
+    fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError> {
+        let fate = self.control.begin_step();
+        self.oracle.begin_step(input);
+        match fate {
+            Fate::Run => self.run_rows(input),
+            Fate::Fail(step) => {
+                self.oracle.spoil_half(input);
+                return Err(ExecError { message: format!("step {step} was told to fail") });
+            }
+            Fate::Panic(step) => panic!("step {step} was told to panic"),
+        }
+        for (index, row) in input.rows.iter().enumerate() {
+            if let Some(request) = &row.sampling {
+                self.sample(input, index, request, output);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The model without arithmetic: the next token is a hash of the tokens before it.
+
+use crate::{SampleIndex, SampleRequest, TokenId};
+use std::sync::Arc;
+
+/// Knows every answer of a [`FakeExecutor`](super::FakeExecutor) in closed form.
+#[derive(Clone, Debug)]
+pub struct FakeModel {
+    vocab_size: u32,
+    script: Option<Arc<[TokenId]>>,
+}
+
+impl FakeModel {
+    /// The model over ids below `vocab_size`.
+    pub fn new(vocab_size: u32) -> Self {
+        Self { vocab_size, script: None }
+    }
+
+    /// The model whose every answer is `script`, then its last token for ever.
+    pub fn with_script(mut self, script: impl Into<Arc<[TokenId]>>) -> Self {
+        self.script = Some(script.into()).filter(|script| !script.is_empty());
+        self
+    }
+
+    /// The first `count` tokens that sample `sample` of `prompt` generates, without stop ids to mask.
+    pub fn answer(&self, prompt: &[TokenId], sample: SampleIndex, count: usize) -> Vec<TokenId> {
+        let mut prefix = prompt.iter().fold(Self::EMPTY_PREFIX, |prefix, &token| Self::extend(prefix, token));
+        let step = |generated: usize| {
+            let token = self.unmasked(prefix, sample, generated);
+            prefix = Self::extend(prefix, token);
+            token
+        };
+        (0..count).map(step).collect()
+    }
+
+    /// Hash of no tokens.
+    pub(super) const EMPTY_PREFIX: u64 = 0x243f_6a88_85a3_08d3;
+
+    /// Hash of a prefix and the token after it.
+    pub(super) fn extend(prefix: u64, token: TokenId) -> u64 {
+        mix(prefix ^ u64::from(token).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// The token that follows `prefix`: not a stop id while `min_tokens` are outstanding.
+    pub(super) fn next(&self, prefix: u64, sample: SampleIndex, request: &SampleRequest) -> TokenId {
+        let mut token = self.unmasked(prefix, sample, request.generated as usize);
+        let stops = &request.params.stop_ids;
+        if request.generated < request.params.min_tokens {
+            for _ in 0..stops.len() {
+                if stops.contains(&token) {
+                    token = (token + 1) % self.vocab_size;
+                }
+            }
+        }
+        token
+    }
+
+    fn unmasked(&self, prefix: u64, sample: SampleIndex, generated: usize) -> TokenId {
+        match &self.script {
+            Some(script) => script[generated.min(script.len() - 1)],
+            None => {
+                (mix(prefix.rotate_left(17) ^ u64::from(sample.0)) % u64::from(self.vocab_size)) as TokenId
+            }
+        }
+    }
+}
+
+/// Spreads every input bit over the word.
+pub(super) fn mix(mut word: u64) -> u64 {
+    word = (word ^ (word >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    word = (word ^ (word >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    word ^ (word >> 32)
+}

@@ -1,0 +1,157 @@
+//! A scheduler over a fake executor, with a clock that tests turn.
+
+use pagoda_sched::fake::FakeExecutor;
+use pagoda_sched::{
+    CompletionReason, Deadlines, Effect, Effects, Executor, Failure, Priority, Request, RequestId,
+    RequestStats, SampleIndex, SamplingParams, Scheduler, SchedulerConfig, StepOutput, TokenId,
+};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How a sample ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum End {
+    Finished(CompletionReason),
+    Failed(Failure),
+}
+
+pub(crate) struct Bench {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) executor: FakeExecutor,
+    pub(crate) now: Instant,
+    pub(crate) outputs: HashMap<(RequestId, u16), Vec<TokenId>>,
+    pub(crate) ends: HashMap<(RequestId, u16), (End, RequestStats)>,
+}
+
+/// A greedy request of one sample in the normal class.
+pub(crate) fn request(prompt: &[TokenId], max_tokens: u32) -> Request {
+    Request {
+        id: RequestId::new(),
+        prompt: prompt.into(),
+        sampling: SamplingParams::greedy().into(),
+        max_tokens,
+        samples: 1,
+        priority: Priority::Normal,
+        tenant: Default::default(),
+        salt: Default::default(),
+        enqueued_at: Instant::now(),
+        deadlines: Deadlines::default(),
+    }
+}
+
+impl Bench {
+    /// `blocks` usable blocks and the default limits.
+    pub(crate) fn new(blocks: u32, block_size: u32) -> Self {
+        Self::with(blocks, block_size, SchedulerConfig::default())
+    }
+
+    pub(crate) fn with(blocks: u32, block_size: u32, config: SchedulerConfig) -> Self {
+        let executor = FakeExecutor::new(FakeExecutor::capacity_of(blocks + 1, block_size, 4096, 1000));
+        Self {
+            scheduler: Scheduler::new(config, executor.capacity()).unwrap(),
+            executor,
+            now: Instant::now(),
+            outputs: HashMap::new(),
+            ends: HashMap::new(),
+        }
+    }
+
+    /// Enqueues a request that arrives now.
+    pub(crate) fn submit(&mut self, mut request: Request) -> RequestId {
+        request.enqueued_at = self.now;
+        self.executor.register(&request);
+        let id = request.id;
+        self.scheduler.enqueue(request, self.now).unwrap();
+        id
+    }
+
+    pub(crate) fn advance(&mut self, by: Duration) {
+        self.now += by;
+    }
+
+    /// Runs one step; `false` if there was nothing to run.
+    pub(crate) fn step(&mut self) -> bool {
+        let mut effects = Effects::default();
+        self.scheduler.reap(self.now, &mut effects);
+        self.scheduler.check_invariants();
+        let ran = match self.scheduler.plan(self.now) {
+            None => false,
+            Some(input) => {
+                let mut output = StepOutput::default();
+                let result = self.executor.execute(input, &mut output);
+                self.scheduler.check_invariants();
+                self.scheduler.commit(result.as_ref().map(|()| &output), self.now, &mut effects);
+                true
+            }
+        };
+        self.scheduler.check_invariants();
+        self.apply(effects);
+        ran
+    }
+
+    /// Takes over what ended outside a step.
+    pub(crate) fn reap(&mut self) {
+        let mut effects = Effects::default();
+        self.scheduler.reap(self.now, &mut effects);
+        self.scheduler.check_invariants();
+        self.apply(effects);
+    }
+
+    /// Runs until nothing is left to run and returns the number of steps.
+    pub(crate) fn run(&mut self) -> usize {
+        let mut steps = 0;
+        while self.step() {
+            steps += 1;
+            assert!(steps < 10_000, "the scheduler does not come to an end");
+        }
+        self.reap();
+        steps
+    }
+
+    fn apply(&mut self, effects: Effects) {
+        for event in effects.events {
+            let (key, end) = match event {
+                Effect::Token { id, sample, token, .. } => {
+                    assert!(!self.ends.contains_key(&(id, sample.0)), "a token after the end");
+                    self.outputs.entry((id, sample.0)).or_default().push(token);
+                    continue;
+                }
+                Effect::Finished { id, sample, reason, stats } => {
+                    ((id, sample.0), (End::Finished(reason), stats))
+                }
+                Effect::Failed { id, sample, failure, stats } => {
+                    ((id, sample.0), (End::Failed(failure), stats))
+                }
+            };
+            assert_eq!(self.ends.insert(key, end), None, "a sample ended twice");
+        }
+    }
+
+    pub(crate) fn output(&self, id: RequestId, sample: u16) -> &[TokenId] {
+        self.outputs.get(&(id, sample)).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn answer(&self, request: &Request, sample: u16, count: usize) -> Vec<TokenId> {
+        self.executor.model().answer(&request.prompt, SampleIndex(sample), count)
+    }
+
+    pub(crate) fn end(&self, id: RequestId, sample: u16) -> Option<&End> {
+        self.ends.get(&(id, sample)).map(|(end, _)| end)
+    }
+
+    /// Why a sample finished; `None` if it has not.
+    pub(crate) fn reason(&self, id: RequestId, sample: u16) -> Option<CompletionReason> {
+        match self.end(id, sample)? {
+            End::Finished(reason) => Some(reason.clone()),
+            End::Failed(failure) => panic!("sample failed: {failure}"),
+        }
+    }
+
+    pub(crate) fn stats(&self, id: RequestId, sample: u16) -> RequestStats {
+        self.ends[&(id, sample)].1
+    }
+
+    pub(crate) fn is_running(&self, id: RequestId) -> bool {
+        self.scheduler.batch().iter().any(|sequence| sequence.id().request == id)
+    }
+}

@@ -1,0 +1,4 @@
+//! The scheduler over the fake executor, rule by rule.
+
+mod bench;
+mod generation;
