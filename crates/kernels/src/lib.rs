@@ -24,6 +24,10 @@
 mod act;
 mod affinity;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod buffer;
 mod heads;
 mod isa;
@@ -36,6 +40,8 @@ mod rope;
 mod scalar;
 mod shared;
 mod table;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 pub use act::{Glu, RowStats};
 pub use attention::{AttentionInput, AttentionRow};

@@ -1,6 +1,6 @@
 //! Linear operation: shapes and partition.
 
-use crate::packed::{PANEL, PackedLinear};
+use crate::packed::PackedLinear;
 use crate::pool::{WorkerPool, partition};
 use crate::shared::SharedOut;
 use crate::table::Kernels;
@@ -39,12 +39,12 @@ pub(crate) fn run(
     }
     let out = SharedOut::new(out);
     let units = m.div_ceil(ROW_UNIT);
-    let grid = Grid::choose(pool.threads(), units, w.panels());
+    let grid = Grid::choose(pool.threads(), units, w.panel_count());
     let part = |worker: usize| {
         let (i, j) = (worker / grid.columns, worker % grid.columns);
         let rows = partition(units, grid.rows, i);
         let rows = rows.start * ROW_UNIT..(rows.end * ROW_UNIT).min(m);
-        let panels = partition(w.panels(), grid.columns, j);
+        let panels = partition(w.panel_count(), grid.columns, j);
         if !rows.is_empty() && !panels.is_empty() {
             (kernels.linear)(LinearTask { x, w, bias, out: &out, rows, panels });
         }

@@ -118,14 +118,14 @@ pub struct PackedLinear {
     bytes: Buffer<u8>,
 }
 
-/// One panel, as the kernels read it.
+/// Panels, as the kernels read them.
 #[derive(Clone, Copy)]
-pub(crate) enum Panel<'a> {
-    /// `[k][PANEL]`
+pub(crate) enum Panels<'a> {
+    /// `[panels][k][PANEL]`
     F32(&'a [f32]),
-    /// `[k / 2][PANEL][2]`
+    /// `[panels][k / 2][PANEL][2]`
     Bf16(&'a [bf16]),
-    /// `[k][PANEL]`
+    /// `[panels][k][PANEL]`
     F16(&'a [f16]),
 }
 
@@ -186,25 +186,20 @@ impl PackedLinear {
     }
 
     /// Panels.
-    pub(crate) fn panels(&self) -> usize {
+    pub(crate) fn panel_count(&self) -> usize {
         self.n.div_ceil(PANEL)
     }
 
-    /// Panel `index`.
-    pub(crate) fn panel(&self, index: usize) -> Panel<'_> {
-        let size = self.format.panel_bytes(self.k);
-        let bytes = &self.bytes[index * size..(index + 1) * size];
-        let len = size / self.format.bytes();
-        let start = bytes.as_ptr();
-        debug_assert!((start as usize).is_multiple_of(64));
+    /// All panels, one after the other.
+    pub(crate) fn panels(&self) -> Panels<'_> {
+        let (start, len) = (self.bytes.as_ptr(), self.bytes.len() / self.format.bytes());
         match self.format {
-            // SAFETY: the panel's bytes, a multiple of 64 from a start aligned to 64, hold `len` of the type; every
-            // bit pattern is a value.
-            WeightFormat::F32 => Panel::F32(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
+            // SAFETY: the buffer, aligned to 64, holds `len` of the type; every bit pattern is a value.
+            WeightFormat::F32 => Panels::F32(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
             // SAFETY: as above.
-            WeightFormat::Bf16 => Panel::Bf16(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
+            WeightFormat::Bf16 => Panels::Bf16(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
             // SAFETY: as above.
-            WeightFormat::F16 => Panel::F16(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
+            WeightFormat::F16 => Panels::F16(unsafe { std::slice::from_raw_parts(start.cast(), len) }),
         }
     }
 

@@ -36,6 +36,11 @@ impl Kernels {
     pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
         match isa {
             Isa::Scalar => Some(&crate::scalar::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => crate::avx2::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => crate::avx512::kernels(),
+            #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::Avx512 => None,
         }
     }

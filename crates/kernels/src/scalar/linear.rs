@@ -1,19 +1,18 @@
 //! Linear operation.
 
 use crate::linear::LinearTask;
-use crate::packed::{PANEL, Panel};
+use crate::packed::{PANEL, Panels};
 
 pub(super) fn linear(task: LinearTask<'_>) {
     let (n, k) = (task.w.n(), task.w.k());
     for index in task.panels.clone() {
-        let panel = task.w.panel(index);
         let columns = index * PANEL..((index + 1) * PANEL).min(n);
         for row in task.rows.clone() {
             let mut sums = [0f64; PANEL];
             if let Some(bias) = task.bias {
                 sums.iter_mut().zip(&bias[columns.clone()]).for_each(|(sum, &b)| *sum = f64::from(b));
             }
-            accumulate(&task.x[row * k..(row + 1) * k], panel, &mut sums);
+            accumulate(&task.x[row * k..(row + 1) * k], task.w.panels(), index, &mut sums);
             // SAFETY: the rows and columns of a task belong to one worker.
             let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
             out.iter_mut().zip(&sums).for_each(|(out, &sum)| *out = sum as f32);
@@ -21,21 +20,23 @@ pub(super) fn linear(task: LinearTask<'_>) {
     }
 }
 
-/// `sums[j] += Σ x[i] w[i][j]`, i ascending.
-fn accumulate(x: &[f32], panel: Panel<'_>, sums: &mut [f64; PANEL]) {
-    match panel {
-        Panel::F32(w) => {
-            for (&x, w) in x.iter().zip(w.as_chunks::<PANEL>().0) {
+/// `sums[j] += Σ x[i] w[i][j]`, i ascending, over panel `index`.
+fn accumulate(x: &[f32], panels: Panels<'_>, index: usize, sums: &mut [f64; PANEL]) {
+    let k = x.len();
+    match panels {
+        Panels::F32(w) => {
+            for (&x, w) in x.iter().zip(&w.as_chunks::<PANEL>().0[index * k..]) {
                 add_scaled(sums, x, |j| w[j]);
             }
         }
-        Panel::F16(w) => {
-            for (&x, w) in x.iter().zip(w.as_chunks::<PANEL>().0) {
+        Panels::F16(w) => {
+            for (&x, w) in x.iter().zip(&w.as_chunks::<PANEL>().0[index * k..]) {
                 add_scaled(sums, x, |j| w[j].to_f32());
             }
         }
-        Panel::Bf16(w) => {
-            for (x, w) in x.chunks(2).zip(w.as_chunks::<{ 2 * PANEL }>().0) {
+        Panels::Bf16(w) => {
+            let pairs = &w.as_chunks::<{ 2 * PANEL }>().0[index * k.div_ceil(2)..];
+            for (x, w) in x.chunks(2).zip(pairs) {
                 for (odd, &x) in x.iter().enumerate() {
                     add_scaled(sums, x, |j| w[2 * j + odd].to_f32());
                 }

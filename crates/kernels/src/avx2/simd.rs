@@ -1,0 +1,137 @@
+//! Registers of AVX2.
+
+use crate::vector::simd::Simd;
+use half::{bf16, f16};
+use std::arch::x86_64::*;
+
+/// Proof that the machine runs AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where the features are enabled.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn here() -> Self {
+        Avx2(())
+    }
+}
+
+/// An intrinsic inside a method of the proof.
+macro_rules! proven {
+    ($call:expr) => {
+        // SAFETY: a value of `Avx2` exists only where the features are enabled; pointers are as the caller promises.
+        unsafe { $call }
+    };
+}
+
+/// All bits of the first `n < 8` lanes.
+#[inline(always)]
+fn mask(_: Avx2, n: usize) -> __m256i {
+    const BITS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let lanes = &BITS[8 - n..][..8];
+    proven!(_mm256_loadu_si256(lanes.as_ptr().cast()))
+}
+
+/// Widens pairs of bf16: the lower halves become even, the upper halves odd.
+#[inline(always)]
+fn widen(_: Avx2, pairs: __m256i) -> (__m256, __m256) {
+    let even = proven!(_mm256_slli_epi32::<16>(pairs));
+    let odd = proven!(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed())));
+    (proven!(_mm256_castsi256_ps(even)), proven!(_mm256_castsi256_ps(odd)))
+}
+
+/// The lower half and the upper half.
+#[inline(always)]
+fn halves(_: Avx2, a: __m256) -> (__m128, __m128) {
+    (proven!(_mm256_castps256_ps128(a)), proven!(_mm256_extractf128_ps::<1>(a)))
+}
+
+impl Simd for Avx2 {
+    type F = __m256;
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        proven!(_mm256_set1_ps(x))
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        proven!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        proven!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+    #[inline(always)]
+    fn pow2(self, a: __m256) -> __m256 {
+        let biased = proven!(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)));
+        proven!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+    }
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        let (low, high) = halves(self, a);
+        let four = proven!(_mm_add_ps(low, high));
+        let two = proven!(_mm_add_ps(four, _mm_movehl_ps(four, four)));
+        proven!(_mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two))))
+    }
+    #[inline(always)]
+    fn largest(self, a: __m256) -> f32 {
+        let (low, high) = halves(self, a);
+        let four = proven!(_mm_max_ps(low, high));
+        let two = proven!(_mm_max_ps(four, _mm_movehl_ps(four, four)));
+        proven!(_mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two))))
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m256 {
+        proven!(_mm256_loadu_ps(from))
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, n: usize) -> __m256 {
+        proven!(_mm256_maskload_ps(from, mask(self, n)))
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, a: __m256) {
+        proven!(_mm256_storeu_ps(to, a));
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, n: usize, a: __m256) {
+        proven!(_mm256_maskstore_ps(to, mask(self, n), a));
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const f16) -> __m256 {
+        proven!(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, from: *const bf16) -> (__m256, __m256) {
+        widen(self, proven!(_mm256_loadu_si256(from.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_pairs_first(self, from: *const bf16, n: usize) -> (__m256, __m256) {
+        widen(self, proven!(_mm256_maskload_epi32(from.cast(), mask(self, n))))
+    }
+}

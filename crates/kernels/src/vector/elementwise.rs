@@ -1,0 +1,111 @@
+//! Norms, rotation, activations and sums.
+
+use super::math::{exp, gate};
+use super::simd::Simd;
+use crate::act::{GELU_CUBIC, GELU_SCALE};
+use crate::{Glu, RowStats};
+
+/// `1 / sqrt(mean(x²) + eps)`.
+#[inline(always)]
+fn inverse_rms<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
+    let mut squares = s.splat(0.0);
+    for at in (0..x.len()).step_by(S::LANES) {
+        let x = s.get(x, at);
+        squares = s.fma(x, x, squares);
+    }
+    1.0 / (s.sum(squares) / x.len() as f32 + eps).sqrt()
+}
+
+#[inline(always)]
+pub(crate) fn rms_norm<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = s.splat(inverse_rms(s, x, eps));
+    for at in (0..x.len()).step_by(S::LANES) {
+        s.put(out, at, s.mul(s.mul(s.get(x, at), scale), s.get(weight, at)));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn rms_norm_in_place<S: Simd>(s: S, x: &mut [f32], weight: &[f32], eps: f32) {
+    let scale = s.splat(inverse_rms(s, x, eps));
+    for at in (0..x.len()).step_by(S::LANES) {
+        let y = s.mul(s.mul(s.get(x, at), scale), s.get(weight, at));
+        s.put(x, at, y);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn rope<S: Simd>(s: S, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let r = cos.len();
+    let (low, high) = head.split_at_mut(r);
+    let high = &mut high[..r];
+    for at in (0..r).step_by(S::LANES) {
+        let (x, y, cos, sin) = (s.get(low, at), s.get(high, at), s.get(cos, at), s.get(sin, at));
+        s.put(low, at, s.sub(s.mul(x, cos), s.mul(y, sin)));
+        s.put(high, at, s.fma(y, cos, s.mul(x, sin)));
+    }
+}
+
+#[inline(always)]
+fn activate<S: Simd>(s: S, kind: Glu, x: S::F) -> S::F {
+    match kind {
+        Glu::Silu => gate(s, x, x),
+        // x / 2 (1 + tanh y) = x / (1 + exp(-2 y))
+        Glu::GeluTanh => {
+            let cubic = s.fma(s.mul(s.mul(x, x), s.splat(GELU_CUBIC)), x, x);
+            gate(s, x, s.mul(cubic, s.splat(2.0 * GELU_SCALE)))
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn glu<S: Simd>(s: S, kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for at in (0..out.len()).step_by(S::LANES) {
+        s.put(out, at, s.mul(activate(s, kind, s.get(gate, at)), s.get(up, at)));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn add<S: Simd>(s: S, x: &mut [f32], y: &[f32]) {
+    for at in (0..x.len()).step_by(S::LANES) {
+        let sum = s.add(s.get(x, at), s.get(y, at));
+        s.put(x, at, sum);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn row_stats<S: Simd>(s: S, x: &[f32]) -> RowStats {
+    let (zero, mut max, mut taint) = (s.splat(0.0), s.splat(f32::NEG_INFINITY), s.splat(0.0));
+    let whole = x.len() - x.len() % S::LANES;
+    for at in (0..whole).step_by(S::LANES) {
+        let x = s.get(x, at);
+        max = s.max(x, max);
+        // NaN and infinity times 0 are NaN.
+        taint = s.fma(x, zero, taint);
+    }
+    let tail = &x[whole..];
+    let max = tail.iter().fold(s.largest(max), |max, &x| if x > max { x } else { max });
+    let finite = !s.sum(taint).is_nan() && tail.iter().all(|x| x.is_finite());
+    let argmax = x.iter().position(|&x| x == max).unwrap_or(0);
+    RowStats { max, argmax, finite }
+}
+
+/// Elements summed in `f32` before the sum goes on in `f64`.
+const SUM_BLOCK: usize = 1024;
+
+#[inline(always)]
+pub(crate) fn sum_exp<S: Simd>(s: S, x: &[f32], max: f32, scale: f32) -> f32 {
+    let (max_lanes, scale_lanes) = (s.splat(max), s.splat(scale));
+    let mut total = 0f64;
+    for block in x.chunks(SUM_BLOCK) {
+        let whole = block.len() - block.len() % S::LANES;
+        let mut sum = s.splat(0.0);
+        for at in (0..whole).step_by(S::LANES) {
+            sum = s.add(sum, exp(s, s.mul(s.sub(s.get(block, at), max_lanes), scale_lanes)));
+        }
+        total += f64::from(s.sum(sum));
+        for &x in &block[whole..] {
+            total += f64::from(s.largest(exp(s, s.splat((x - max) * scale))));
+        }
+    }
+    total as f32
+}

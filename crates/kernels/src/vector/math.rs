@@ -1,0 +1,37 @@
+//! Functions of registers.
+
+use super::simd::Simd;
+
+/// `exp(x)` with a relative error below 2e-7; 0 far below, infinite far above, NaN of NaN, exactly 1 of 0.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    // Beyond these bounds the result is 0 or infinite all the same; the second operand keeps a NaN.
+    let x = s.min(s.splat(89.0), s.max(s.splat(-104.0), x));
+    let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
+    // x = n ln 2 + r, with ln 2 in two parts, the first exact in products with n.
+    let r = s.fma(n, s.splat(-0.693_359_4), x);
+    let r = s.fma(n, s.splat(2.121_944_4e-4), r);
+    // The polynomial of the Cephes library for |r| <= ln 2 / 2: 1 + r + r² p(r).
+    let mut p = s.splat(1.987_569_1e-4);
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        p = s.fma(p, r, s.splat(coefficient));
+    }
+    let p = s.add(s.fma(p, s.mul(r, r), r), s.splat(1.0));
+    // In two factors, since 2^n itself may be beyond what is representable.
+    let half = s.round(s.mul(n, s.splat(0.5)));
+    s.mul(s.mul(p, s.pow2(half)), s.pow2(s.sub(n, half)))
+}
+
+/// `tanh(x)` with an absolute error below 2e-7.
+#[inline(always)]
+pub(crate) fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
+    let e = exp(s, s.add(x, x));
+    s.sub(s.splat(1.0), s.div(s.splat(2.0), s.add(e, s.splat(1.0))))
+}
+
+/// `x / (1 + exp(-y))`.
+#[inline(always)]
+pub(crate) fn gate<S: Simd>(s: S, x: S::F, y: S::F) -> S::F {
+    let e = exp(s, s.sub(s.splat(0.0), y));
+    s.div(x, s.add(s.splat(1.0), e))
+}

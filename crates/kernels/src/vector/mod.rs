@@ -1,0 +1,59 @@
+//! The kernels over vector registers, written once over the trait [`Simd`](simd::Simd).
+//!
+//! Every function here is inlined into an entry of an instruction set's table, which enables its features; see
+//! [`table!`].
+
+pub(crate) mod attention;
+pub(crate) mod elementwise;
+pub(crate) mod linear;
+pub(crate) mod math;
+pub(crate) mod simd;
+pub(crate) mod tile;
+
+/// Defines the table `KERNELS` of an instruction set: for every kernel a safe function that enters its generic version
+/// with the features enabled. The table must be handed out only after the features were detected.
+macro_rules! table {
+    ($isa:expr, $token:ty, $features:literal) => {
+        static KERNELS: $crate::Kernels = $crate::Kernels {
+            isa: $isa,
+            linear: entry::linear,
+            attention: entry::attention,
+            rms_norm: entry::rms_norm,
+            rms_norm_in_place: entry::rms_norm_in_place,
+            rope: entry::rope,
+            glu: entry::glu,
+            add: entry::add,
+            row_stats: entry::row_stats,
+            sum_exp: entry::sum_exp,
+        };
+
+        mod entry {
+            use super::*;
+            use $crate::vector::table;
+
+            table!(@entry $token, $features, attention, attention(task: $crate::attention::AttentionTask<'_>));
+            table!(@entry $token, $features, elementwise,
+                rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
+            table!(@entry $token, $features, elementwise,
+                rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32));
+            table!(@entry $token, $features, elementwise, rope(head: &mut [f32], cos: &[f32], sin: &[f32]));
+            table!(@entry $token, $features, elementwise,
+                glu(kind: $crate::Glu, gate: &[f32], up: &[f32], out: &mut [f32]));
+            table!(@entry $token, $features, elementwise, add(x: &mut [f32], y: &[f32]));
+            table!(@entry $token, $features, elementwise, row_stats(x: &[f32]) -> $crate::RowStats);
+            table!(@entry $token, $features, elementwise, sum_exp(x: &[f32], max: f32, scale: f32) -> f32);
+            table!(@entry $token, $features, linear, linear(task: $crate::linear::LinearTask<'_>));
+        }
+    };
+    (@entry $token:ty, $features:literal, $module:ident, $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
+        pub(super) fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[target_feature(enable = $features)]
+            fn enter($($arg: $ty),*) $(-> $ret)? {
+                $crate::vector::$module::$name(<$token>::here(), $($arg),*)
+            }
+            // SAFETY: the table is handed out only after the features were detected.
+            unsafe { enter($($arg),*) }
+        }
+    };
+}
+pub(crate) use table;
