@@ -226,9 +226,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         while let Some(name) = map.next_key::<String>()? {
             if name.len() > MAX_NAME_BYTES {
                 let shown = clip(&name);
-                return Err(A::Error::custom(format!(
-                    "tensor name {shown:?} is over {MAX_NAME_BYTES} bytes long"
-                )));
+                return Err(A::Error::custom(format!("a name has over {MAX_NAME_BYTES} bytes: {shown:?}")));
             }
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format!("tensor {:?} occurs twice", clip(&name))));

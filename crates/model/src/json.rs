@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// Longest piece of a value that a message repeats, in characters.
-const CLIP: usize = 120;
+const CLIP: usize = 200;
 
 /// An object of a JSON file. A field whose value is `null` counts as absent.
 #[derive(Debug)]

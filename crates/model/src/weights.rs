@@ -136,8 +136,7 @@ fn check(role: Role, found: Found, spec: &DecoderSpec, shards: &[Shard]) -> Resu
 
 fn missing(tensor: Role, spec: &DecoderSpec, found: &Shards) -> ModelError {
     let configured = spec.layers.len() as u32;
-    let stored =
-        found.tensors.keys().filter_map(|name| layer_of(name)).max().map_or(0, |last| u64::from(last) + 1);
+    let stored = found.layers;
     let bare = tensor.to_string().strip_prefix("model.").is_some_and(|name| found.tensors.contains_key(name));
     let advice = match tensor {
         _ if bare => {

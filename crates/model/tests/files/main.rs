@@ -1,0 +1,7 @@
+//! Model files, good and bad, through the public interface.
+
+mod config;
+mod golden;
+mod sweep;
+mod tiny;
+mod weights;
