@@ -38,6 +38,13 @@ pub struct LoadProgress {
     pub total: u64,
 }
 
+impl LoadProgress {
+    /// Part done, from 0 to 1.
+    pub fn fraction(&self) -> f32 {
+        if self.total == 0 { 1.0 } else { (self.done as f64 / self.total as f64) as f32 }
+    }
+}
+
 impl CpuExecutor {
     /// Packs the weights of `checkpoint` and reserves KV storage and scratch memory. `progress` is called at the
     /// start and after each tensor.
