@@ -127,7 +127,8 @@ fn find(files: &'static [(&'static str, &'static [u8])], name: &str) -> Option<&
     files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
 }
 
-/// The path of a regular file; opening a pipe of this name would wait for ever.
+/// The path of a regular file; opening a pipe of this name would wait for ever. Links are followed, because
+/// the Hub's cache is made of them.
 fn regular(folder: &Path, name: &str) -> Result<Option<PathBuf>, ModelError> {
     let path = folder.join(name);
     match fs::metadata(&path) {

@@ -163,7 +163,8 @@ fn advice_for_unexpected(name: &str, spec: &DecoderSpec) -> String {
     if quantised.iter().any(|suffix| *suffix == last || name.ends_with(suffix)) {
         return "it belongs to a quantised checkpoint; use the one in bf16, f16 or f32".to_owned();
     }
-    if name.ends_with(".bias") {
+    let has_switch = ["LlamaForCausalLM", "Qwen3ForCausalLM"].contains(&spec.architecture.as_str());
+    if name.ends_with(".bias") && has_switch {
         return "set attention_bias or mlp_bias in config.json if the model has this bias".to_owned();
     }
     if name.contains("lora_") {

@@ -392,6 +392,19 @@ fn a_model_in_memory_opens_without_any_folder() {
     assert_eq!(format!("{source:?} {source}"), "Memory(\"tiny\") tiny");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_folder_of_links_opens_like_the_hub_s_cache() {
+    let blobs = Tiny::llama().write();
+    let snapshot = Folder::new();
+    for name in ["config.json", FILE] {
+        std::os::unix::fs::symlink(blobs.path().join(name), snapshot.path().join(name)).unwrap();
+    }
+    assert!(snapshot.open().is_ok());
+    std::fs::remove_file(blobs.path().join(FILE)).unwrap();
+    refused(&snapshot, &[FILE, "no model.safetensors"]);
+}
+
 #[test]
 fn text_files_come_from_the_folder_alone() {
     let folder = Tiny::llama().write();
