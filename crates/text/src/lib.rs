@@ -8,7 +8,6 @@
 mod decode_state;
 mod detokenizer;
 mod error;
-mod generation_tag;
 mod pieces;
 mod python_json;
 mod python_str;
@@ -17,6 +16,7 @@ mod stop;
 mod strftime;
 mod template;
 mod template_env;
+mod template_source;
 mod tokenizer;
 mod tokenizer_file;
 mod utf8;

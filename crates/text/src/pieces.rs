@@ -2,6 +2,7 @@
 
 use tokenizers::decoders::metaspace::Metaspace;
 use tokenizers::decoders::strip::Strip;
+use tokenizers::normalizers::replace::Replace;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{Decoder, DecoderWrapper};
 
@@ -75,9 +76,21 @@ impl PieceDecoder {
                      ByteFallback, Replace, Strip, Fuse, WordPiece and sequences of them",
                 );
             }
+            // One letter is replaced alike in a piece and in the text of all pieces.
+            DecoderWrapper::Replace(replace) if self.leading.is_none() && self.replaces_letter(replace) => {
+                self.stages.push(Stage::Library(decoder.clone()));
+            }
             _ if self.fused => {
                 return unsupported(
                     "only `Strip` may follow `Fuse` or `ByteLevel`; put this decoder before them",
+                );
+            }
+            DecoderWrapper::Replace(_) | DecoderWrapper::Strip(_) | DecoderWrapper::WordPiece(_)
+                if self.has_bytes() =>
+            {
+                return unsupported(
+                    "between `ByteFallback` and `Fuse` only Metaspace and the replacement of one letter \
+                     outside ASCII are supported; put this decoder before `ByteFallback`",
                 );
             }
             DecoderWrapper::ByteLevel(_) => {
@@ -92,6 +105,20 @@ impl PieceDecoder {
             }
         }
         Ok(())
+    }
+
+    /// Whether a stage so far makes bytes that are no text of their own.
+    fn has_bytes(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage, Stage::ByteFallback | Stage::ByteLevel))
+    }
+
+    /// Whether `replace` looks for a single letter outside ASCII, which no byte token spells, in pieces of text.
+    fn replaces_letter(&self, replace: &Replace) -> bool {
+        let fields = serde_json::to_value(replace).unwrap_or_default();
+        let mut letters = fields["pattern"]["String"].as_str().unwrap_or_default().chars();
+        let outside = letters.next().is_some_and(|letter| !letter.is_ascii());
+        let text = !self.stages.iter().any(|stage| matches!(stage, Stage::ByteLevel));
+        text && outside && letters.next().is_none()
     }
 
     /// What the whole text loses at its start.
@@ -109,7 +136,7 @@ impl PieceDecoder {
             })
     }
 
-    /// The bytes of `piece`; `added` when it is an added token, `first` when it begins the text.
+    /// The bytes of `piece`; `added` when the model's own vocabulary lacks it, `first` when it begins the text.
     pub(crate) fn bytes(&self, piece: &str, added: bool, first: bool) -> Vec<u8> {
         let mut text = piece.to_owned();
         if self.joined_by_space && !first {
@@ -274,6 +301,13 @@ mod tests {
         assert_eq!(byte_level("é", false), [0xE9]);
         assert_eq!(byte_level("Ġthe", true), b" the");
         assert_eq!(byte_level("<｜end｜>", true), "<｜end｜>".as_bytes());
+    }
+
+    #[test]
+    fn strip_takes_at_most_its_counts_from_either_end() {
+        for (text, left) in [("eexee", "xe"), ("eeexe", "ex"), ("e", ""), ("", ""), ("xeex", "xeex")] {
+            assert_eq!(stripped(text, &Strip::new('e', 2, 1)), left, "{text}");
+        }
     }
 
     #[test]

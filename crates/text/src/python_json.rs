@@ -230,7 +230,7 @@ fn sort(keys: &mut [Value]) -> Result<(), Error> {
 }
 
 /// Python's `repr` of a float: the shortest digits that read back the same, with an exponent below 1e-4 and from 1e16.
-fn float_text(value: f64) -> String {
+pub(crate) fn float_text(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }

@@ -1,6 +1,6 @@
-//! Methods of Python's texts that chat templates call and that the template engine does not bring.
+//! Methods of Python's texts and lists that chat templates call and that the template engine lacks or has in part.
 
-use minijinja::value::{Tuple, from_args};
+use minijinja::value::{Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
@@ -9,11 +9,13 @@ const MAX_WIDTH: usize = 1 << 16;
 
 /// Looks a method up here first, then among those of `pycompat`.
 pub(crate) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    match value.as_str() {
-        Some(text) => match text_method(text, name, args)? {
-            Some(result) => Ok(result),
-            None => pycompat::unknown_method_callback(state, value, name, args),
-        },
+    let own = match value.as_str() {
+        Some(text) => text_method(text, name, args)?,
+        None if name == "index" && value.kind() == ValueKind::Seq => Some(index_of(value, args)?),
+        None => None,
+    };
+    match own {
+        Some(result) => Ok(result),
         None => pycompat::unknown_method_callback(state, value, name, args),
     }
 }
@@ -45,6 +47,15 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
             let (width, fill): (i64, Option<&str>) = from_args(args)?;
             Value::from(padded(text, name, width, fill.unwrap_or(" "))?)
         }
+        "find" | "rfind" | "index" | "rindex" => find(text, name, args)?,
+        "swapcase" => {
+            let () = from_args(args)?;
+            Value::from(text.chars().map(swapped).collect::<String>())
+        }
+        "isdecimal" => {
+            let () = from_args(args)?;
+            Value::from(!text.is_empty() && text.chars().all(|letter| letter.is_ascii_digit()))
+        }
         _ => return Ok(None),
     };
     Ok(Some(result))
@@ -52,6 +63,41 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
 
 fn invalid(problem: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, problem.into())
+}
+
+/// Position in characters of a text between two positions, which may count from the end.
+fn find(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (wanted, asked, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
+    let letters = text.chars().count();
+    let clamp = |place: i64| {
+        let from_start = if place < 0 { place.saturating_add(letters as i64) } else { place };
+        usize::try_from(from_start).unwrap_or(0).min(letters)
+    };
+    let (start, end) = (clamp(asked.unwrap_or(0)), clamp(end.unwrap_or(i64::MAX)));
+    let byte = |place: usize| text.char_indices().nth(place).map_or(text.len(), |(byte, _)| byte);
+    let past_end = asked.is_some_and(|start| start > letters as i64);
+    let within = if past_end { None } else { text.get(byte(start)..byte(end)) };
+    let found = within.and_then(|within| {
+        let place = if method.starts_with('r') { within.rfind(wanted) } else { within.find(wanted) };
+        place.map(|place| start + within[..place].chars().count())
+    });
+    match found {
+        Some(place) => Ok(Value::from(place)),
+        None if method.ends_with("index") => Err(invalid("substring not found")),
+        None => Ok(Value::from(-1)),
+    }
+}
+
+fn index_of(list: &Value, args: &[Value]) -> Result<Value, Error> {
+    let (wanted,): (&Value,) = from_args(args)?;
+    let place = list.try_iter()?.position(|item| item == *wanted);
+    place.map(Value::from).ok_or_else(|| invalid("the list has no such item"))
+}
+
+fn swapped(letter: char) -> char {
+    let other =
+        if letter.is_uppercase() { letter.to_lowercase().next() } else { letter.to_uppercase().next() };
+    other.unwrap_or(letter)
 }
 
 fn partition(text: &str, separator: &str, from_right: bool) -> Result<Value, Error> {
@@ -81,23 +127,17 @@ fn rsplit(text: &str, separator: Option<&str>, limit: Option<i64>) -> Result<Val
 /// Words from the right; what is left over when the limit is reached keeps its inner spaces.
 fn rsplit_whitespace(text: &str, limit: usize) -> Vec<&str> {
     let mut parts = Vec::new();
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        match rest.rfind(char::is_whitespace) {
-            Some(_) if parts.len() == limit => {
-                parts.push(rest);
-                break;
-            }
-            Some(space) => {
-                let word = space + rest[space..].chars().next().map_or(0, char::len_utf8);
-                parts.push(&rest[word..]);
-                rest = rest[..space].trim_end();
-            }
-            None => {
-                parts.push(rest);
-                break;
-            }
-        }
+    let mut rest = text.trim_end();
+    while !rest.is_empty() && parts.len() < limit {
+        let (before, word) = match rest.char_indices().rfind(|(_, letter)| letter.is_whitespace()) {
+            Some((space, letter)) => (&rest[..space], &rest[space + letter.len_utf8()..]),
+            None => ("", rest),
+        };
+        parts.push(word);
+        rest = before.trim_end();
+    }
+    if !rest.is_empty() {
+        parts.push(rest);
     }
     parts
 }
@@ -117,7 +157,8 @@ fn zero_filled(text: &str, width: i64) -> Result<String, Error> {
     Ok(format!("{sign}{zeros}{digits}"))
 }
 
-fn padded(text: &str, how: &str, width: i64, fill: &str) -> Result<String, Error> {
+/// `ljust`, `rjust` or `center`.
+pub(crate) fn padded(text: &str, how: &str, width: i64, fill: &str) -> Result<String, Error> {
     if fill.chars().count() != 1 {
         return Err(invalid("the fill character must be exactly one character long"));
     }

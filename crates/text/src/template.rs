@@ -9,7 +9,7 @@ use serde_json::Map;
 
 use crate::special::SpecialTokens;
 use crate::template_env::{self, Raised};
-use crate::{TextError, strftime};
+use crate::{TextError, strftime, template_source};
 
 /// Name of the template that is used unless another fits better.
 const DEFAULT: &str = "default";
@@ -29,7 +29,9 @@ const RESERVED: [&str; 8] = [
     "dict",
 ];
 
-/// What one template run may cost. Together with the absence of any I/O this is the sandbox.
+/// What one template run may cost. Together with the absence of any I/O this is the sandbox. Intermediate values are
+/// bounded by the instructions only: a hostile template can still double a text until memory ends, so a model's
+/// template deserves the trust that the model gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateLimits {
     /// Template instructions executed.
@@ -97,13 +99,9 @@ impl ChatTemplate {
         let mut environment = template_env::environment(&limits);
         let mut broken = Vec::new();
         for (name, source) in &sources {
-            if let Err(error) = template_env::add(&mut environment, name, source) {
-                let problem = problem_of(&error);
-                let line = error.line().unwrap_or(0);
-                broken.push((
-                    name.clone(),
-                    TextError::TemplateSyntax { template: name.clone(), line, problem },
-                ));
+            if let Err((line, problem)) = compile(&mut environment, name, source) {
+                let template = name.clone();
+                broken.push((name.clone(), TextError::TemplateSyntax { template, line, problem }));
             }
         }
         Self { environment, sources, tokens, limits, broken }
@@ -206,6 +204,13 @@ impl ChatTemplate {
         let line = chain(error).filter_map(Error::line).last().unwrap_or(0);
         TextError::TemplateRender { template: name.to_owned(), line, problem: problem_of(error) }
     }
+}
+
+/// Compiles a template under `name`; otherwise the line and what is wrong there.
+fn compile(environment: &mut Environment<'static>, name: &str, source: &str) -> Result<(), (usize, String)> {
+    let source = template_source::prepare(source).map_err(|refused| (refused.line, refused.problem))?;
+    let added = environment.add_template_owned(name.to_owned(), source);
+    added.map_err(|error| (error.line().unwrap_or(0), problem_of(&error)))
 }
 
 /// The engine's words, from the innermost cause.

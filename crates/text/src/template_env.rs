@@ -1,11 +1,12 @@
 //! The Jinja environment that `transformers` gives to chat templates.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
+use minijinja::value::{Rest, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
+use minijinja_contrib::globals;
 
 use crate::template::TemplateLimits;
-use crate::{generation_tag, python_json, python_str};
+use crate::{python_json, python_str};
 
 /// Marks an error that the template raised itself, with its message.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +21,19 @@ pub(crate) fn environment(limits: &TemplateLimits) -> Environment<'static> {
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(python_str::method);
     environment.add_filter("tojson", python_json::filter);
+    environment.add_filter("length", length);
+    environment.add_filter("count", length);
+    environment.add_filter("wordcount", |text: String| text.split_whitespace().count());
+    environment.add_filter("center", |text: String, width: Option<i64>| {
+        python_str::padded(&text, "center", width.unwrap_or(80), " ")
+    });
     environment.add_test("sequence", is_sequence);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     environment.add_function("raise_exception", raise_exception);
+    environment.add_function("joiner", globals::joiner);
+    environment.add_function("cycler", |items: Rest<Value>| globals::cycler(items.0));
+    environment.set_formatter(write_value);
     set_limits(&mut environment, limits);
     environment
 }
@@ -31,16 +43,42 @@ pub(crate) fn set_limits(environment: &mut Environment<'static>, limits: &Templa
     environment.set_recursion_limit(limits.recursion);
 }
 
-/// Compiles a template under `name`.
-pub(crate) fn add(environment: &mut Environment<'static>, name: &str, source: &str) -> Result<(), Error> {
-    environment.add_template_owned(name.to_owned(), generation_tag::as_scopes(source))
-}
-
 fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
 }
 
-/// In Python everything with a length and an index is one: texts and dictionaries too.
+/// In Python everything with a length and an index is one: texts, dictionaries and what is undefined, too.
 fn is_sequence(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+    match value.kind() {
+        ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined => true,
+        ValueKind::Iterable => value.len().is_some(),
+        _ => false,
+    }
+}
+
+fn is_iterable(value: &Value) -> bool {
+    use ValueKind::{Iterable, Map, Seq, String, Undefined};
+    matches!(value.kind(), Seq | String | Map | Undefined | Iterable)
+}
+
+/// What is undefined has no items.
+fn length(value: &Value) -> Result<usize, Error> {
+    match value.len() {
+        _ if value.is_undefined() => Ok(0),
+        Some(length) => Ok(length),
+        None => {
+            let problem = format!("a value of type {} has no length", value.kind());
+            Err(Error::new(ErrorKind::InvalidOperation, problem))
+        }
+    }
+}
+
+/// Prints floats as Python does.
+fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if value.kind() != ValueKind::Number || value.is_integer() {
+        return escape_formatter(out, state, value);
+    }
+    let text = python_json::float_text(f64::try_from(value.clone())?);
+    let text = text.replace("Infinity", "inf").replace("NaN", "nan");
+    out.write_str(&text).map_err(Error::from)
 }

@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokenizers::Tokenizer as Library;
+use tokenizers::{Model, Tokenizer as Library};
 
 use crate::TextError;
 use crate::pieces::{PieceDecoder, PieceTable};
@@ -97,10 +97,14 @@ pub(crate) fn piece_table(
     }
     let entries = by_id(file, &vocabulary, largest)?;
     Ok(PieceTable::new((0..=largest).zip(entries).map(|(id, entry)| {
-        if added.contains_key(&id) {
-            return library.id_to_token(id).map(|text| decoder.bytes(&text, true, false));
+        match entry {
+            // The library has its own spelling of an added token, whether or not the model has it too.
+            _ if added.contains_key(&id) => {
+                library.id_to_token(id).map(|text| decoder.bytes(&text, entry.is_none(), false))
+            }
+            Some(text) => Some(decoder.bytes(text, false, false)),
+            None => None,
         }
-        entry.map(|text| decoder.bytes(text, false, false))
     })))
 }
 
@@ -122,9 +126,9 @@ fn by_id<'a>(
     Ok(entries)
 }
 
-/// Whether `id` was added on top of the model's vocabulary.
+/// Whether `id` lies outside the model's own vocabulary.
 pub(crate) fn is_added(library: &Library, id: u32) -> bool {
-    library.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
+    library.get_model().id_to_token(id).is_none()
 }
 
 /// The library says what is wrong, not where: looks for the field.
