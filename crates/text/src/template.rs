@@ -1,6 +1,7 @@
 //! Chat templates: messages to the one text that the model was trained on.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::SystemTime;
 
 use minijinja::value::Serde;
@@ -9,6 +10,7 @@ use serde_json::Map;
 
 use crate::special::SpecialTokens;
 use crate::template_env::{self, Raised};
+use crate::tokenizer::panic_message;
 use crate::{TextError, strftime, template_source};
 
 /// Name of the template that is used unless another fits better.
@@ -145,12 +147,21 @@ impl ChatTemplate {
         if let Some((_, error)) = self.broken.iter().find(|(broken, _)| broken == name) {
             return Err(error.clone());
         }
+        // The engine keeps nothing between two runs that a panic could leave half-written.
+        let run = catch_unwind(AssertUnwindSafe(|| self.run(name, context)));
+        run.unwrap_or_else(|panic| {
+            let problem = format!("the template engine panicked: {}", panic_message(panic.as_ref()));
+            Err(TextError::TemplateRender { template: name.clone(), line: 0, problem })
+        })
+    }
+
+    fn run(&self, name: &str, context: Value) -> Result<String, TextError> {
         let failed = |error: Error| self.render_error(name, &error);
         let template = self.environment.get_template(name).map_err(failed)?;
         let mut output = Bounded { bytes: Vec::new(), limit: self.limits.output_bytes };
         template.render_captured_to(context, &mut output).map_err(failed)?;
         String::from_utf8(output.bytes).map_err(|_| TextError::TemplateRender {
-            template: name.clone(),
+            template: name.to_owned(),
             line: 0,
             problem: "the output is not valid UTF-8".to_owned(),
         })

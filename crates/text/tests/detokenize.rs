@@ -1,4 +1,5 @@
 //! What is streamed token by token is what decoding the whole sequence gives, for every tokenizer family.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Chat templates against what Python's Jinja2 renders for them; `templates/make_cases.py` writes the answers.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
 use std::time::{Duration, SystemTime};
 
@@ -193,6 +194,23 @@ fn limits_are_exact_and_can_be_set() {
         loops.render(&ChatInput::new(&messages)),
         Err(TextError::TemplateLimit { limit: 50, .. })
     ));
+}
+
+#[test]
+fn the_longest_conversation_that_is_accepted_renders() {
+    let table = table();
+    let roles = ["user", "assistant"].into_iter().cycle().take(2047);
+    let messages: Value =
+        roles.map(|role| json!({"role": role, "content": format!("I am the {role}.")})).collect();
+    for file in
+        table.cases.iter().filter_map(|case| case.file.as_ref()).collect::<std::collections::BTreeSet<_>>()
+    {
+        let path = format!("{}/tests/templates/{file}", env!("CARGO_MANIFEST_DIR"));
+        let template = template(&std::fs::read_to_string(path).unwrap(), &table.inputs.tokens).unwrap();
+        let input = ChatInput { now: Some(SystemTime::UNIX_EPOCH), ..ChatInput::new(&messages) };
+        let text = template.render(&input).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert_eq!(text.matches("I am the user.").count(), 1024, "{file}");
+    }
 }
 
 /// Small threads, as a server's workers are: deep nesting must be an error, not the end of the process.

@@ -1,4 +1,5 @@
 //! Tokenizer files: what is read from them, and what is said when they are wrong.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
 mod common;
 
