@@ -4,10 +4,15 @@ use crate::{CacheSalt, TokenId};
 
 /// Identity of a token prefix that ends at a block boundary.
 ///
-/// Equal ids mean equal salt and equal tokens; no hash is involved. An id is issued when a prefix is first
-/// published and never again, so a reference to a prefix that has left the cache finds nothing.
+/// Equal ids mean equal salt and equal tokens. An id is issued when a prefix is first published and never again,
+/// so a reference to a prefix that has left the cache finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainId(pub(super) Link);
+pub struct ChainId {
+    /// The identity.
+    pub(super) link: Link,
+    /// Hash of the prefix, from which those of its continuations are computed. Follows from the identity.
+    pub(super) hash: u32,
+}
 
 /// The empty prefix of a salt, or the serial number of a published prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,18 +24,26 @@ pub(super) enum Link {
 impl ChainId {
     /// The empty prefix under `salt`: the parent of a first block.
     pub fn root(salt: CacheSalt) -> Self {
-        Self(Link::Root(salt.0))
+        Self { link: Link::Root(salt.0), hash: 0 }
     }
 
-    pub(super) fn block(serial: u64) -> Self {
-        Self(Link::Block(serial))
+    /// The published prefix of this number.
+    pub(super) fn block(serial: u64, hash: u32) -> Self {
+        Self { link: Link::Block(serial), hash }
     }
 
+    /// A prefix that may not have been published; numbers start at 1. Only good for hashing on.
+    pub(super) fn unidentified(hash: u32) -> Self {
+        Self::block(0, hash)
+    }
+}
+
+impl Link {
     /// Serial number; `None` for a root.
     pub(super) fn serial(self) -> Option<u64> {
-        match self.0 {
-            Link::Root(_) => None,
-            Link::Block(serial) => Some(serial),
+        match self {
+            Self::Root(_) => None,
+            Self::Block(serial) => Some(serial),
         }
     }
 }
@@ -62,6 +75,7 @@ impl<'a> TokenView<'a> {
     ///
     /// # Panics
     /// If the view ends before the block does.
+    #[inline]
     pub fn block(&self, index: usize, block_size: u32) -> Self {
         let size = block_size as usize;
         let (start, end) = (index * size, (index + 1) * size);
@@ -84,7 +98,17 @@ impl<'a> From<&'a [TokenId]> for TokenView<'a> {
 
 impl PartialEq<[TokenId]> for TokenView<'_> {
     fn eq(&self, other: &[TokenId]) -> bool {
-        let split = self.head.len();
-        self.len() == other.len() && self.head == &other[..split] && self.tail == &other[split..]
+        if self.len() != other.len() {
+            return false;
+        }
+        let (head, tail) = other.split_at(self.head.len());
+        equal(self.head, head) && (tail.is_empty() || equal(self.tail, tail))
     }
+}
+
+/// Whether two pieces of the same length are equal. Looks at all tokens: what is compared has equal hashes, so a
+/// way out of the loop would be for nothing and keep it from running several tokens at a time.
+#[inline]
+fn equal(a: &[TokenId], b: &[TokenId]) -> bool {
+    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }

@@ -3,38 +3,55 @@
 use super::chain::{ChainId, Link, TokenView};
 use super::record::{NONE, Records};
 use crate::TokenId;
+use std::ops::Range;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
-/// A hash table whose chains run through the records, so that it never allocates.
+/// Most blocks of a lookup that are fetched at once.
+pub(super) const AHEAD: usize = 16;
+
+/// A hash table whose chains are arrays over the blocks, so that it never allocates.
 ///
-/// The keyed hash only picks a bucket: whether an entry matches is decided by comparing the parent's identity
-/// and the tokens, so any collision costs time and nothing else.
+/// The keyed hash of a prefix only picks a bucket and skips most strangers in it: whether an entry matches is
+/// decided by comparing the parent's identity and the tokens, so any collision costs time and nothing else.
 #[derive(Debug)]
 pub(super) struct PrefixIndex {
     /// First block of each bucket.
     heads: Box<[u32]>,
+    /// The block behind each block in its bucket.
+    next: Box<[u32]>,
     /// `[blocks, block_size]` tokens of the published blocks.
     tokens: Box<[TokenId]>,
-    block_size: usize,
+    block_size: u32,
     hash_seed: u64,
+    hash_mask: u32,
+}
+
+/// The first block of a bucket that has the right hash and tokens, after whichever parent; or [`NONE`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Guess {
+    pub(super) hash: u32,
+    pub(super) block: u32,
 }
 
 impl PrefixIndex {
     /// An empty index over `blocks` blocks, with at most `2^hash_bits` buckets.
     pub(super) fn new(blocks: u32, block_size: u32, hash_seed: u64, hash_bits: u32) -> Self {
-        let buckets = u64::from(blocks).next_power_of_two().min(1 << hash_bits.min(32));
+        let hashes = 1u64 << hash_bits.min(32);
+        let buckets = u64::from(blocks).next_power_of_two().min(hashes);
         Self {
             heads: vec![NONE; buckets as usize].into(),
+            next: vec![NONE; blocks as usize].into(),
             tokens: vec![0; blocks as usize * block_size as usize].into(),
-            block_size: block_size as usize,
+            block_size,
             hash_seed,
+            hash_mask: (hashes - 1) as u32,
         }
     }
 
     /// The tokens that `block` was published with.
     pub(super) fn tokens(&self, block: u32) -> &[TokenId] {
-        let start = block as usize * self.block_size;
-        &self.tokens[start..start + self.block_size]
+        let size = self.block_size as usize;
+        &self.tokens[block as usize * size..][..size]
     }
 
     pub(super) fn buckets(&self) -> usize {
@@ -42,81 +59,19 @@ impl PrefixIndex {
     }
 
     /// Blocks of one bucket.
-    pub(super) fn bucket<'a>(
-        &'a self,
-        records: &'a Records,
-        bucket: usize,
-    ) -> impl Iterator<Item = u32> + 'a {
-        let first = self.heads[bucket];
-        std::iter::successors((first != NONE).then_some(first), move |&block| {
-            let next = records[block].bucket_next;
-            (next != NONE).then_some(next)
-        })
+    pub(super) fn bucket(&self, bucket: usize) -> impl Iterator<Item = u32> + '_ {
+        let some = |block: u32| (block != NONE).then_some(block);
+        std::iter::successors(some(self.heads[bucket]), move |&block| some(self.next[block as usize]))
     }
 
-    /// A block that holds `tokens` after `parent`.
-    pub(super) fn find(&self, records: &Records, parent: ChainId, tokens: TokenView<'_>) -> Option<u32> {
-        let mut block = self.heads[self.bucket_of(parent, tokens)];
-        while block != NONE {
-            let record = &records[block];
-            if record.parent() == parent && tokens == *self.tokens(block) {
-                return Some(block);
-            }
-            block = record.bucket_next;
-        }
-        None
+    /// The bucket that blocks of this hash belong to.
+    pub(super) fn bucket_of(&self, hash: u32) -> usize {
+        hash as usize & (self.heads.len() - 1)
     }
 
-    /// Enters `block`, which was published as `serial` with these tokens after `parent`.
-    pub(super) fn insert(
-        &mut self,
-        records: &mut Records,
-        block: u32,
-        parent: ChainId,
-        tokens: TokenView<'_>,
-        serial: u64,
-    ) {
-        let start = block as usize * self.block_size;
-        let (head, tail) = self.tokens[start..start + self.block_size].split_at_mut(tokens.head.len());
-        head.copy_from_slice(tokens.head);
-        tail.copy_from_slice(tokens.tail);
-        let bucket = self.bucket_of(parent, tokens);
-        let record = &mut records[block];
-        record.set_chain(parent, serial);
-        record.bucket_next = std::mem::replace(&mut self.heads[bucket], block);
-    }
-
-    /// Takes out `block`, which is entered.
-    pub(super) fn remove(&mut self, records: &mut Records, block: u32) {
-        let bucket = self.bucket_of_published(records, block);
-        let next = std::mem::replace(&mut records[block].bucket_next, NONE);
-        records[block].clear_chain();
-        if self.heads[bucket] == block {
-            self.heads[bucket] = next;
-            return;
-        }
-        let mut before = self.heads[bucket];
-        while records[before].bucket_next != block {
-            before = records[before].bucket_next;
-            assert!(before != NONE, "published block {block} is missing from its bucket {bucket}");
-        }
-        records[before].bucket_next = next;
-    }
-
-    /// Another block that is published under the same chain as `block`.
-    pub(super) fn duplicate_of(&self, records: &Records, block: u32) -> Option<u32> {
-        let bucket = self.bucket_of_published(records, block);
-        let chain = records[block].chain();
-        self.bucket(records, bucket).find(|&other| other != block && records[other].chain() == chain)
-    }
-
-    /// The bucket that a published block belongs to.
-    pub(super) fn bucket_of_published(&self, records: &Records, block: u32) -> usize {
-        self.bucket_of(records[block].parent(), self.tokens(block).into())
-    }
-
-    fn bucket_of(&self, parent: ChainId, tokens: TokenView<'_>) -> usize {
-        let seed = self.hash_seed ^ parent_key(parent);
+    /// The hash of the prefix that continues `parent` with one block of tokens.
+    pub(super) fn hash(&self, parent: ChainId, tokens: TokenView<'_>) -> u32 {
+        let seed = self.hash_seed ^ parent.seed();
         let hash = if tokens.tail.is_empty() {
             xxh3_64_with_seed(bytemuck::cast_slice(tokens.head), seed)
         } else {
@@ -125,14 +80,122 @@ impl PrefixIndex {
             hasher.update(bytemuck::cast_slice(tokens.tail));
             hasher.digest()
         };
-        hash as usize & (self.heads.len() - 1)
+        hash as u32 & self.hash_mask
+    }
+
+    /// Where the `blocks` of `tokens` probably are, of which the first continues `parent`; at most [`AHEAD`].
+    ///
+    /// Hashes do not depend on what is found, so each loop reads independent memory: the cache misses of
+    /// several blocks overlap instead of following one another.
+    pub(super) fn guess(
+        &self,
+        records: &Records,
+        parent: ChainId,
+        tokens: TokenView<'_>,
+        blocks: Range<usize>,
+    ) -> [Guess; AHEAD] {
+        let mut guesses = [Guess::default(); AHEAD];
+        let guesses_used = &mut guesses[..blocks.len()];
+        let mut before = parent;
+        for (guess, at) in guesses_used.iter_mut().zip(blocks.clone()) {
+            guess.hash = self.hash(before, tokens.block(at, self.block_size));
+            before = ChainId::unidentified(guess.hash);
+        }
+        for guess in guesses_used.iter_mut() {
+            guess.block = self.heads[self.bucket_of(guess.hash)];
+        }
+        for guess in guesses_used.iter_mut() {
+            guess.block = self.skip_strangers(records, guess.block, guess.hash);
+        }
+        for (guess, at) in guesses_used.iter_mut().zip(blocks) {
+            guess.block = self.first_equal(records, *guess, tokens.block(at, self.block_size));
+        }
+        guesses
+    }
+
+    /// As [`guess`](Self::guess), for one block of this hash.
+    pub(super) fn guess_one(&self, records: &Records, hash: u32, tokens: TokenView<'_>) -> Guess {
+        let first = Guess { hash, block: self.heads[self.bucket_of(hash)] };
+        Guess { hash, block: self.first_equal(records, first, tokens) }
+    }
+
+    /// A block that holds `tokens` after `parent`, from `guess` on in its bucket.
+    pub(super) fn find(
+        &self,
+        records: &Records,
+        mut guess: Guess,
+        parent: ChainId,
+        tokens: TokenView<'_>,
+    ) -> Option<u32> {
+        while guess.block != NONE && records[guess.block].parent() != parent.link {
+            guess.block = self.next[guess.block as usize];
+            guess.block = self.first_equal(records, guess, tokens);
+        }
+        (guess.block != NONE).then_some(guess.block)
+    }
+
+    /// The first block with the guess's hash and these tokens, from the guess on.
+    fn first_equal(&self, records: &Records, guess: Guess, tokens: TokenView<'_>) -> u32 {
+        let mut block = self.skip_strangers(records, guess.block, guess.hash);
+        while block != NONE && tokens != *self.tokens(block) {
+            block = self.skip_strangers(records, self.next[block as usize], guess.hash);
+        }
+        block
+    }
+
+    /// The first block with this hash, from `block` on.
+    fn skip_strangers(&self, records: &Records, mut block: u32, hash: u32) -> u32 {
+        while block != NONE && records[block].hash() != hash {
+            block = self.next[block as usize];
+        }
+        block
+    }
+
+    /// Another block that is published under the same chain as `block`.
+    pub(super) fn duplicate_of(&self, records: &Records, block: u32) -> Option<u32> {
+        let record = &records[block];
+        let mut bucket = self.bucket(self.bucket_of(record.hash()));
+        bucket.find(|&other| other != block && records[other].chain() == record.chain())
+    }
+
+    /// Enters `block` as `chain`, which continues `parent` with these tokens.
+    pub(super) fn insert(
+        &mut self,
+        records: &mut Records,
+        block: u32,
+        (parent, chain): (ChainId, ChainId),
+        tokens: TokenView<'_>,
+    ) {
+        let size = self.block_size as usize;
+        let (head, tail) = self.tokens[block as usize * size..][..size].split_at_mut(tokens.head.len());
+        head.copy_from_slice(tokens.head);
+        tail.copy_from_slice(tokens.tail);
+        records[block].publish(parent, chain);
+        let bucket = self.bucket_of(chain.hash);
+        self.next[block as usize] = std::mem::replace(&mut self.heads[bucket], block);
+    }
+
+    /// Takes out `block`, which is entered.
+    pub(super) fn remove(&mut self, records: &mut Records, block: u32) {
+        let bucket = self.bucket_of(records[block].hash());
+        records[block].unpublish();
+        let next = std::mem::replace(&mut self.next[block as usize], NONE);
+        if self.heads[bucket] == block {
+            self.heads[bucket] = next;
+            return;
+        }
+        let before = self.bucket(bucket).find(|&before| self.next[before as usize] == block);
+        let before = before.unwrap_or_else(|| panic!("published block {block} is not in bucket {bucket}"));
+        self.next[before as usize] = next;
     }
 }
 
-/// Spreads parents over the seeds; salts and serial numbers go different ways.
-fn parent_key(parent: ChainId) -> u64 {
-    match parent.0 {
-        Link::Root(salt) => salt.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) ^ 0x5bd1_e995,
-        Link::Block(serial) => serial.wrapping_mul(0xff51_afd7_ed55_8ccd),
+impl ChainId {
+    /// What the hash of a continuation starts from; salts and hashes go different ways.
+    fn seed(self) -> u64 {
+        match self.link {
+            Link::Root(salt) => salt.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) ^ 0x5bd1_e995,
+            Link::Block(_) => u64::from(self.hash).wrapping_mul(0xff51_afd7_ed55_8ccd),
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What must hold between any two operations, as code.
 
+use super::chain::Link;
 use super::record::{NONE, Record};
-use super::{BlockPool, ChainId, Holding};
+use super::{BlockPool, Holding};
 use crate::TokenId;
 use rustc_hash::FxHashMap;
 
@@ -75,7 +76,7 @@ impl Check<'_> {
     /// The published blocks of a table come first and continue one another.
     fn continuity(&self, holding: &Holding<'_>) {
         let who = holding.sequence;
-        let mut before: Option<ChainId> = None;
+        let mut before: Option<Link> = None;
         for (index, block) in holding.table.iter().enumerate() {
             let record = self.record(block.index());
             if !record.is_published() {
@@ -87,7 +88,7 @@ impl Check<'_> {
             assert!(is_root == (index == 0), "block {block} at {index} of {who} has the parent {parent:?}");
             let continues = index == 0 || before == Some(parent) || self.was_forgotten(parent);
             assert!(continues, "block {block} of {who} continues {parent:?}, but {before:?} is before it");
-            before = record.chain();
+            before = record.chain().map(|chain| chain.link);
         }
     }
 
@@ -122,13 +123,13 @@ impl Check<'_> {
         let (records, index) = (&self.pool.records, &self.pool.index);
         let mut seen = vec![false; self.pool.config.blocks as usize];
         for bucket in 0..index.buckets() {
-            for block in index.bucket(records, bucket) {
+            for block in index.bucket(bucket) {
                 assert!(
                     !std::mem::replace(&mut seen[block as usize], true),
                     "block {block} is indexed twice"
                 );
                 assert!(records[block].is_published(), "block {block} is indexed and not published");
-                let right = index.bucket_of_published(records, block);
+                let right = index.bucket_of(records[block].hash());
                 assert!(right == bucket, "block {block} is in bucket {bucket}, but belongs in {right}");
             }
         }
@@ -139,11 +140,11 @@ impl Check<'_> {
 
     /// Chain and (parent, tokens) determine each other; each parent outlives its children.
     fn chains(&self) {
-        let mut by_chain: FxHashMap<ChainId, Prefix<'_>> = FxHashMap::default();
-        let mut by_content: FxHashMap<(ChainId, &[TokenId]), ChainId> = FxHashMap::default();
+        let mut by_chain: FxHashMap<Link, Prefix<'_>> = FxHashMap::default();
+        let mut by_content: FxHashMap<(Link, &[TokenId]), Link> = FxHashMap::default();
         for block in self.blocks() {
             let (record, tokens) = (self.record(block), self.pool.index.tokens(block));
-            let Some(chain) = record.chain() else { continue };
+            let Some(chain) = record.chain().map(|chain| chain.link) else { continue };
             let (parent, place) = (record.parent(), self.lifetime(block));
             let serial = chain.serial().expect("a block's chain is no root");
             assert!(serial <= self.pool.last_serial, "block {block} has {chain:?}, which was never issued");
@@ -180,14 +181,14 @@ impl Check<'_> {
     }
 
     /// Whether a prefix may have been dropped as poisoned, so that what continues it has lost its parent.
-    fn was_forgotten(&self, chain: ChainId) -> bool {
+    fn was_forgotten(&self, chain: Link) -> bool {
         chain.serial().is_some_and(|serial| serial <= self.pool.last_forgotten)
     }
 }
 
 /// A prefix in the index.
 struct Prefix<'p> {
-    parent: ChainId,
+    parent: Link,
     tokens: &'p [TokenId],
     /// The largest lifetime of the blocks that hold it.
     lifetime: u32,

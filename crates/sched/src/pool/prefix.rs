@@ -1,5 +1,6 @@
 //! Sharing of published prefixes.
 
+use super::index::AHEAD;
 use super::{BlockHandle, BlockPool, BlockTable, ChainId, TokenView};
 use crate::CacheSalt;
 
@@ -25,12 +26,7 @@ impl BlockPool {
         tokens: impl Into<TokenView<'t>>,
         max_tokens: u32,
     ) -> PrefixHit {
-        let tokens = tokens.into();
-        let mut hit = PrefixHit { blocks: 0, cached: 0, chain: ChainId::root(salt) };
-        while let Some(block) = self.next_hit(&hit, tokens, max_tokens) {
-            self.extend(&mut hit, block);
-        }
-        hit
+        self.walk(salt, tokens.into(), max_tokens, |_| ())
     }
 
     /// Appends the blocks that [`lookup`](Self::lookup) finds to `into`, counting each.
@@ -41,11 +37,10 @@ impl BlockPool {
         max_tokens: u32,
         into: &mut BlockTable,
     ) -> PrefixHit {
-        let tokens = tokens.into();
-        let mut hit = PrefixHit { blocks: 0, cached: 0, chain: ChainId::root(salt) };
-        while let Some(block) = self.next_hit(&hit, tokens, max_tokens) {
-            self.extend(&mut hit, block);
-            into.push(self.take_published(block));
+        let first = into.len();
+        let hit = self.walk(salt, tokens.into(), max_tokens, |block| into.push(BlockHandle::counted(block)));
+        for block in into.iter().skip(first) {
+            self.count_published(block.index());
         }
         hit
     }
@@ -74,17 +69,14 @@ impl BlockPool {
             assert!(tokens == *self.index.tokens(block), "block {block} is published with other tokens");
             return chain;
         }
-        let twin = self.index.find(&self.records, parent, tokens);
-        let serial = match twin.and_then(|twin| self.records[twin].chain()).and_then(ChainId::serial) {
-            Some(serial) => serial,
-            None => {
-                self.last_serial += 1;
-                self.last_serial
-            }
-        };
-        self.index.insert(&mut self.records, block, parent, tokens, serial);
+        let hash = self.index.hash(parent, tokens);
+        let chain = self.chain_of(parent, hash, tokens).unwrap_or_else(|| {
+            self.last_serial += 1;
+            ChainId::block(self.last_serial, hash)
+        });
+        self.index.insert(&mut self.records, block, (parent, chain), tokens);
         self.epoch += 1;
-        ChainId::block(serial)
+        chain
     }
 
     /// Empties the prefix cache. Does nothing and returns `false` while a block is held.
@@ -101,26 +93,48 @@ impl BlockPool {
         true
     }
 
-    /// The published block that continues `hit`.
-    fn next_hit(&self, hit: &PrefixHit, tokens: TokenView<'_>, max_tokens: u32) -> Option<u32> {
-        let limit = tokens.len().min(max_tokens as usize);
-        let size = self.config.block_size as usize;
-        if (hit.blocks as usize + 1) * size > limit || self.last_serial == 0 {
-            return None;
+    /// Calls `found` with each block of the longest published prefix.
+    fn walk(
+        &self,
+        salt: CacheSalt,
+        tokens: TokenView<'_>,
+        max_tokens: u32,
+        mut found: impl FnMut(u32),
+    ) -> PrefixHit {
+        let mut hit = PrefixHit { blocks: 0, cached: 0, chain: ChainId::root(salt) };
+        let size = self.config.block_size;
+        let full =
+            if self.last_serial == 0 { 0 } else { tokens.len().min(max_tokens as usize) / size as usize };
+        // The further a prefix is cached, the more of it is fetched ahead: a miss wastes less than the hits took.
+        let (mut at, mut ahead) = (0, 1);
+        while at < full {
+            let end = full.min(at + ahead);
+            let guesses = self.index.guess(&self.records, hit.chain, tokens, at..end);
+            for (at, guess) in (at..end).zip(guesses) {
+                let tokens = tokens.block(at, size);
+                let Some(block) = self.index.find(&self.records, guess, hit.chain, tokens) else {
+                    return hit;
+                };
+                let record = &self.records[block];
+                hit.blocks += 1;
+                hit.cached += u32::from(record.refs == 0);
+                hit.chain = record.chain().expect("the index holds published blocks only");
+                found(block);
+            }
+            (at, ahead) = (end, AHEAD.min(2 * ahead));
         }
-        let block = tokens.block(hit.blocks as usize, self.config.block_size);
-        self.index.find(&self.records, hit.chain, block)
+        hit
     }
 
-    fn extend(&self, hit: &mut PrefixHit, block: u32) {
-        let record = &self.records[block];
-        hit.blocks += 1;
-        hit.cached += u32::from(record.refs == 0);
-        hit.chain = record.chain().expect("the index holds published blocks only");
+    /// The prefix that continues `parent` with one block of tokens, if it is published.
+    fn chain_of(&self, parent: ChainId, hash: u32, tokens: TokenView<'_>) -> Option<ChainId> {
+        let guess = self.index.guess_one(&self.records, hash, tokens);
+        let block = self.index.find(&self.records, guess, parent, tokens)?;
+        self.records[block].chain()
     }
 
     /// One more reference to a published block, wherever it is.
-    fn take_published(&mut self, block: u32) -> BlockHandle {
+    fn count_published(&mut self, block: u32) {
         if self.records[block].refs == 0 {
             self.records.unlink(block);
             self.available -= 1;
@@ -128,7 +142,6 @@ impl BlockPool {
             self.allocations += 1;
         }
         self.records[block].refs += 1;
-        BlockHandle::counted(block)
     }
 
     /// Takes a block out of the index.
@@ -140,7 +153,7 @@ impl BlockPool {
     /// Takes the content of a held block out of the index, with every other block that has the same content.
     /// What continues it can no longer be found either, because the chain is never issued again.
     pub(super) fn forget(&mut self, block: u32) {
-        let Some(serial) = self.records[block].chain().and_then(ChainId::serial) else { return };
+        let Some(serial) = self.records[block].chain().and_then(|chain| chain.link.serial()) else { return };
         self.last_forgotten = self.last_forgotten.max(serial);
         while let Some(twin) = self.index.duplicate_of(&self.records, block) {
             self.unpublish(twin);

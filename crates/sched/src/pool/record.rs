@@ -19,14 +19,14 @@ pub(super) struct Record {
     prev: u32,
     /// Free list, towards the back; meaningful while `refs` is 0.
     next: u32,
-    /// Next block in the same bucket of the prefix index.
-    pub(super) bucket_next: u32,
+    /// Hash of the prefix that ends with this block; meaningful while it is published.
+    hash: u32,
 }
 
 impl Record {
     /// The prefix that ends with this block.
     pub(super) fn chain(&self) -> Option<ChainId> {
-        self.is_published().then(|| ChainId::block(self.chain >> 1))
+        self.is_published().then(|| ChainId::block(self.chain >> 1, self.hash))
     }
 
     pub(super) fn is_published(&self) -> bool {
@@ -34,21 +34,27 @@ impl Record {
     }
 
     /// The prefix before this block; meaningful while it is published.
-    pub(super) fn parent(&self) -> ChainId {
-        ChainId(if self.chain & 1 == 1 { Link::Root(self.parent) } else { Link::Block(self.parent) })
+    pub(super) fn parent(&self) -> Link {
+        if self.chain & 1 == 1 { Link::Root(self.parent) } else { Link::Block(self.parent) }
     }
 
-    pub(super) fn set_chain(&mut self, parent: ChainId, serial: u64) {
-        let (value, is_root) = match parent.0 {
+    pub(super) fn hash(&self) -> u32 {
+        self.hash
+    }
+
+    /// Notes that the block completes `chain`, which continues `parent`.
+    pub(super) fn publish(&mut self, parent: ChainId, chain: ChainId) {
+        let serial = chain.link.serial().expect("a block completes no root");
+        let (value, is_root) = match parent.link {
             Link::Root(salt) => (salt, 1),
             Link::Block(serial) => (serial, 0),
         };
         self.parent = value;
         self.chain = serial << 1 | is_root;
+        self.hash = chain.hash;
     }
 
-    pub(super) fn clear_chain(&mut self) {
-        self.parent = 0;
+    pub(super) fn unpublish(&mut self) {
         self.chain = 0;
     }
 }
@@ -133,14 +139,15 @@ mod tests {
     #[test]
     fn a_salt_and_a_serial_number_of_equal_value_are_different_parents() {
         let mut record = Record::default();
+        let chain = ChainId::block(9, 5);
         for salt in [0, 7, u64::MAX] {
             let root = ChainId::root(CacheSalt(salt));
-            record.set_chain(root, 9);
-            assert_eq!((record.parent(), record.chain()), (root, Some(ChainId::block(9))));
+            record.publish(root, chain);
+            assert_eq!((record.parent(), record.chain()), (root.link, Some(chain)));
         }
-        record.set_chain(ChainId::block(7), 10);
-        assert_eq!(record.parent(), ChainId::block(7));
-        assert_ne!(record.parent(), ChainId::root(CacheSalt(7)));
+        record.publish(ChainId::block(7, 0), chain);
+        assert_eq!(record.parent(), Link::Block(7));
+        assert_ne!(record.parent(), ChainId::root(CacheSalt(7)).link);
     }
 
     #[test]
