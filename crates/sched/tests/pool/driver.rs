@@ -177,7 +177,7 @@ impl Driver {
             assert_eq!(self.pool.make_unique(&mut user.table, at), Ok(None));
         }
         user.assert_same_blocks();
-        assert!(self.pool.is_writable(user.table.get(at).unwrap()));
+        assert!(user.table.get(at).is_some_and(|block| self.pool.is_writable(block)));
         user.tokens.push(u32::from(a & 1));
     }
 
@@ -188,7 +188,7 @@ impl Driver {
         let (head, tail) = user.tokens.split_at(split);
         let view = TokenView::new(head, tail);
         for (at, tokens) in user.tokens.chunks_exact(self.size).enumerate().skip(user.published) {
-            let block = user.table.get(at).unwrap();
+            let block = user.table.get(at).expect("the table covers the tokens");
             let chain = self.pool.publish(block, user.chains.0, view.block(at, self.size as u32));
             user.chains = (chain, self.model.publish(user.blocks[at], user.chains.1, tokens));
             user.published += 1;

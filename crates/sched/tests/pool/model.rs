@@ -65,7 +65,7 @@ impl Model {
     }
 
     fn allocate(&mut self) -> u32 {
-        let block = self.free.pop_front().unwrap();
+        let block = self.free.pop_front().expect("the caller has counted");
         self.published.retain(|entry| entry.block != block);
         self.allocations += 1;
         self.refs[block as usize] = 1;

@@ -11,7 +11,7 @@ fn config(total: u32) -> PoolConfig {
 /// A table that holds `tokens`, with every full block published.
 fn write(pool: &mut BlockPool, tokens: &[TokenId]) -> BlockTable {
     let mut table = BlockTable::new();
-    pool.allocate_many(tokens.len().div_ceil(2) as u32, &mut table).unwrap();
+    pool.allocate_many(tokens.len().div_ceil(2) as u32, &mut table).expect("blocks are free");
     let mut chain = ChainId::root(SALT);
     for (block, tokens) in table.iter().zip(tokens.chunks_exact(2)) {
         chain = pool.publish(block, chain, tokens);
