@@ -23,6 +23,8 @@ mod request;
 mod sampling;
 mod scheduler;
 mod sequence;
+#[cfg(feature = "fake")]
+pub mod sim;
 mod stats;
 mod step;
 mod wheel;

@@ -3,20 +3,22 @@
 use crate::{Priority, Sequence, SequenceId};
 use rustc_hash::FxHashMap;
 use slab::Slab;
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 const NIL: u32 = u32::MAX;
 
 /// Sequences that wait to be admitted.
 ///
-/// Each class is an intrusive list in order of arrival, so that its head is both its oldest member and the one with
-/// the highest effective class: choosing the next sequence looks at four heads. Removal from anywhere is O(1).
+/// Each class is two intrusive lists in order of arrival: preempted sequences, and behind them those that never ran.
+/// Choosing the next sequence looks at the eight heads; removal from anywhere is O(1).
 #[derive(Debug)]
 pub struct WaitingQueue {
     ageing: Duration,
     nodes: Slab<Node>,
     index: FxHashMap<SequenceId, u32>,
-    classes: [List; 4],
+    /// Two per class: preempted, then fresh.
+    lists: [List; 8],
     prompt_tokens: u64,
 }
 
@@ -38,7 +40,7 @@ impl WaitingQueue {
     /// An empty queue in which waiting for `ageing` raises the effective class by one; zero raises it at once.
     pub fn new(ageing: Duration) -> Self {
         let list = List { head: NIL, tail: NIL, len: 0 };
-        Self { ageing, nodes: Slab::new(), index: FxHashMap::default(), classes: [list; 4], prompt_tokens: 0 }
+        Self { ageing, nodes: Slab::new(), index: FxHashMap::default(), lists: [list; 8], prompt_tokens: 0 }
     }
 
     /// Number of waiting sequences.
@@ -53,7 +55,7 @@ impl WaitingQueue {
 
     /// Number of waiting sequences of a class.
     pub fn class_len(&self, class: Priority) -> u32 {
-        self.classes[class.index()].len
+        self.lists[2 * class.index()].len + self.lists[2 * class.index() + 1].len
     }
 
     /// Prompt tokens of all waiting sequences.
@@ -82,25 +84,22 @@ impl WaitingQueue {
 
     /// Adds a sequence at its place in the order of arrival.
     ///
-    /// A new arrival goes to the end. A preempted sequence is older than every one of its class that never ran, so
-    /// the search from the front passes only preempted ones.
+    /// A fresh one goes to the end. A preempted one goes before the preempted ones of its class that are younger;
+    /// there are never more of those than rows in a batch.
     pub fn insert(&mut self, sequence: Sequence) {
-        let class = sequence.priority().index();
+        let list = list_of(&sequence);
         let order = sequence.order();
-        let tail = self.classes[class].tail;
-        let next = if tail == NIL || self.nodes[tail as usize].sequence.order() < order {
-            NIL
-        } else {
-            self.first_after(class, order)
-        };
-        self.insert_before(class, next, sequence);
+        let tail = self.lists[list].tail;
+        let next =
+            if tail == NIL || self.at(tail).order() < order { NIL } else { self.first_after(list, order) };
+        self.insert_before(list, next, sequence);
     }
 
     /// Takes a sequence out.
     pub fn remove(&mut self, id: SequenceId) -> Option<Sequence> {
         let key = self.index.remove(&id)?;
         let Node { sequence, prev, next } = self.nodes.remove(key as usize);
-        let list = &mut self.classes[sequence.priority().index()];
+        let list = &mut self.lists[list_of(&sequence)];
         list.len -= 1;
         match prev {
             NIL => list.head = next,
@@ -116,18 +115,38 @@ impl WaitingQueue {
 
     /// The sequence that goes next: highest effective class, then earliest arrival.
     pub fn head(&self, now: Instant) -> Option<&Sequence> {
-        let heads = self.classes.iter().filter(|list| list.head != NIL);
-        heads
-            .map(|list| &self.nodes[list.head as usize].sequence)
-            .max_by_key(|head| (self.effective_class(head, now), std::cmp::Reverse(head.order())))
+        let heads = Priority::ALL.into_iter().filter_map(|class| {
+            let head = self.first(2 * class.index()).or(self.first(2 * class.index() + 1))?;
+            Some((self.class_rank(class, now), Reverse(head.order()), head))
+        });
+        heads.max_by_key(|&(rank, order, _)| (rank, order)).map(|(_, _, head)| head)
+    }
+
+    /// The oldest sequence of a class that never ran.
+    pub(crate) fn fresh_head(&self, class: Priority) -> Option<&Sequence> {
+        self.first(2 * class.index() + 1)
     }
 
     /// Class of a sequence after the time it has waited; never above the highest class.
     pub fn effective_class(&self, sequence: &Sequence, now: Instant) -> Priority {
-        let waited = now.saturating_duration_since(sequence.request.enqueued_at);
-        let raised = waited.as_nanos().checked_div(self.ageing.as_nanos()).unwrap_or(u128::MAX);
+        let raised = sequence.waited(now).as_nanos().checked_div(self.ageing.as_nanos()).unwrap_or(u128::MAX);
         let class = (sequence.priority().index() as u128).saturating_add(raised);
         Priority::ALL[class.min(3) as usize]
+    }
+
+    /// Whether a running sequence would go after `head` if it were preempted now.
+    pub(crate) fn stays_behind(&self, running: &Sequence, head: &Sequence, now: Instant) -> bool {
+        let rank = self.effective_class(running, now).max(self.class_rank(running.priority(), now));
+        let head_rank = self.class_rank(head.priority(), now);
+        (rank, Reverse(running.order())) < (head_rank, Reverse(head.order()))
+    }
+
+    /// Highest effective class among the heads of a class: a preempted head, which may have waited little, inherits
+    /// the rank of the one that has waited longest behind it.
+    fn class_rank(&self, class: Priority, now: Instant) -> Priority {
+        let heads = [self.first(2 * class.index()), self.first(2 * class.index() + 1)];
+        let ranks = heads.into_iter().flatten().map(|head| self.effective_class(head, now));
+        ranks.max().unwrap_or(Priority::Low)
     }
 
     /// How long a sequence of `class` can wait before no later arrival goes before it.
@@ -135,20 +154,29 @@ impl WaitingQueue {
         self.ageing.saturating_mul(3 - class.index() as u32)
     }
 
-    fn first_after(&self, class: usize, order: (u64, crate::SampleIndex)) -> u32 {
-        let mut key = self.classes[class].head;
-        while key != NIL && self.nodes[key as usize].sequence.order() < order {
+    fn at(&self, key: u32) -> &Sequence {
+        &self.nodes[key as usize].sequence
+    }
+
+    fn first(&self, list: usize) -> Option<&Sequence> {
+        let head = self.lists[list].head;
+        (head != NIL).then(|| self.at(head))
+    }
+
+    fn first_after(&self, list: usize, order: (u64, crate::SampleIndex)) -> u32 {
+        let mut key = self.lists[list].head;
+        while key != NIL && self.at(key).order() < order {
             key = self.nodes[key as usize].next;
         }
         key
     }
 
-    fn insert_before(&mut self, class: usize, next: u32, sequence: Sequence) {
+    fn insert_before(&mut self, list: usize, next: u32, sequence: Sequence) {
         let id = sequence.id();
         self.prompt_tokens += sequence.request.prompt.len() as u64;
-        let prev = if next == NIL { self.classes[class].tail } else { self.nodes[next as usize].prev };
+        let prev = if next == NIL { self.lists[list].tail } else { self.nodes[next as usize].prev };
         let key = self.nodes.insert(Node { sequence, prev, next }) as u32;
-        let list = &mut self.classes[class];
+        let list = &mut self.lists[list];
         list.len += 1;
         match prev {
             NIL => list.head = key,
@@ -169,29 +197,26 @@ impl WaitingQueue {
     pub fn check_invariants(&self) {
         let mut seen = 0;
         let mut tokens = 0;
-        for (class, list) in self.classes.iter().enumerate() {
+        for (place, list) in self.lists.iter().enumerate() {
             let (mut key, mut prev, mut len) = (list.head, NIL, 0);
             while key != NIL {
-                let node = &self.nodes[key as usize];
-                assert_eq!(node.prev, prev, "back link of waiting {}", node.sequence.id());
-                assert_eq!(
-                    node.sequence.priority().index(),
-                    class,
-                    "class of waiting {}",
-                    node.sequence.id()
-                );
-                assert_eq!(self.index.get(&node.sequence.id()), Some(&key), "index of waiting sequences");
-                if prev != NIL {
-                    let before = self.nodes[prev as usize].sequence.order();
-                    assert!(before < node.sequence.order(), "order of arrival in class {class}");
-                }
-                tokens += node.sequence.request.prompt.len() as u64;
-                (prev, key, len) = (key, node.next, len + 1);
+                let Node { sequence, prev: back, next } = &self.nodes[key as usize];
+                let id = sequence.id();
+                assert_eq!(*back, prev, "back link of waiting {id}");
+                assert_eq!(list_of(sequence), place, "list of waiting {id}");
+                assert_eq!(self.index.get(&id), Some(&key), "index of waiting {id}");
+                assert!(prev == NIL || self.at(prev).order() < sequence.order(), "{id} is out of order");
+                tokens += sequence.request.prompt.len() as u64;
+                (prev, key, len) = (key, *next, len + 1);
             }
-            assert_eq!((list.tail, list.len), (prev, len), "end and length of class {class}");
+            assert_eq!((list.tail, list.len), (prev, len), "end and length of list {place}");
             seen += len as usize;
         }
         assert_eq!((self.nodes.len(), self.index.len()), (seen, seen), "waiting sequences outside any class");
         assert_eq!(self.prompt_tokens, tokens, "waiting prompt tokens");
     }
+}
+
+fn list_of(sequence: &Sequence) -> usize {
+    2 * sequence.priority().index() + usize::from(sequence.preemptions == 0)
 }

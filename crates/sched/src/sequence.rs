@@ -5,7 +5,7 @@ use crate::{
     SampleIndex, TokenId, TokenView,
 };
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Outputs up to this many tokens never reallocate.
 const RESERVED_OUTPUT: u32 = 4096;
@@ -50,6 +50,12 @@ pub struct Sequence {
     pub(crate) cached_tokens: u32,
     /// Tokens that were computed when the sequence was last preempted.
     pub(crate) lost: u32,
+    /// Generated tokens when the sequence was last admitted.
+    pub(crate) generated_before: u32,
+    /// When the sequence came into the queue; `None` while it runs.
+    queued_at: Option<Instant>,
+    /// Time spent in the queue before that.
+    waited: Duration,
     pub(crate) first_scheduled: Option<Instant>,
     pub(crate) first_token: Option<Instant>,
     /// Samples that ended before the fork; empty and unallocated nearly always.
@@ -90,6 +96,9 @@ impl Sequence {
             preemptions: 0,
             cached_tokens: 0,
             lost: 0,
+            generated_before: 0,
+            queued_at: Some(request.enqueued_at),
+            waited: Duration::ZERO,
             first_scheduled: None,
             first_token: None,
             dropped: Vec::new(),
@@ -162,6 +171,11 @@ impl Sequence {
         if self.output.is_empty() { u32::from(self.request.samples) - self.dropped.len() as u32 } else { 1 }
     }
 
+    /// Time spent in the queue so far; running does not count.
+    pub fn waited(&self, now: Instant) -> Duration {
+        self.waited + self.queued_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+
     /// Whether this sequence is, or still stands for, `sample`.
     pub(crate) fn covers(&self, sample: SampleIndex) -> bool {
         if self.output.is_empty() {
@@ -191,14 +205,23 @@ impl Sequence {
         self.table.reserve(blocks.saturating_sub(self.table.len()));
     }
 
-    /// Forgets all computed tokens, after the blocks were released.
-    pub(crate) fn reset(&mut self) {
+    /// Leaves the queue.
+    pub(crate) fn admitted(&mut self, now: Instant) {
+        self.waited = self.waited(now);
+        self.queued_at = None;
+        self.generated_before = self.generated();
+    }
+
+    /// Forgets all computed tokens, after the blocks were released, and waits again.
+    pub(crate) fn preempted(&mut self, now: Instant) {
         debug_assert!(self.table.is_empty());
         self.lost = self.computed;
         self.computed = 0;
         self.scheduled = 0;
         self.copied_to = None;
         self.cache = CacheProgress::empty(&self.request);
+        self.queued_at = Some(now);
+        self.preemptions += 1;
     }
 
     /// A further sample that continues from the same tokens over `table`, which shares the blocks.

@@ -67,3 +67,23 @@ pub struct Counters {
     /// Of those, preemptions to let a higher class in.
     pub displaced: u64,
 }
+
+impl Counters {
+    /// Adds the counts of another scheduler.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.failed_steps += other.failed_steps;
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.finished += other.finished;
+        self.failed += other.failed;
+        self.prefix_queries += other.prefix_queries;
+        self.prefix_hits += other.prefix_hits;
+        self.computed_tokens += other.computed_tokens;
+        self.recomputed_tokens += other.recomputed_tokens;
+        self.generated_tokens += other.generated_tokens;
+        self.prompt_tokens += other.prompt_tokens;
+        self.preemptions += other.preemptions;
+        self.displaced += other.displaced;
+    }
+}

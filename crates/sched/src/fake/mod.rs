@@ -122,7 +122,7 @@ impl FakeExecutor {
         }
         for offset in 0..request.count {
             let sample = SampleIndex(row.sample.0 + offset);
-            let token = self.model.next(prefix, sample, request);
+            let token = self.model.next(prefix, sample, &request.params, request.generated);
             if !nan {
                 self.oracle.generated(row.id, sample, request.generated, token);
             }

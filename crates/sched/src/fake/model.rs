@@ -1,6 +1,6 @@
 //! The model without arithmetic: the next token is a hash of the tokens before it.
 
-use crate::{SampleIndex, SampleRequest, TokenId};
+use crate::{SampleIndex, SamplingParams, TokenId};
 use std::sync::Arc;
 
 /// Knows every answer of a [`FakeExecutor`](super::FakeExecutor) in closed form.
@@ -34,20 +34,26 @@ impl FakeModel {
     }
 
     /// Hash of no tokens.
-    pub(super) const EMPTY_PREFIX: u64 = 0x243f_6a88_85a3_08d3;
+    pub(crate) const EMPTY_PREFIX: u64 = 0x243f_6a88_85a3_08d3;
 
     /// Hash of a prefix and the token after it.
-    pub(super) fn extend(prefix: u64, token: TokenId) -> u64 {
+    pub(crate) fn extend(prefix: u64, token: TokenId) -> u64 {
         mix(prefix ^ u64::from(token).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// The token that follows `prefix`: not a stop id while `min_tokens` are outstanding.
-    pub(super) fn next(&self, prefix: u64, sample: SampleIndex, request: &SampleRequest) -> TokenId {
-        let mut token = self.unmasked(prefix, sample, request.generated as usize);
-        let stops = &request.params.stop_ids;
-        if request.generated < request.params.min_tokens {
-            for _ in 0..stops.len() {
-                if stops.contains(&token) {
+    /// The token that follows `prefix` when `generated` were generated: not a stop id while `min_tokens` are
+    /// outstanding.
+    pub(crate) fn next(
+        &self,
+        prefix: u64,
+        sample: SampleIndex,
+        params: &SamplingParams,
+        generated: u32,
+    ) -> TokenId {
+        let mut token = self.unmasked(prefix, sample, generated as usize);
+        if generated < params.min_tokens {
+            for _ in 0..params.stop_ids.len() {
+                if params.stop_ids.contains(&token) {
                     token = (token + 1) % self.vocab_size;
                 }
             }

@@ -73,7 +73,7 @@ impl Scheduler {
                     }
                 }
                 Fit::Later { needed } => {
-                    if displaced || !self.preempt_for_head(head, needed) {
+                    if displaced || !self.preempt_for_head(head, needed, now) {
                         return;
                     }
                     displaced = true;
@@ -152,6 +152,7 @@ impl Scheduler {
             return false;
         }
         let mut sequence = self.queue.remove(head).expect("the head waits");
+        sequence.admitted(now);
         sequence.reserve(self.config.max_model_len, self.layout.block_size);
         let salt = sequence.request.salt;
         let tokens = crate::TokenView::new(&sequence.request.prompt, &sequence.output);

@@ -66,8 +66,8 @@ struct Step {
     /// Running sequences when planning began; scratch.
     order: Vec<RowKey>,
     budget: u32,
-    /// Whether a prefill chunk is in the step.
-    prefill: bool,
+    /// Prefill chunks in the step.
+    chunks: u32,
     in_flight: bool,
     planned_at: Option<Instant>,
     duration: Duration,
@@ -92,7 +92,7 @@ impl Step {
             keys: Vec::with_capacity(rows),
             order: Vec::with_capacity(rows),
             budget: 0,
-            prefill: false,
+            chunks: 0,
             in_flight: false,
             planned_at: None,
             duration: Duration::ZERO,
@@ -224,6 +224,11 @@ impl Scheduler {
                 .map_or(Duration::ZERO, |head| now.saturating_duration_since(head.request.enqueued_at)),
             counters: self.counters,
         }
+    }
+
+    /// Everything that is counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Figures of the block pool.

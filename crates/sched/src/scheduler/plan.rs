@@ -17,7 +17,7 @@ impl Scheduler {
         self.step.input.clear();
         self.step.keys.clear();
         self.step.budget = self.config.max_num_batched_tokens;
-        self.step.prefill = false;
+        self.step.chunks = 0;
         let preempted = self.plan_running(now);
         // After a preemption the freed blocks belong to the running rows.
         if !preempted || self.batch.is_empty() {
@@ -73,7 +73,7 @@ impl Scheduler {
                 self.take_block(key, &need);
                 return self.schedule(key, 1);
             }
-            if self.preempt_for_block(key) == key {
+            if self.preempt_for_block(key, now) == key {
                 return;
             }
         }
@@ -122,7 +122,7 @@ impl Scheduler {
         let aligned = (computed + limit) / self.layout.block_size * self.layout.block_size;
         if aligned > computed {
             aligned - computed
-        } else if !self.step.prefill || limit == self.config.max_prefill_chunk {
+        } else if self.step.chunks == 0 || limit == self.config.max_prefill_chunk {
             limit
         } else {
             0
@@ -131,7 +131,7 @@ impl Scheduler {
 
     pub(super) fn schedule(&mut self, key: RowKey, tokens: u32) {
         let sequence = self.batch.at_mut(key);
-        self.step.prefill |= tokens > 0 && sequence.gap() > 1;
+        self.step.chunks += u32::from(tokens > 0 && sequence.gap() > 1);
         sequence.scheduled = tokens;
         self.step.budget -= tokens;
     }

@@ -4,6 +4,7 @@ use super::Scheduler;
 use crate::batch::RowKey;
 use crate::{Priority, Sequence, SequenceId};
 use std::cmp::Reverse;
+use std::time::Instant;
 
 /// After so many preemptions a sequence is spared while its class has others.
 const SPARED_AFTER: u32 = 3;
@@ -11,7 +12,7 @@ const SPARED_AFTER: u32 = 3;
 impl Scheduler {
     /// Preempts the best victim for a block that `key` needs and returns it; it may be `key` itself. Never one of a
     /// higher class than the sequence that needs the block.
-    pub(super) fn preempt_for_block(&mut self, key: RowKey) -> RowKey {
+    pub(super) fn preempt_for_block(&mut self, key: RowKey, now: Instant) -> RowKey {
         let class = self.batch.at(key).priority();
         let candidates = |spare: bool| {
             let best = self.batch.keys().filter(|&other| {
@@ -23,13 +24,13 @@ impl Scheduler {
         // Somebody has to yield even if all were preempted too often.
         let victim =
             candidates(true).or_else(|| candidates(false)).expect("the sequence itself is a candidate");
-        self.preempt(victim);
+        self.preempt(victim, now);
         victim
     }
 
     /// Preempts one running sequence of a strictly lower class so that the waiting `head` comes closer to `needed`
     /// blocks and to its rows. Returns whether it did; it does not if all lower classes together are not enough.
-    pub(super) fn preempt_for_head(&mut self, head: SequenceId, needed: u32) -> bool {
+    pub(super) fn preempt_for_head(&mut self, head: SequenceId, needed: u32, now: Instant) -> bool {
         let head = self.queue.get(head).expect("the head waits");
         let (class, rows) = (head.priority(), head.rows());
         if Priority::ALL[..class.index()].iter().all(|&lower| self.batch.class_len(lower) == 0) {
@@ -45,16 +46,18 @@ impl Scheduler {
         {
             return false;
         }
-        // A sequence that has not caught up since its last preemption would lose the same work again.
         let eligible = lower().filter(|&key| {
-            let sequence = self.batch.at(key);
-            !self.is_spared(sequence) && (sequence.preemptions == 0 || sequence.gap() == 1)
+            let victim = self.batch.at(key);
+            // One that has generated nothing since it was resumed would lose the same work again, and one that has
+            // aged past the head would come back before it.
+            let advanced = victim.preemptions == 0 || victim.generated() > victim.generated_before;
+            advanced && !self.is_spared(victim) && self.queue.stays_behind(victim, head, now)
         });
         let Some(victim) = eligible.min_by_key(|&key| self.victim_order(self.batch.at(key))) else {
             return false;
         };
         self.counters.displaced += 1;
-        self.preempt(victim);
+        self.preempt(victim, now);
         true
     }
 
@@ -68,15 +71,15 @@ impl Scheduler {
     }
 
     /// Puts a running sequence back into the queue, at the place its arrival gives it.
-    fn preempt(&mut self, key: RowKey) {
+    fn preempt(&mut self, key: RowKey, now: Instant) {
         let mut sequence = self.batch.remove_key(key);
         self.step.budget += sequence.scheduled;
+        self.step.chunks -= u32::from(sequence.scheduled > 0 && sequence.gap() > 1);
         if let Some(to) = sequence.copied_to {
             self.step.input.copies.retain(|copy| copy.to != to);
         }
         self.pool.release_table(&mut sequence.table);
-        sequence.reset();
-        sequence.preemptions += 1;
+        sequence.preempted(now);
         self.counters.preemptions += 1;
         self.queue.insert(sequence);
     }

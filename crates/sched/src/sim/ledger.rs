@@ -1,0 +1,212 @@
+//! What became of every request: each sample ends once, for a reason that holds, after the tokens it must have.
+
+use super::SimReport;
+use crate::fake::FakeModel;
+use crate::{
+    CompletionReason, DeadlineKind, Effect, Failure, LengthKind, Request, RequestId, RequestStats,
+    SampleIndex, Scheduler, SequenceId, TokenId,
+};
+use rustc_hash::FxHashMap;
+use std::time::{Duration, Instant};
+
+/// All requests that have not ended.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    entries: FxHashMap<RequestId, Entry>,
+    /// The same requests in an order that depends on nothing but history.
+    open: Vec<RequestId>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    request: Request,
+    samples: Vec<Account>,
+    live: u16,
+    place: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Account {
+    prefix: u64,
+    generated: u32,
+    last: Option<TokenId>,
+    cancelled: bool,
+    ended: bool,
+}
+
+/// What the scheduler may say at this point.
+pub(super) struct Context<'a> {
+    pub(super) model: &'a FakeModel,
+    pub(super) scheduler: &'a Scheduler,
+    pub(super) now: Instant,
+    /// Whether the step failed as a whole.
+    pub(super) step_failed: bool,
+    /// Whether rows may have non-finite logits.
+    pub(super) nan: bool,
+}
+
+impl Ledger {
+    pub(super) fn open(&mut self, request: Request) {
+        let prefix =
+            request.prompt.iter().fold(FakeModel::EMPTY_PREFIX, |p, &token| FakeModel::extend(p, token));
+        let account = Account { prefix, ..Account::default() };
+        let (id, samples, place) = (request.id, request.samples, self.open.len());
+        self.open.push(id);
+        let entry = Entry { samples: vec![account; usize::from(samples)], live: samples, place, request };
+        assert!(self.entries.insert(id, entry).is_none(), "a known id was accepted");
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn ids(&self) -> &[RequestId] {
+        &self.open
+    }
+
+    /// Tokens that may still be generated.
+    pub(super) fn outstanding(&self) -> u64 {
+        let of = |entry: &Entry| {
+            let open = entry.samples.iter().filter(|account| !account.ended);
+            open.map(|account| u64::from(entry.request.max_tokens - account.generated)).sum::<u64>()
+                + entry.request.prompt.len() as u64
+        };
+        self.entries.values().map(of).sum()
+    }
+
+    /// Notes a cancellation. Returns whether the sample, or with `None` any, was live and not cancelled as a whole.
+    pub(super) fn cancel(&mut self, id: RequestId, sample: Option<SampleIndex>) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        match sample {
+            None => entry.samples.iter_mut().for_each(|account| account.cancelled = true),
+            Some(sample) => match entry.samples.get_mut(usize::from(sample.0)) {
+                Some(account) if !account.ended => account.cancelled = true,
+                _ => return false,
+            },
+        }
+        true
+    }
+
+    /// Books one effect and checks that it may happen. Returns the request if that was its last end.
+    pub(super) fn book(
+        &mut self,
+        effect: &Effect,
+        context: &Context<'_>,
+        report: &mut SimReport,
+    ) -> Option<RequestId> {
+        match effect {
+            Effect::Token { id, sample, token, .. } => {
+                self.book_token(SequenceId { request: *id, sample: *sample }, *token, context);
+                report.tokens += 1;
+                None
+            }
+            Effect::Finished { id, sample, reason, stats } => {
+                let (entry, account) = self.account(*id, *sample);
+                check_reason(reason, entry, account, context);
+                check_stats(stats, entry, account);
+                report.finish(reason, stats);
+                self.close(*id, *sample)
+            }
+            Effect::Failed { id, sample, failure, stats } => {
+                let (entry, account) = self.account(*id, *sample);
+                let allowed = match failure {
+                    Failure::NonFiniteLogits { .. } => context.nan,
+                    Failure::Step(_) => context.step_failed,
+                };
+                assert!(allowed, "{id} failed without a fault: {failure}");
+                check_stats(stats, entry, account);
+                report.fail(stats);
+                self.close(*id, *sample)
+            }
+        }
+    }
+
+    fn account(&self, id: RequestId, sample: SampleIndex) -> (&Entry, &Account) {
+        let entry = self.entries.get(&id);
+        let entry =
+            entry.unwrap_or_else(|| panic!("{id} is unknown or has ended, and something happened to it"));
+        let account = &entry.samples[usize::from(sample.0)];
+        assert!(!account.ended, "something happened to {id}#{} after its end", sample.0);
+        (entry, account)
+    }
+
+    fn book_token(&mut self, id: SequenceId, token: TokenId, context: &Context<'_>) {
+        let (entry, account) = self.account(id.request, id.sample);
+        let params = &entry.request.sampling;
+        if let Some(last) = account.last {
+            let stopped = account.generated > params.min_tokens && params.stop_ids.contains(&last);
+            assert!(!stopped, "{id} went on after a stop id");
+        }
+        assert!(account.generated < entry.request.max_tokens, "{id} generated more than max_tokens");
+        let expected = context.model.next(account.prefix, id.sample, params, account.generated);
+        assert_eq!(token, expected, "token {} of {id}", account.generated);
+        let entry = self.entries.get_mut(&id.request).expect("the account was found");
+        let account = &mut entry.samples[usize::from(id.sample.0)];
+        account.prefix = FakeModel::extend(account.prefix, token);
+        account.generated += 1;
+        account.last = Some(token);
+    }
+
+    fn close(&mut self, id: RequestId, sample: SampleIndex) -> Option<RequestId> {
+        let entry = self.entries.get_mut(&id).expect("the account was found");
+        entry.samples[usize::from(sample.0)].ended = true;
+        entry.live -= 1;
+        if entry.live > 0 {
+            return None;
+        }
+        let place = entry.place;
+        self.entries.remove(&id);
+        self.open.swap_remove(place);
+        if let Some(moved) = self.open.get(place) {
+            self.entries.get_mut(moved).expect("an open request has an entry").place = place;
+        }
+        Some(id)
+    }
+}
+
+/// Whether a sample may end for this reason.
+fn check_reason(reason: &CompletionReason, entry: &Entry, account: &Account, context: &Context<'_>) {
+    let request = &entry.request;
+    let params = &request.sampling;
+    let total = request.prompt.len() as u32 + account.generated;
+    let size = context.scheduler.pool().block_size();
+    let stopped = account.generated > params.min_tokens
+        && account.last.is_some_and(|last| params.stop_ids.contains(&last));
+    let holds = match reason {
+        CompletionReason::Eos => stopped,
+        CompletionReason::MaxTokens => account.generated == request.max_tokens && !stopped,
+        CompletionReason::Cancelled => account.cancelled,
+        CompletionReason::LengthLimit(LengthKind::Context) => {
+            total >= context.scheduler.config().max_model_len
+        }
+        CompletionReason::LengthLimit(LengthKind::Pool) => {
+            total.div_ceil(size) > context.scheduler.pool().total()
+        }
+        CompletionReason::Timeout(kind) => {
+            let limits = request.deadlines;
+            let limit = match kind {
+                DeadlineKind::Queue => limits.queue.filter(|_| account.generated == 0),
+                DeadlineKind::FirstToken => limits.first_token.filter(|_| account.generated == 0),
+                DeadlineKind::Total => limits.total,
+            };
+            limit.is_some_and(|limit| request.enqueued_at + limit <= context.now)
+        }
+        CompletionReason::StopString(_) | CompletionReason::Repetition => false,
+    };
+    assert!(holds, "{} ended with {reason:?}, which does not hold: {account:?}", request.id);
+}
+
+fn check_stats(stats: &RequestStats, entry: &Entry, account: &Account) {
+    assert_eq!(stats.generated_tokens, account.generated, "generated tokens of {}", entry.request.id);
+    assert_eq!(
+        stats.prompt_tokens,
+        entry.request.prompt.len() as u32,
+        "prompt tokens of {}",
+        entry.request.id
+    );
+    assert!(stats.cached_tokens < stats.prompt_tokens, "the last prompt token is never cached");
+    let first = stats.time_to_first_token.unwrap_or(Duration::ZERO);
+    assert_eq!(stats.time_to_first_token.is_some(), account.generated > 0, "time to first token");
+    assert!(stats.queue_time <= stats.time_to_first_token || account.generated == 0, "queue time");
+    assert!(first <= stats.processing_time, "processing time");
+}
