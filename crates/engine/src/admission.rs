@@ -110,3 +110,61 @@ impl ExitRate {
         self.per_second * (-age.as_secs_f64() / FADE_SECONDS).exp()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_is_exact_among_threads() {
+        let admission = Admission::new(Waiting { requests: 100, tokens: 1_000_000 });
+        let accept = || (0..1000).filter(|_| admission.reserve(3).is_ok()).count();
+        let accepted: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(accept)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(accepted, 100);
+        assert_eq!(admission.reserve(1), Err(Waiting { requests: 100, tokens: 300 }));
+    }
+
+    #[test]
+    fn settling_moves_the_count_both_ways() {
+        let admission = Admission::new(Waiting { requests: 10, tokens: 100 });
+        admission.reserve(40).unwrap();
+        admission.reserve(50).unwrap();
+        let (both, second) = (Waiting { requests: 2, tokens: 90 }, Waiting { requests: 1, tokens: 50 });
+        admission.settle(both, second);
+        assert_eq!(admission.waiting(), second);
+        admission.settle(second, both);
+        assert_eq!(admission.waiting(), both);
+        admission.settle(both, Waiting::default());
+        assert_eq!(admission.waiting(), Waiting::default());
+    }
+
+    #[test]
+    fn limits_beyond_the_word_are_cut_to_it() {
+        let admission = Admission::new(Waiting { requests: u64::MAX, tokens: u64::MAX });
+        for _ in 0..100 {
+            admission.reserve(u64::from(u32::MAX)).unwrap();
+        }
+        let waiting = Waiting { requests: 100, tokens: 100 * u64::from(u32::MAX) };
+        assert_eq!(admission.waiting(), waiting);
+        admission.release(waiting);
+        assert_eq!(admission.waiting(), Waiting::default());
+    }
+
+    #[test]
+    fn the_hint_follows_the_measured_rate() {
+        let start = Instant::now();
+        let mut rate = ExitRate::default();
+        assert_eq!(rate.time_for_one(start), Duration::from_secs(1));
+        let mut now = start;
+        for _ in 0..100 {
+            now += Duration::from_secs(5);
+            rate.add(1, now);
+        }
+        let hint = rate.time_for_one(now).as_secs_f64();
+        assert!((3.0..6.0).contains(&hint), "one leaves every 5 s, and the hint is {hint} s");
+        assert_eq!(rate.time_for_one(now + Duration::from_secs(3600)), Duration::from_secs(30));
+    }
+}

@@ -42,3 +42,26 @@ impl CancelList {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_is_set_once() {
+        let flag = CancelFlag::default();
+        assert_eq!([flag.set(), flag.set(), flag.set()], [true, false, false]);
+    }
+
+    #[test]
+    fn the_engine_does_not_wait_for_a_client_that_holds_the_list() {
+        let list = CancelList::default();
+        list.push(RequestId::EMPTY, SampleIndex(1));
+        let mut taken = Vec::new();
+        let held = list.samples.lock().unwrap();
+        assert!(!list.take(&mut taken));
+        drop(held);
+        assert!(list.take(&mut taken));
+        assert_eq!(taken, [(RequestId::EMPTY, SampleIndex(1))]);
+    }
+}

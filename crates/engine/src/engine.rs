@@ -24,6 +24,17 @@ pub enum EngineError {
     /// The settings do not fit together, or not with the backend.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Valid token ids would be out of the backend's range.
+    #[error(
+        "the served model has {model} token ids and the backend has {backend}; set the model's vocab_size to the \
+         backend's"
+    )]
+    Vocabulary {
+        /// Ids below this are accepted from clients.
+        model: u32,
+        /// Ids below this are known to the backend.
+        backend: u32,
+    },
     /// The operating system refused a thread.
     #[error("cannot start the engine thread: {0}")]
     Thread(String),
@@ -125,8 +136,12 @@ impl Drop for Engine {
     }
 }
 
-fn prepare<E: Executor>(shared: &Arc<Shared>, executor: E) -> Result<EngineLoop<E>, ConfigError> {
+fn prepare<E: Executor>(shared: &Arc<Shared>, executor: E) -> Result<EngineLoop<E>, EngineError> {
     let capacity = executor.capacity();
+    let (model, backend) = (shared.model.vocab_size, capacity.vocab_size);
+    if model > backend {
+        return Err(EngineError::Vocabulary { model, backend });
+    }
     let mut config = shared.config.scheduler;
     config.max_model_len = config.max_model_len.min(shared.model.max_model_len);
     let scheduler = Scheduler::new(config, capacity)?;

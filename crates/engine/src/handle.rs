@@ -35,11 +35,11 @@ pub enum SubmitError {
     },
     /// The KV pool could not hold the request even if it were alone.
     #[error(
-        "the prompt needs {needed_blocks} KV blocks and the pool has {pool_blocks}; shorten the prompt, ask for \
-         fewer samples, or give the engine more KV memory"
+        "the prompt needs {needed_blocks} KV blocks and the pool has {pool_blocks}; shorten the prompt \
+         or give the engine more KV memory"
     )]
     NeverFits {
-        /// Blocks that the prompt and one token per sample need.
+        /// Blocks of the prompt.
         needed_blocks: u32,
         /// Blocks of the pool.
         pool_blocks: u32,
@@ -243,6 +243,17 @@ impl EngineHandle {
         let samples = request.samples();
         if u32::from(samples) > rows {
             return Err(SubmitError::TooManySamples { samples, rows });
+        }
+        let capacity = self.shared.capacity.get().expect("a ready engine knows its capacity");
+        let (tokens, context) = (request.prompt_tokens(), capacity.max_context);
+        if tokens >= context {
+            return Err(SubmitError::TooLong { tokens, context });
+        }
+        let needed_blocks = tokens.div_ceil(capacity.layout.block_size);
+        // Block 0 holds no tokens.
+        let pool_blocks = capacity.layout.blocks.saturating_sub(1);
+        if needed_blocks > pool_blocks {
+            return Err(SubmitError::NeverFits { needed_blocks, pool_blocks });
         }
         Ok(())
     }

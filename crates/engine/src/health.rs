@@ -133,3 +133,43 @@ impl Pulse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_never_goes_back_and_the_end_is_final() {
+        let pulse = Pulse::new(Instant::now());
+        pulse.advance(EngineState::Draining);
+        pulse.advance(EngineState::Ready);
+        assert_eq!(pulse.state(), EngineState::Draining);
+        pulse.advance(EngineState::Stopped);
+        pulse.fail("too late".to_owned());
+        assert_eq!(pulse.state(), EngineState::Stopped);
+    }
+
+    #[test]
+    fn silence_beyond_the_limit_is_a_stall_once_the_model_is_loaded() {
+        let start = Instant::now();
+        let pulse = Pulse::new(start);
+        let limit = Duration::from_secs(10);
+        let stalled = |at: u64| pulse.health(start + Duration::from_secs(at), limit, false).stalled;
+        assert!(!stalled(100), "loading may take long");
+        pulse.beat(start + Duration::from_secs(100));
+        pulse.advance(EngineState::Ready);
+        assert_eq!([stalled(100), stalled(110), stalled(111)], [false, false, true]);
+        pulse.beat(start + Duration::from_secs(111));
+        assert!(!stalled(111));
+        pulse.advance(EngineState::Failed);
+        assert!(!stalled(1000), "an engine that has ended is worse than stalled");
+    }
+
+    #[test]
+    fn the_first_failure_is_kept() {
+        let pulse = Pulse::new(Instant::now());
+        pulse.fail("the cause".to_owned());
+        pulse.fail("a consequence".to_owned());
+        assert_eq!(pulse.failure(), Some("the cause"));
+    }
+}

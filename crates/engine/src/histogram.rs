@@ -50,3 +50,30 @@ impl EncodeMetric for Histogram {
         MetricType::Histogram
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Histogram;
+    use prometheus_client::{encoding::text, registry::Registry};
+
+    #[test]
+    fn bounds_belong_to_the_bucket_below_them() {
+        let histogram = Histogram::new(&[1.0, 2.0]);
+        for value in [0.5, 1.0, 1.5, 2.0, 2.5, 100.0] {
+            histogram.observe(value);
+        }
+        let mut registry = Registry::default();
+        registry.register("h", "H", histogram);
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        for line in [
+            "h_sum 107.5",
+            "h_count 6",
+            r#"h_bucket{le="1.0"} 2"#,
+            r#"h_bucket{le="2.0"} 4"#,
+            r#"h_bucket{le="+Inf"} 6"#,
+        ] {
+            assert!(page.lines().any(|candidate| candidate == line), "{line} in\n{page}");
+        }
+    }
+}

@@ -130,3 +130,36 @@ impl Inbox {
         while self.receiver.try_recv().is_ok() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wake_up_is_in_flight_at_a_time() {
+        let inbox = Inbox::new(1);
+        for _ in 0..10 {
+            inbox.wake();
+        }
+        assert_eq!(inbox.len(), 1);
+        assert!(matches!(inbox.try_receive(), Some(Command::Wake)));
+        inbox.wake();
+        assert_eq!(inbox.len(), 0, "the engine is still to look");
+        inbox.rearm();
+        inbox.wake();
+        assert_eq!(inbox.len(), 1);
+    }
+
+    #[test]
+    fn orders_survive_a_full_inbox_and_never_go_back() {
+        let inbox = Inbox::new(0);
+        inbox.wake();
+        inbox.rearm();
+        inbox.stop(StopOrder::Shutdown);
+        inbox.stop(StopOrder::Drain);
+        inbox.pause(true);
+        assert_eq!(inbox.len(), 1, "the inbox is full");
+        assert_eq!(inbox.stop_order(), StopOrder::Shutdown);
+        assert!(inbox.is_paused());
+    }
+}

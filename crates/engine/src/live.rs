@@ -1,9 +1,10 @@
 //! Requests that the engine works on, and what each effect of the scheduler means for them.
 
+use crate::admission::Waiting;
 use crate::event::Ending;
 use crate::metrics::Metrics;
 use crate::{RequestError, Responder, TokenInfo};
-use pagoda_sched::{Effect, Effects, RequestId, RequestStats, SampleIndex};
+use pagoda_sched::{Effect, Effects, RequestId, RequestStats, Row, SampleIndex, StepInput};
 use rustc_hash::FxHashMap;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ struct LiveRequest {
     responders: Vec<Option<Responder>>,
     prompt_tokens: u32,
     arrived_at: Instant,
+    /// Whether a step has included it.
+    started: bool,
     /// Whether the prompt has been counted, which happens once, at the first token of any sample.
     prompt_counted: bool,
 }
@@ -32,9 +35,25 @@ impl LiveRequests {
         arrived_at: Instant,
     ) {
         let responders = responders.into_iter().map(Some).collect();
-        let live = LiveRequest { responders, prompt_tokens, arrived_at, prompt_counted: false };
+        let live =
+            LiveRequest { responders, prompt_tokens, arrived_at, started: false, prompt_counted: false };
         let previous = self.requests.insert(id, live);
         assert!(previous.is_none(), "the scheduler accepted request {id} twice");
+    }
+
+    /// Marks the requests that `input` includes for the first time, and returns what they took from the waiting
+    /// queue. Looks at the rows that have generated nothing yet, of which a step has few.
+    pub(crate) fn start(&mut self, input: &StepInput) -> Waiting {
+        let mut started = Waiting::default();
+        let is_first = |row: &&Row| row.sampling.as_ref().is_none_or(|sampling| sampling.generated == 0);
+        for row in input.rows.iter().filter(is_first) {
+            let live = self.requests.get_mut(&row.id).expect("a row belongs to a live request");
+            if !std::mem::replace(&mut live.started, true) {
+                started.requests += 1;
+                started.tokens += u64::from(live.prompt_tokens);
+            }
+        }
+        started
     }
 
     /// Sends every effect to the session that it concerns, in order.

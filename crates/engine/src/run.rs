@@ -27,6 +27,8 @@ pub(crate) struct EngineLoop<E> {
     cancels: Vec<(RequestId, SampleIndex)>,
     /// What of [`Admission`](crate::admission::Admission) stands for requests that have left the inbox.
     admitted: Waiting,
+    /// Requests that left the waiting queue for a step since `exits` was told.
+    started: u64,
     /// How fast requests leave the waiting queue.
     exits: ExitRate,
     /// Failed steps without a good one between.
@@ -47,6 +49,7 @@ impl<E: Executor> EngineLoop<E> {
             effects: Effects::default(),
             cancels: Vec::new(),
             admitted: Waiting::default(),
+            started: 0,
             exits: ExitRate::default(),
             failed_steps: 0,
             cancels_missed: false,
@@ -144,6 +147,13 @@ impl<E: Executor> EngineLoop<E> {
         let Some(input) = self.scheduler.plan(Instant::now()) else {
             return Ok(false);
         };
+        // A step may take long: who is in it waits no longer.
+        let started = self.live.start(input);
+        self.admitted.requests -= started.requests;
+        self.admitted.tokens -= started.tokens;
+        self.started += started.requests;
+        self.shared.admission.release(started);
+        self.shared.metrics.running.set(input.rows.len() as i64);
         self.shared.metrics.step_tokens.observe(input.tokens.len() as f64);
         self.output.clear();
         let outcome = self.executor.execute(input, &mut self.output);
@@ -181,7 +191,9 @@ impl<E: Executor> EngineLoop<E> {
         let waiting = Waiting { requests: u64::from(stats.waiting), tokens: stats.waiting_tokens };
         let before = std::mem::replace(&mut self.admitted, waiting);
         self.shared.admission.settle(before, waiting);
-        self.exits.add(before.requests.saturating_sub(waiting.requests), now);
+        let left = self.started + before.requests.saturating_sub(waiting.requests);
+        self.started = 0;
+        self.exits.add(left, now);
         self.shared.admission.set_retry_after(self.exits.time_for_one(now));
     }
 

@@ -8,11 +8,11 @@ use crate::metrics::Metrics;
 use crate::ticket::Tickets;
 use crate::{EngineConfig, RequestError, ServedModel};
 use pagoda_sched::KvCapacity;
+use std::fmt;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) model: Arc<ServedModel>,
     pub(crate) config: EngineConfig,
@@ -69,5 +69,13 @@ impl Shared {
             EngineState::Failed => RequestError::EngineFailed,
             _ => RequestError::Shutdown,
         }
+    }
+}
+
+/// Short, because every session leads here.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (model, state) = (self.model.name(), self.pulse.state());
+        f.debug_struct("Shared").field("model", &model).field("state", &state).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,11 @@
+//! The engine over the fake executor: whole conversations, with every way they can end.
+
+mod admission;
+mod cancel;
+mod common;
+mod failure;
+mod lifecycle;
+mod metrics;
+mod stress;
+mod text;
+mod validate;
