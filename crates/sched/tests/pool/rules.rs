@@ -88,6 +88,25 @@ fn a_lookup_is_cut_to_whole_blocks_within_the_cap() {
 }
 
 #[test]
+fn a_long_prefix_is_found_up_to_the_first_difference() {
+    for hash_bits in [0, 3, 32] {
+        let mut pool = BlockPool::new(PoolConfig { hash_bits, ..config(80) });
+        // Few different blocks, so that many prefixes end with the same tokens.
+        let prompt: Vec<TokenId> = (0..160).map(|at| at / 2 % 3).collect();
+        let table = write(&mut pool, &prompt);
+        for at in 0..=prompt.len() {
+            let mut asked = prompt.clone();
+            asked.iter_mut().skip(at).take(1).for_each(|token| *token += 7);
+            let hit = pool.lookup(SALT, &asked[..], 160);
+            assert_eq!(hit.blocks as usize, at / 2, "first difference at token {at}");
+            let BlockState::Held { chain, .. } = pool.state(BlockId(hit.blocks.max(1))) else { panic!() };
+            assert_eq!(hit.chain, if hit.blocks == 0 { ChainId::root(SALT) } else { chain.unwrap() });
+        }
+        pool.check_invariants([holding(&table, 160)]);
+    }
+}
+
+#[test]
 fn nothing_is_found_before_it_is_published() {
     let mut pool = BlockPool::new(config(4));
     let mut table = BlockTable::new();
