@@ -9,7 +9,8 @@ use crate::{
 use std::time::Instant;
 
 impl Scheduler {
-    /// Takes in what the executor answered to the planned step and hands over all effects so far.
+    /// Takes in what the executor answered to the planned step, ends what was cancelled or has expired meanwhile, and hands
+    /// over all effects so far.
     ///
     /// A failed step ends every row that was in it and publishes nothing.
     ///
@@ -27,6 +28,7 @@ impl Scheduler {
             Err(error) => self.fail_rows(&keys, error, now),
         }
         self.step.keys = keys;
+        self.settle(now);
         self.deliver(effects);
     }
 

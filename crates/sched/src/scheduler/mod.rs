@@ -162,10 +162,12 @@ impl Scheduler {
         self.deliver(effects);
     }
 
-    /// A time at which [`reap`](Self::reap) is worth calling if nothing else happens; at most a millisecond after the
-    /// first deadline. `None` without deadlines.
+    /// A time at which [`reap`](Self::reap) is worth calling if nothing else happens: a time in the past if an effect or
+    /// a cancellation is pending, else at most a millisecond after the first deadline. `None` without any of them.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.next_deadline()
+        let pending = !self.out.events.is_empty() || !self.deferred.is_empty();
+        let past = self.step.planned_at.filter(|_| pending);
+        past.or_else(|| self.deadlines.next_deadline())
     }
 
     /// Whether no request is known and no effect is left to take.

@@ -18,6 +18,7 @@ impl Scheduler {
         self.step.keys.clear();
         self.step.budget = self.config.max_num_batched_tokens;
         self.step.chunks = 0;
+        self.step.planned_at = Some(now);
         let preempted = self.plan_running(now);
         // After a preemption the freed blocks belong to the running rows.
         if !preempted || self.batch.is_empty() {
@@ -29,7 +30,6 @@ impl Scheduler {
         }
         self.step.input.batch = self.batch.begin(now);
         self.step.in_flight = true;
-        self.step.planned_at = Some(now);
         Some(&self.step.input)
     }
 

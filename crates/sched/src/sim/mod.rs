@@ -165,6 +165,8 @@ impl Simulation {
         }
         let Some(input) = self.scheduler.plan(self.now) else {
             self.check_stall();
+            // Planning may have found ends.
+            self.scheduler.reap(self.now, &mut self.effects);
             return false;
         };
         assert!(!input.tokens.is_empty(), "a step without tokens");
