@@ -40,6 +40,11 @@ fn card(state: &ServerState, name: &str) -> ModelCard {
         root: model.name().to_owned(),
         parent: None,
         max_model_len: model.max_model_len,
-        meta: ModelMeta { n_params: model.parameters, size: model.stored_bytes, n_vocab: model.vocab_size },
+        meta: ModelMeta {
+            n_params: model.parameters,
+            size: model.stored_bytes,
+            n_vocab: model.vocab_size,
+            n_ctx_train: model.max_model_len,
+        },
     }
 }

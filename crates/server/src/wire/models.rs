@@ -28,4 +28,5 @@ pub(crate) struct ModelMeta {
     pub(crate) n_params: u64,
     pub(crate) size: u64,
     pub(crate) n_vocab: u32,
+    pub(crate) n_ctx_train: u32,
 }

@@ -1,0 +1,264 @@
+//! Bad input: a clear error, and nothing else suffers.
+
+use crate::client::{Exchange, Reply, request};
+use crate::server::{Server, Setup};
+use pagoda_server::ServerConfig;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const COMPLETIONS: &str = "/v1/completions";
+const CHAT: &str = "/v1/chat/completions";
+
+/// Status, code, parameter and a part of the message.
+struct Expected(u16, &'static str, Option<&'static str>, &'static str);
+
+fn check(reply: &Reply, expected: &Expected, what: &str) {
+    let &Expected(status, code, param, part) = expected;
+    assert_eq!(reply.head.status, status, "{what}: {}", reply.text());
+    assert!(reply.head.field("x-request-id").is_some());
+    assert_eq!(reply.head.field("content-type"), Some("application/json"));
+    let body = reply.json();
+    let error = &body["error"];
+    assert_eq!(error["code"], code, "{what}: {error}");
+    assert_eq!(error["param"], param.map_or(Value::Null, Value::from), "{what}: {error}");
+    assert!(error["type"].as_str().is_some_and(|kind| kind.ends_with("_error")), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(part), "{what}: {message:?} lacks {part:?}");
+}
+
+async fn check_all(server: &Server, path: &str, cases: &[(&str, Expected)]) {
+    for (body, expected) in cases {
+        check(&server.post_text(path, body).await, expected, body);
+    }
+    assert_eq!(server.control.steps(), 0, "a refused request must not reach the model");
+    let reply = server.post(COMPLETIONS, &json!({"prompt": "x", "max_tokens": 2})).await;
+    assert_eq!(reply.head.status, 200, "{}", reply.text());
+    server.idle().await;
+}
+
+const INVALID: &str = "invalid_value";
+
+#[tokio::test]
+async fn bad_completions() {
+    let server = Setup::repeating("A").start().await;
+    let long = json!({"prompt": "x".repeat(64)}).to_string();
+    let deep = format!(r#"{{"prompt": {}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let cases = [
+        ("{\"prompt\": ", Expected(400, "invalid_json", None, "not a valid JSON object")),
+        ("", Expected(400, "invalid_json", None, "not a valid JSON object")),
+        ("[]", Expected(400, "invalid_json", None, "a JSON object")),
+        (&deep, Expected(400, "invalid_json", None, "nested deeper than 64 levels")),
+        (
+            r#"{"prompt": "x", "temperature": NaN}"#,
+            Expected(400, "invalid_json", None, "NaN and Infinity are not JSON"),
+        ),
+        ("{}", Expected(400, "missing_field", Some("prompt"), "prompt is required")),
+        (r#"{"prompt": ""}"#, Expected(400, INVALID, Some("prompt"), "prompt is empty")),
+        (r#"{"prompt": []}"#, Expected(400, INVALID, Some("prompt"), "prompt is empty")),
+        (
+            r#"{"prompt": {"text": "x"}}"#,
+            Expected(400, INVALID, Some("prompt"), "must be a string, a list of strings"),
+        ),
+        (
+            &long,
+            Expected(400, "context_length_exceeded", Some("prompt"), "maximum context length is 64 tokens"),
+        ),
+        (
+            r#"{"prompt": [257]}"#,
+            Expected(400, INVALID, Some("prompt"), "token ids of this model are 0 to 256"),
+        ),
+        (r#"{"prompt": [4294967295]}"#, Expected(400, INVALID, Some("prompt"), "4294967295")),
+        (r#"{"prompt": [-1]}"#, Expected(400, INVALID, Some("prompt"), "got [-1]")),
+        (
+            r#"{"prompt": "x", "max_tokens": 0}"#,
+            Expected(400, INVALID, Some("max_tokens"), "max_tokens is 0"),
+        ),
+        (r#"{"prompt": "x", "max_tokens": -1}"#, Expected(400, INVALID, Some("max_tokens"), "got -1")),
+        (
+            r#"{"prompt": "x", "max_tokens": "many"}"#,
+            Expected(400, INVALID, Some("max_tokens"), "got \"many\""),
+        ),
+        (
+            r#"{"prompt": "x", "temperature": 1e309}"#,
+            Expected(400, INVALID, Some("temperature"), "a finite number, got 1e309"),
+        ),
+        (
+            r#"{"prompt": "x", "temperature": "hot"}"#,
+            Expected(400, INVALID, Some("temperature"), "got \"hot\""),
+        ),
+        (r#"{"prompt": "x", "temperature": -1}"#, Expected(400, INVALID, Some("temperature"), "-1")),
+        (r#"{"prompt": "x", "top_p": 0}"#, Expected(400, INVALID, Some("top_p"), "top_p is 0")),
+        (r#"{"prompt": "x", "top_k": -2}"#, Expected(400, INVALID, Some("top_k"), "top_k is -2")),
+        (r#"{"prompt": "x", "n": 0}"#, Expected(400, INVALID, Some("n"), "n is 0; allowed: 1 to 8")),
+        (r#"{"prompt": "x", "n": 9}"#, Expected(400, INVALID, Some("n"), "n is 9")),
+        (r#"{"prompt": "x", "best_of": 2}"#, Expected(400, "unsupported_field", Some("best_of"), "use n")),
+        (r#"{"prompt": "x", "logprobs": 21}"#, Expected(400, INVALID, Some("logprobs"), "0 to 20")),
+        (r#"{"prompt": "x", "stop": [""]}"#, Expected(400, INVALID, Some("stop"), "empty")),
+        (r#"{"prompt": "x", "stop": 3}"#, Expected(400, INVALID, Some("stop"), "got 3")),
+        (
+            r#"{"prompt": "x", "stop_token_ids": [257]}"#,
+            Expected(400, INVALID, Some("stop_token_ids"), "257"),
+        ),
+        (r#"{"prompt": "x", "logit_bias": {"300": 1}}"#, Expected(400, INVALID, Some("logit_bias"), "300")),
+        (r#"{"prompt": "x", "logit_bias": {"3": 101}}"#, Expected(400, INVALID, Some("logit_bias"), "101")),
+        (
+            r#"{"prompt": "x", "min_tokens": 9, "max_tokens": 3}"#,
+            Expected(400, INVALID, Some("min_tokens"), "9"),
+        ),
+        (r#"{"prompt": "x", "stream": "yes"}"#, Expected(400, INVALID, Some("stream"), "true or false")),
+        (
+            r#"{"prompt": "x", "stream_options": true}"#,
+            Expected(400, INVALID, Some("stream_options"), "an object"),
+        ),
+        (
+            r#"{"prompt": "x", "suffix": "y"}"#,
+            Expected(400, "unsupported_field", Some("suffix"), "not offered"),
+        ),
+        (
+            r#"{"prompt": "x", "echo": true, "logprobs": 1}"#,
+            Expected(400, "unsupported_field", Some("echo"), "logprobs"),
+        ),
+        (
+            r#"{"prompt": "x", "prompt_logprobs": 1}"#,
+            Expected(400, "unsupported_field", Some("prompt_logprobs"), "not offered"),
+        ),
+        (
+            r#"{"prompt": "x", "model": "gpt-9"}"#,
+            Expected(404, "model_not_found", Some("model"), "this server has: toy"),
+        ),
+        (r#"{"prompt": "x", "model": 3}"#, Expected(400, INVALID, Some("model"), "a string, got 3")),
+        (
+            r#"{"prompt": "x", "model": "../../etc/passwd"}"#,
+            Expected(404, "model_not_found", Some("model"), "not loaded"),
+        ),
+    ];
+    check_all(&server, COMPLETIONS, &cases).await;
+}
+
+#[tokio::test]
+async fn bad_chats() {
+    let server = Setup::repeating("A").start().await;
+    let long = json!({"messages": [{"role": "user", "content": "x".repeat(80)}]}).to_string();
+    let cases = [
+        ("{", Expected(400, "invalid_json", None, "not a valid JSON object")),
+        ("{}", Expected(400, "missing_field", Some("messages"), "messages is required")),
+        (r#"{"messages": "hi"}"#, Expected(400, INVALID, Some("messages"), "must be a list")),
+        (r#"{"messages": []}"#, Expected(400, INVALID, Some("messages"), "messages is empty")),
+        (
+            r#"{"messages": [{"role": "user"}]}"#,
+            Expected(400, "missing_field", Some("messages[0].content"), "required"),
+        ),
+        (
+            r#"{"messages": [{"role": "cat", "content": "x"}]}"#,
+            Expected(400, INVALID, Some("messages[0].role"), "one of system"),
+        ),
+        (
+            &long,
+            Expected(400, "context_length_exceeded", Some("messages"), "exceeds the available context size"),
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}], "tools": [{}]}"#,
+            Expected(400, "unsupported_field", Some("tools"), "not offered"),
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}}"#,
+            Expected(400, "unsupported_field", Some("response_format"), "not offered"),
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}], "logprobs": true, "top_logprobs": 99}"#,
+            Expected(400, INVALID, Some("top_logprobs"), "99"),
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}"#,
+            Expected(400, INVALID, Some("top_logprobs"), "set logprobs to true"),
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"messages": []}}"#,
+            Expected(400, INVALID, Some("chat_template_kwargs.messages"), "set by the server"),
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "x"}], "max_completion_tokens": 0}"#,
+            Expected(400, INVALID, Some("max_tokens"), "0"),
+        ),
+    ];
+    check_all(&server, CHAT, &cases).await;
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_states_both_numbers() {
+    let server = Setup::repeating("A").start().await;
+    let reply = server.post(COMPLETIONS, &json!({"prompt": "x".repeat(70)})).await;
+    let error = &reply.json()["error"];
+    assert_eq!((&error["n_prompt_tokens"], &error["n_ctx"]), (&json!(70), &json!(64)));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("This model's maximum context length is 64 tokens"), "{message}");
+    assert!(message.contains("exceeds the available context size"), "{message}");
+}
+
+#[tokio::test]
+async fn bodies_have_a_size_limit() {
+    let config = ServerConfig { body_limit: 100, ..ServerConfig::default() };
+    let server = Setup { config, ..Setup::repeating("A") }.start().await;
+    let body = |size: usize| {
+        let start = r#"{"prompt": "x", "user": ""#;
+        format!("{start}{}\"}}", "u".repeat(size - start.len() - 2))
+    };
+    assert_eq!(server.post_text(COMPLETIONS, &body(100)).await.head.status, 200);
+    let expected = Expected(413, "body_too_large", None, "the limit of 100 bytes");
+    check(&server.post_text(COMPLETIONS, &body(101)).await, &expected, "101 bytes");
+    check(&server.post_text(COMPLETIONS, &body(150_000)).await, &expected, "150,000 bytes");
+    let chunked = format!(
+        "POST {COMPLETIONS} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n65\r\n{}\r\n0\r\n\r\n",
+        body(101)
+    );
+    check(
+        &Exchange::send(server.address, chunked.as_bytes()).await.reply().await,
+        &expected,
+        "101 bytes, chunked",
+    );
+}
+
+#[tokio::test]
+async fn a_body_must_arrive_in_time() {
+    let config = ServerConfig { body_timeout: Duration::from_millis(20), ..ServerConfig::default() };
+    let server = Setup { config, ..Setup::repeating("A") }.start().await;
+    let half = b"POST /v1/completions HTTP/1.1\r\nhost: test\r\ncontent-length: 50\r\n\r\n{\"prompt\": ";
+    let reply = Exchange::send(server.address, half).await.reply().await;
+    check(&reply, &Expected(408, "body_timeout", None, "did not arrive"), "half a body");
+    server.idle().await;
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods() {
+    let server = Setup::repeating("A").start().await;
+    let send = async |method: &str, path: &str| {
+        Exchange::send(server.address, &request(method, path, "{}")).await.reply().await
+    };
+    let unknown = Expected(404, "not_found", None, "it has /v1/completions");
+    for path in ["/", "/v1", "/v1/", "/v2/completions", "/v1/audio/speech", "/v1/completions/x"] {
+        check(&send("POST", path).await, &unknown, path);
+    }
+    for (method, path, allowed) in [
+        ("GET", "/v1/completions", "POST"),
+        ("DELETE", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("PUT", "/health", "GET, HEAD"),
+    ] {
+        let reply = send(method, path).await;
+        check(&reply, &Expected(405, "method_not_allowed", None, "does not accept"), path);
+        assert_eq!(reply.head.field("allow"), Some(allowed), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn heads_have_a_size_limit() {
+    let server = Setup::repeating("A").start().await;
+    let many: String = (0..200).map(|at| format!("x-{at}: y\r\n")).collect();
+    let long = format!("x: {}\r\n", "y".repeat(64 << 10));
+    for fields in [many, long] {
+        let bytes = format!("GET /health HTTP/1.1\r\nhost: test\r\n{fields}\r\n");
+        let head = Exchange::send(server.address, bytes.as_bytes()).await.head().await;
+        assert_eq!(head.status, 431);
+    }
+    assert_eq!(server.get("/health").await.head.status, 200);
+}
