@@ -3,9 +3,10 @@
 use crate::admission::Waiting;
 use crate::health::{EngineState, Health};
 use crate::inbox::{StopOrder, Submission};
+use crate::responder::Responder;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
-use crate::{Responder, ServedModel, Session, ValidatedRequest};
+use crate::{ServedModel, Session, ValidatedRequest};
 use pagoda_sched::{RequestId, SampleIndex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

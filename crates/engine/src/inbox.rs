@@ -1,7 +1,7 @@
 //! The bounded way in to the engine thread.
 
-use crate::Responder;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crate::responder::Responder;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use pagoda_sched::Request;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -118,10 +118,7 @@ impl Inbox {
 
     /// Engine side: sleeps until a command arrives or `timeout` has passed.
     pub(crate) fn receive(&self, timeout: Duration) -> Option<Command> {
-        match self.receiver.recv_timeout(timeout) {
-            Ok(command) => Some(command),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.receiver.recv_timeout(timeout).ok()
     }
 
     /// Drops everything in the inbox, whereupon its responders answer. Called by the engine after it has

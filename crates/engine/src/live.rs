@@ -3,7 +3,8 @@
 use crate::admission::Waiting;
 use crate::event::Ending;
 use crate::metrics::Metrics;
-use crate::{RequestError, Responder, TokenInfo};
+use crate::responder::Responder;
+use crate::{RequestError, TokenInfo};
 use pagoda_sched::{Effect, Effects, RequestId, RequestStats, Row, SampleIndex, StepInput};
 use rustc_hash::FxHashMap;
 use std::time::{Duration, Instant};

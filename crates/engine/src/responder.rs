@@ -33,7 +33,7 @@ impl ProgressCell {
 /// The sending half of a session. [`Responder::finish`] consumes it; dropping it unfinished tells the client
 /// that the request failed. So a client hears exactly one end.
 #[derive(Debug)]
-pub struct Responder {
+pub(crate) struct Responder {
     events: mpsc::Sender<Event>,
     progress: Arc<ProgressCell>,
     finished: bool,

@@ -1,9 +1,9 @@
 //! The one way from parameters to a request that the engine accepts.
 
-use crate::{GenerateParams, ServedModel};
+use crate::invalid::{above_zero, at_most, integer, invalid, number};
+use crate::{GenerateParams, InvalidCode, InvalidRequest, ServedModel};
 use pagoda_sched::{CacheSalt, Deadlines, Priority, Request, RequestId, SamplingParams, TenantId, TokenId};
 use pagoda_text::{StopMatcher, TextStart};
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,42 +38,6 @@ pub(crate) struct TextOptions {
     pub(crate) include_stop: bool,
     pub(crate) skip_special: bool,
     pub(crate) start: TextStart,
-}
-
-/// A parameter that the engine refuses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct InvalidRequest {
-    /// Name of the parameter.
-    pub param: &'static str,
-    /// What kind of fault it is.
-    pub code: InvalidCode,
-    /// What was given and what is allowed.
-    pub message: String,
-}
-
-/// The kinds of refused parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvalidCode {
-    /// A value out of its range.
-    InvalidValue,
-    /// The prompt leaves no room for output in the context.
-    ContextLengthExceeded {
-        /// Tokens of the prompt.
-        prompt_tokens: u32,
-        /// Tokens of the model's context.
-        context: u32,
-    },
-}
-
-impl InvalidCode {
-    /// The code as clients see it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::InvalidValue => "invalid_value",
-            Self::ContextLengthExceeded { .. } => "context_length_exceeded",
-        }
-    }
 }
 
 impl ValidatedRequest {
@@ -147,7 +111,10 @@ impl ServedModel {
         let samples = integer("n", params.n.unwrap_or(1), 1, u32::from(self.limits.samples))? as u16;
         let max_tokens = check_max_tokens(params.max_tokens, room)?;
         let min_tokens = check_min_tokens(&params, max_tokens)?;
-        let id = params.id.unwrap_or_else(RequestId::new);
+        let id = match params.id {
+            Some(id) => id,
+            None => RequestId::new(),
+        };
         let sampling = self.sampling(&params, min_tokens, id)?;
         let stops = self.check_stops(params.stop)?;
         Ok(ValidatedRequest {
@@ -315,45 +282,4 @@ fn check_min_tokens(params: &GenerateParams, max_tokens: u32) -> Result<u32, Inv
         integer("min_tokens", min_tokens, 0, asked)?;
     }
     Ok(min_tokens.min(max_tokens))
-}
-
-fn invalid(param: &'static str, message: String) -> InvalidRequest {
-    InvalidRequest { param, code: InvalidCode::InvalidValue, message }
-}
-
-fn out_of_range(param: &'static str, got: impl Display, allowed: impl Display) -> InvalidRequest {
-    invalid(param, format!("{param} is {got}; allowed: {allowed}"))
-}
-
-fn integer(param: &'static str, got: u32, low: u32, high: u32) -> Result<u32, InvalidRequest> {
-    if (low..=high).contains(&got) {
-        Ok(got)
-    } else {
-        Err(out_of_range(param, got, format!("{low} to {high}")))
-    }
-}
-
-/// `low..=high`; not-a-number is outside of every range.
-fn number(param: &'static str, got: f32, low: f32, high: f32) -> Result<f32, InvalidRequest> {
-    if (low..=high).contains(&got) {
-        Ok(got)
-    } else {
-        Err(out_of_range(param, got, format!("{low} to {high}")))
-    }
-}
-
-fn above_zero(param: &'static str, got: f32, high: f32) -> Result<f32, InvalidRequest> {
-    if got > 0.0 && got <= high {
-        Ok(got)
-    } else {
-        Err(out_of_range(param, got, format!("above 0, up to {high}")))
-    }
-}
-
-fn at_most(param: &'static str, what: &str, got: usize, limit: usize) -> Result<(), InvalidRequest> {
-    if got <= limit {
-        Ok(())
-    } else {
-        Err(invalid(param, format!("{param} has {got} {what}; allowed: at most {limit}")))
-    }
 }

@@ -52,7 +52,7 @@ fn client(engine: &Running, number: u64) -> Seen {
             priority: Priority::ALL[dice.roll(4) as usize],
             ..prompt_for(&prompt, 1 + dice.roll(60) as u32)
         };
-        let request = engine.handle.model().validate(params).unwrap();
+        let request = engine.handle.model().validate(params).expect("the parameters are valid");
         let sessions = match engine.handle.submit(request) {
             Ok(sessions) => sessions,
             Err(SubmitError::QueueFull { .. }) => continue,

@@ -26,7 +26,9 @@ fn limits<T: Clone + std::fmt::Debug>(
         validate(params)
     };
     for value in accepted {
-        assert!(with(value).is_ok(), "{param} {value:?}: {}", with(value).unwrap_err());
+        if let Err(error) = with(value) {
+            panic!("{param} {value:?}: {error}");
+        }
     }
     for (value, says) in refused {
         let error = with(value).expect_err(&format!("{param} {value:?}"));
@@ -164,7 +166,7 @@ fn max_tokens_is_an_upper_bound() {
 }
 
 fn with_defaults(defaults: SamplingDefaults, params: GenerateParams) -> ValidatedRequest {
-    ServedModel { defaults, ..served_model() }.validate(params).unwrap()
+    ServedModel { defaults, ..served_model() }.validate(params).expect("the parameters are valid")
 }
 
 #[test]
