@@ -1,0 +1,243 @@
+//! From options to a running engine.
+
+use crate::memory::{KvDemand, available_bytes};
+use crate::served::served_model;
+use crate::{BuildError, Engine};
+use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype, LoadProgress, MemoryPlan};
+use pagoda_engine::{EngineConfig, ServedModel};
+use pagoda_kernels::{Isa, Kernels};
+use pagoda_model::{Checkpoint, ModelSource};
+use pagoda_sched::Executor;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Options of an engine; every one has a default. See [`Engine::builder`].
+#[derive(Clone, Debug)]
+pub struct EngineBuilder {
+    source: Option<ModelSource>,
+    names: Vec<String>,
+    max_model_len: Option<u32>,
+    kv_bytes: Option<u64>,
+    cpu: CpuOptions,
+    engine: EngineConfig,
+}
+
+/// A model that has been read and planned for, but whose weights have not been loaded.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Configuration and checked tensors.
+    pub checkpoint: Checkpoint,
+    /// The model as clients see it.
+    pub model: Arc<ServedModel>,
+    /// Memory that the executor will take.
+    pub memory: MemoryPlan,
+    /// Resolved options of the executor.
+    pub cpu: CpuOptions,
+    /// Resolved options of the engine.
+    pub engine: EngineConfig,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        let mut engine = EngineConfig::default();
+        engine.scheduler.max_num_seqs = 64;
+        engine.scheduler.max_num_batched_tokens = 512;
+        Self {
+            source: None,
+            names: Vec::new(),
+            max_model_len: None,
+            kv_bytes: None,
+            cpu: CpuOptions::default(),
+            engine,
+        }
+    }
+}
+
+impl EngineBuilder {
+    /// Folder of the model in Hugging Face form. Default: the embedded story model.
+    #[must_use]
+    pub fn model(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.source = Some(ModelSource::Folder(folder.into()));
+        self
+    }
+
+    /// Names that clients may use; the first one is reported. Default: the last component of the folder.
+    #[must_use]
+    pub fn served_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Longest prompt + output in tokens. Default: the model's context, shrunk to what the KV cache holds.
+    #[must_use]
+    pub fn max_model_len(mut self, tokens: u32) -> Self {
+        self.max_model_len = Some(tokens);
+        self
+    }
+
+    /// Most sequences that run at once. Default: 64.
+    #[must_use]
+    pub fn max_num_seqs(mut self, sequences: u32) -> Self {
+        self.engine.scheduler.max_num_seqs = sequences;
+        self
+    }
+
+    /// Most tokens of one step. Default: 512.
+    #[must_use]
+    pub fn max_num_batched_tokens(mut self, tokens: u32) -> Self {
+        self.engine.scheduler.max_num_batched_tokens = tokens;
+        self
+    }
+
+    /// Tokens per KV block, a multiple of 16. Default: 16.
+    #[must_use]
+    pub fn block_size(mut self, tokens: u32) -> Self {
+        self.cpu.block_size = tokens;
+        self
+    }
+
+    /// Bytes of the KV cache. Default: at most half of the memory that is free, and no more than
+    /// `max_num_seqs` sequences of full length need.
+    #[must_use]
+    pub fn kv_cache_bytes(mut self, bytes: u64) -> Self {
+        self.kv_bytes = Some(bytes);
+        self
+    }
+
+    /// Number format of the weights in memory. Default: as stored.
+    #[must_use]
+    pub fn dtype(mut self, dtype: ComputeDtype) -> Self {
+        self.cpu.dtype = dtype;
+        self
+    }
+
+    /// Number format of keys and values. Default: bf16, or f32 where the weights are.
+    #[must_use]
+    pub fn kv_dtype(mut self, dtype: KvDtype) -> Self {
+        self.cpu.kv_dtype = Some(dtype);
+        self
+    }
+
+    /// Worker threads. Default: one per physical core that the process may use.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.cpu.threads = Some(threads);
+        self
+    }
+
+    /// Instruction set of the kernels. Default: the best that the CPU has.
+    #[must_use]
+    pub fn isa(mut self, isa: Isa) -> Self {
+        self.cpu.isa = Some(isa);
+        self
+    }
+
+    /// Switches the prefix cache, which is on by default.
+    #[must_use]
+    pub fn prefix_cache(mut self, on: bool) -> Self {
+        self.engine.scheduler.prefix_cache = on;
+        self
+    }
+
+    /// All settings of the engine and its scheduler, for those that have no method of their own.
+    pub fn engine_config(&mut self) -> &mut EngineConfig {
+        &mut self.engine
+    }
+
+    /// Reads the model's configuration, checks its tensors and plans its memory; loads no weights.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the file, field or option that cannot be used.
+    pub fn prepare(mut self) -> Result<Prepared, BuildError> {
+        let source = self.source.take().map_or_else(embedded, Ok)?;
+        let checkpoint = Checkpoint::open(&source)?;
+        let scheduler = &mut self.engine.scheduler;
+        self.cpu.max_rows = scheduler.max_num_seqs;
+        self.cpu.max_tokens_per_step = scheduler.max_num_batched_tokens;
+        scheduler.hash_seed = RandomState::new().build_hasher().finish();
+        let plan = MemoryPlan::new(checkpoint.spec(), &self.cpu)?;
+        let fixed = plan.weights + plan.activations;
+        let size = KvDemand {
+            block_size: self.cpu.block_size,
+            block_bytes: plan.layout.block_bytes(),
+            model_context: checkpoint.spec().max_context,
+            max_model_len: self.max_model_len,
+            max_num_seqs: scheduler.max_num_seqs,
+            kv_bytes: self.kv_bytes,
+            free_bytes: available_bytes().unwrap_or(DEFAULT_FREE_BYTES).saturating_sub(fixed),
+        }
+        .size()?;
+        self.cpu.blocks = size.blocks;
+        let memory = MemoryPlan::new(checkpoint.spec(), &self.cpu)?;
+        let model = Arc::new(served_model(&checkpoint, &self.names, size.max_model_len)?);
+        Ok(Prepared { checkpoint, model, memory, cpu: self.cpu, engine: self.engine })
+    }
+
+    /// Loads the model and starts the engine.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the file, field or option that cannot be used.
+    pub fn build(self) -> Result<Engine, BuildError> {
+        self.prepare()?.load(&mut |_| {})
+    }
+
+    /// Starts the engine over a backend of your own. `model` says how text becomes tokens and what the limits are.
+    ///
+    /// # Errors
+    /// [`BuildError::Engine`] when the settings do not fit the backend.
+    pub fn build_with(
+        self,
+        model: Arc<ServedModel>,
+        executor: impl Executor + 'static,
+    ) -> Result<Engine, BuildError> {
+        Ok(Engine::new(pagoda_engine::Engine::start(model, executor, self.engine)?))
+    }
+}
+
+impl Prepared {
+    /// Instruction set that the kernels will use.
+    pub fn isa(&self) -> Isa {
+        self.cpu.isa.unwrap_or_else(|| Kernels::best().isa())
+    }
+
+    /// Loads the weights and starts the engine; `progress` hears how far the load is.
+    ///
+    /// # Errors
+    /// [`BuildError`] when the weights cannot be loaded or the engine cannot be started.
+    pub fn load(self, progress: &mut dyn FnMut(LoadProgress)) -> Result<Engine, BuildError> {
+        let executor = CpuExecutor::load(&self.checkpoint, &self.cpu, progress)?;
+        self.checkpoint.check_unchanged()?;
+        Ok(Engine::new(pagoda_engine::Engine::start(self.model, executor, self.engine)?))
+    }
+
+    /// Starts the engine at once and loads the weights on its thread, so that health can be answered meanwhile.
+    ///
+    /// # Errors
+    /// [`BuildError::Engine`] when there is no thread.
+    pub fn load_in_background(self) -> Result<Engine, BuildError> {
+        let Self { checkpoint, model, cpu, engine, .. } = self;
+        let loader = move |report: pagoda_engine::LoadReport<'_>| {
+            let mut progress = |at: LoadProgress| report(at.fraction());
+            let executor =
+                CpuExecutor::load(&checkpoint, &cpu, &mut progress).map_err(|error| error.to_string())?;
+            checkpoint.check_unchanged().map_err(|error| error.to_string())?;
+            Ok(executor)
+        };
+        Ok(Engine::new(pagoda_engine::Engine::load(model, engine, loader)?))
+    }
+}
+
+/// Free memory that is assumed where the system does not tell: 4 GiB.
+const DEFAULT_FREE_BYTES: u64 = 4 << 30;
+
+#[cfg(feature = "embedded-model")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without the embedded model has none to give")]
+fn embedded() -> Result<ModelSource, BuildError> {
+    Ok(crate::embedded::SOURCE)
+}
+
+#[cfg(not(feature = "embedded-model"))]
+fn embedded() -> Result<ModelSource, BuildError> {
+    Err(BuildError::NoModel)
+}

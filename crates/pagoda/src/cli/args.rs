@@ -1,0 +1,234 @@
+//! The command line as typed. Names are vLLM's where vLLM has one; llama.cpp's are accepted as aliases.
+
+use super::size::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pagoda_kernels::Isa;
+use std::net::IpAddr;
+
+/// LLM inference and serving: continuous batching, PagedAttention, one static binary.
+#[derive(Debug, Parser)]
+#[command(name = "pagoda", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Log filter, for instance `info` or `pagoda_engine=debug`.
+    #[arg(long, global = true, env = "PAGODA_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+
+    /// Log format on stderr.
+    #[arg(long, global = true, env = "PAGODA_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Continue a prompt: text to stdout, speed and finish reason to stderr.
+    ///
+    /// Example: pagoda run "Once upon a time" --max-tokens 200 --seed 7
+    Run(RunArgs),
+    /// Serve a model over an OpenAI-compatible HTTP interface.
+    ///
+    /// Example: pagoda serve ./Qwen2.5-0.5B-Instruct --port 8000
+    Serve(ServeArgs),
+    /// Show what a model is and the memory that it will take. Loads no weights.
+    ///
+    /// Example: pagoda inspect ./Qwen2.5-0.5B-Instruct --max-model-len 8k
+    Inspect(InspectArgs),
+    /// Run the scheduler against random workloads and check every invariant after every step.
+    ///
+    /// Example: pagoda sim --seeds 400 --steps 2500
+    Sim(SimArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Text to continue; `-` reads it from stdin.
+    pub(crate) prompt: String,
+
+    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    #[arg(short, long, env = "PAGODA_MODEL", value_name = "FOLDER")]
+    pub(crate) model: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling (default: the model's own)")]
+pub(crate) struct SamplingArgs {
+    /// Most tokens to generate.
+    #[arg(short = 'n', long, alias = "n-predict", default_value_t = 256, value_name = "N")]
+    pub(crate) max_tokens: u32,
+
+    /// 0 is greedy.
+    #[arg(long, alias = "temp", value_name = "T")]
+    pub(crate) temperature: Option<f32>,
+
+    /// Sample from the smallest set of tokens with this probability mass.
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+
+    /// Sample from the K most likely tokens; 0 is off.
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+
+    /// Drop tokens below this fraction of the highest probability.
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f32>,
+
+    /// Makes tokens of prompt and output less likely; 1 is off.
+    #[arg(long, alias = "repeat-penalty", value_name = "R")]
+    pub(crate) repetition_penalty: Option<f32>,
+
+    /// The same seed gives the same text; random if absent.
+    #[arg(short, long, value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+
+    /// End at this text; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+
+    /// Go on after the end-of-sequence token.
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+
+    /// Use the prompt as it is, without the model's chat template.
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    #[arg(env = "PAGODA_MODEL", value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+
+    /// Address to listen on. There is no authentication: keep to loopback unless a proxy guards the port.
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) host: IpAddr,
+
+    /// Port to listen on; 0 picks a free one and prints it.
+    #[arg(long, default_value_t = 8000)]
+    pub(crate) port: u16,
+
+    /// Names that clients may use for the model; the first is the one reported.
+    #[arg(long, short = 'a', alias = "alias", num_args = 1.., value_name = "NAME")]
+    pub(crate) served_model_name: Vec<String>,
+
+    /// Most waiting requests before new ones are refused with 429 (default: 4 × max-num-seqs, at least 64).
+    #[arg(long, value_name = "N")]
+    pub(crate) max_queue: Option<u32>,
+
+    /// Seconds a request may wait before it first runs.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) queue_timeout: u64,
+
+    /// Seconds that running requests get to finish after SIGTERM.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub(crate) shutdown_timeout: u64,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    #[arg(env = "PAGODA_MODEL", value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+
+    /// List every tensor.
+    #[arg(long)]
+    pub(crate) tensors: bool,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineArgs {
+    /// Type of weights and arithmetic: `auto` keeps the stored type.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    pub(crate) dtype: Dtype,
+
+    /// Longest prompt + output of one request in tokens (`8192`, `8k`); the model's own, shrunk to fit, if absent.
+    #[arg(long, visible_alias = "ctx-size", value_parser = super::size::tokens, value_name = "TOKENS")]
+    pub(crate) max_model_len: Option<u32>,
+
+    /// Most sequences that run at once.
+    #[arg(long, alias = "parallel", default_value_t = 64, value_name = "N")]
+    pub(crate) max_num_seqs: u32,
+
+    /// Most tokens in one step, decode and prefill together.
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub(crate) max_num_batched_tokens: u32,
+
+    /// Tokens per KV block; a multiple of 16.
+    #[arg(long, default_value_t = 16, value_name = "TOKENS")]
+    pub(crate) block_size: u32,
+
+    /// Memory for the KV cache (`512MiB`, `4GiB`); at most half of what is free if absent.
+    #[arg(long, visible_alias = "kv-cache-memory-bytes", value_name = "BYTES")]
+    pub(crate) kv_cache_memory: Option<ByteSize>,
+
+    /// Type of stored keys and values: `auto` is bf16, or f32 when --dtype is float32.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    pub(crate) kv_cache_dtype: Dtype,
+
+    /// Compute every prompt anew instead of reusing cached prefixes.
+    #[arg(long)]
+    pub(crate) no_enable_prefix_caching: bool,
+
+    /// Worker threads (default: physical cores that this process may use).
+    #[arg(short, long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+
+    /// Instruction set of the kernels: scalar, avx2 or avx512 (default: the best that this CPU has).
+    #[arg(long, value_name = "ISA")]
+    pub(crate) isa: Option<Isa>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dtype {
+    Auto,
+    #[value(alias = "bf16")]
+    Bfloat16,
+    #[value(alias = "f16", alias = "half")]
+    Float16,
+    #[value(alias = "f32", alias = "float")]
+    Float32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimArgs {
+    /// Number of random workloads.
+    #[arg(long, default_value_t = 400)]
+    pub(crate) seeds: u64,
+
+    /// First seed; a failure prints the seed to give here.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) first_seed: u64,
+
+    /// Steps per workload, before it is drained.
+    #[arg(long, default_value_t = 2500)]
+    pub(crate) steps: u64,
+
+    /// Bits of the prefix hash that are used; 8 forces collisions.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(crate) hash_bits: u32,
+
+    /// Threads (default: one per core).
+    #[arg(short, long)]
+    pub(crate) threads: Option<usize>,
+}

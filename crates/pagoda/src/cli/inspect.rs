@@ -1,0 +1,143 @@
+//! `pagoda inspect`: what a model is and what it will take.
+
+use super::args::InspectArgs;
+use super::exit::CliError;
+use super::options::builder;
+use super::size::show_bytes;
+use pagoda::memory::available_bytes;
+use pagoda::model::{AttentionSpan, DecoderSpec, RopeScaling};
+use pagoda::{Prepared, ServedModel};
+use std::fmt::Write;
+
+/// Prints the description of the model to stdout.
+pub(crate) fn inspect(args: &InspectArgs) -> Result<(), CliError> {
+    let prepared = builder(args.model.as_deref(), &args.engine)?.prepare()?;
+    print!("{}{}", describe(&prepared), details(prepared.checkpoint.spec()));
+    if args.tensors {
+        print!("{}", tensors(&prepared));
+    }
+    Ok(())
+}
+
+/// The model and its memory plan in a few lines, as `serve` shows them at its start.
+pub(crate) fn describe(prepared: &Prepared) -> String {
+    let Prepared { checkpoint, model, memory, .. } = prepared;
+    let spec = checkpoint.spec();
+    let layout = &memory.layout;
+    let tokens = u64::from(layout.blocks - 1) * u64::from(layout.block_size);
+    let free = available_bytes().map_or_else(|| "?".to_owned(), show_bytes);
+    [
+        format!("pagoda  {} · {} · {} threads", env!("CARGO_PKG_VERSION"), prepared.isa(), memory.threads),
+        format!(
+            "model   {} · {} · {} parameters · stored as {} in {}",
+            model.name(),
+            spec.architecture,
+            show_count(checkpoint.parameters()),
+            spec.dtype,
+            show_bytes(checkpoint.stored_bytes()),
+        ),
+        format!("text    {} tokens · stops {:?} · {}", spec.vocab_size, model.stop_ids, chat(model)),
+        format!("sample  {}", defaults(model)),
+        format!(
+            "memory  weights {} ({}) + KV {} ({}) + activations {} = {} of {free} free",
+            show_bytes(memory.weights),
+            format!("{:?}", memory.weight_format).to_lowercase(),
+            show_bytes(memory.kv),
+            memory.kv_dtype,
+            show_bytes(memory.activations),
+            show_bytes(memory.total()),
+        ),
+        format!(
+            "kv      {tokens} tokens · {} blocks x {} · {} per token · {} requests of full length ({})",
+            layout.blocks - 1,
+            layout.block_size,
+            show_bytes(layout.block_bytes() / u64::from(layout.block_size)),
+            tokens / u64::from(model.max_model_len),
+            model.max_model_len,
+        ),
+    ]
+    .map(|line| line + "\n")
+    .concat()
+}
+
+fn chat(model: &ServedModel) -> String {
+    match model.tokenizer.chat_template().map(|template| template.check()) {
+        None => "no chat template: /v1/completions only".to_owned(),
+        Some(Ok(())) => "chat template from the model".to_owned(),
+        Some(Err(error)) => format!("the chat template cannot be used: {error}"),
+    }
+}
+
+fn defaults(model: &ServedModel) -> String {
+    let defaults = &model.defaults;
+    let mut text = match defaults.temperature {
+        Some(temperature) => format!("temperature {temperature}"),
+        None => "temperature 1".to_owned(),
+    };
+    let optional = [("top-p", defaults.top_p), ("min-p", defaults.min_p)];
+    for (name, value) in optional.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        write!(text, " · {name} {value}").expect("writing to a string cannot fail");
+    }
+    if let Some(top_k) = defaults.top_k {
+        write!(text, " · top-k {top_k}").expect("writing to a string cannot fail");
+    }
+    if let Some(penalty) = defaults.repetition_penalty {
+        write!(text, " · repetition penalty {penalty}").expect("writing to a string cannot fail");
+    }
+    text + " unless the request says otherwise"
+}
+
+fn details(spec: &DecoderSpec) -> String {
+    let windowed = spec.layers.iter().filter_map(|layer| match layer.attention {
+        AttentionSpan::Window(window) => Some(window),
+        AttentionSpan::Full => None,
+    });
+    let windows: Vec<u32> = windowed.collect();
+    let spans = match windows.first() {
+        None => "full attention".to_owned(),
+        Some(window) => format!("window of {window} in {} layers", windows.len()),
+    };
+    let scaling = match &spec.rope.scaling {
+        RopeScaling::None => String::new(),
+        scaling => format!(" scaled {scaling:?}"),
+    };
+    let flags = [
+        (spec.qk_norm, "query and key norms"),
+        (spec.qkv_bias, "qkv bias"),
+        (spec.o_bias, "output bias"),
+        (spec.mlp_bias, "mlp bias"),
+        (spec.tied_head, "tied head"),
+    ];
+    let flags: Vec<&str> = flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect();
+    format!(
+        "layers  {} x hidden {} · {} query and {} kv heads of {} · mlp {} · {spans}\n\
+         rope    theta {} over {} dimensions{scaling} · context {}\n\
+         extras  {}\n",
+        spec.layers.len(),
+        spec.hidden,
+        spec.heads,
+        spec.kv_heads,
+        spec.head_dim,
+        spec.intermediate,
+        spec.rope.theta,
+        spec.rope.rotary_dim,
+        spec.max_context,
+        if flags.is_empty() { "none".to_owned() } else { flags.join(", ") },
+    )
+}
+
+fn tensors(prepared: &Prepared) -> String {
+    let mut text = String::from("\n");
+    for (_, tensor) in prepared.checkpoint.tensors() {
+        let shape = format!("{:?}", tensor.shape);
+        let line = format!("{:<60} {:>16} {:<5} {}", tensor.name, shape, tensor.dtype, tensor.file);
+        writeln!(text, "{line}").expect("writing to a string cannot fail");
+    }
+    text
+}
+
+/// Formats a count for people: `5.77 million`.
+fn show_count(count: u64) -> String {
+    let count = count as f64;
+    if count >= 1e9 { format!("{:.2} billion", count / 1e9) } else { format!("{:.2} million", count / 1e6) }
+}

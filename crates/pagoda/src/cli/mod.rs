@@ -1,0 +1,47 @@
+//! The command line: parse, set up logs, run the command, say what went wrong in one last line.
+
+mod args;
+mod exit;
+mod inspect;
+mod options;
+mod progress;
+mod run;
+mod serve;
+mod sim;
+mod size;
+
+use args::{Cli, Command, LogFormat};
+use clap::Parser;
+use exit::{CliError, Failure};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Runs the command that was typed and returns the exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = start_logging(&cli).and_then(|()| match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Serve(args) => serve::serve(args),
+        Command::Inspect(args) => inspect::inspect(args),
+        Command::Sim(args) => sim::sim(args),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError { failure, error }) => {
+            eprintln!("error: {error:#}");
+            failure.into()
+        }
+    }
+}
+
+fn start_logging(cli: &Cli) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(&cli.log).map_err(|error| {
+        CliError::new(Failure::Usage, anyhow::anyhow!("--log {:?} cannot be used: {error}", cli.log))
+    })?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! From typed engine options to the builder's.
+
+use super::args::{Dtype, EngineArgs};
+use super::exit::{CliError, Failure};
+use pagoda::{ComputeDtype, Engine, EngineBuilder, KvDtype};
+
+/// The builder that `args` ask for, over `model` or the embedded one.
+pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBuilder, CliError> {
+    let mut builder = Engine::builder()
+        .max_num_seqs(args.max_num_seqs)
+        .max_num_batched_tokens(args.max_num_batched_tokens)
+        .block_size(args.block_size)
+        .dtype(compute_dtype(args.dtype))
+        .prefix_cache(!args.no_enable_prefix_caching);
+    if let Some(folder) = model {
+        builder = builder.model(folder);
+    }
+    if let Some(tokens) = args.max_model_len {
+        builder = builder.max_model_len(tokens);
+    }
+    if let Some(bytes) = args.kv_cache_memory {
+        builder = builder.kv_cache_bytes(bytes.0);
+    }
+    if let Some(threads) = args.threads {
+        builder = builder.threads(threads);
+    }
+    if let Some(isa) = args.isa {
+        builder = builder.isa(isa);
+    }
+    match args.kv_cache_dtype {
+        Dtype::Auto => Ok(builder),
+        Dtype::Bfloat16 => Ok(builder.kv_dtype(KvDtype::Bf16)),
+        Dtype::Float32 => Ok(builder.kv_dtype(KvDtype::F32)),
+        Dtype::Float16 => Err(CliError::new(
+            Failure::Usage,
+            anyhow::anyhow!("--kv-cache-dtype float16 is not offered; use bfloat16 or float32"),
+        )),
+    }
+}
+
+fn compute_dtype(dtype: Dtype) -> ComputeDtype {
+    match dtype {
+        Dtype::Auto => ComputeDtype::Auto,
+        Dtype::Bfloat16 => ComputeDtype::Bf16,
+        Dtype::Float16 => ComputeDtype::F16,
+        Dtype::Float32 => ComputeDtype::F32,
+    }
+}

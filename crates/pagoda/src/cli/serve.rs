@@ -1,0 +1,128 @@
+//! `pagoda serve`: the HTTP server.
+
+use super::args::ServeArgs;
+use super::exit::{CliError, Failure};
+use super::inspect::describe;
+use super::options::builder;
+use super::progress::LoadBar;
+use anyhow::anyhow;
+use pagoda::server::{ServerConfig, ServerState};
+use pagoda::{Engine, EngineHandle, EngineState, Prepared};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the load is looked at while it runs.
+const LOAD_LOOK: Duration = Duration::from_millis(100);
+
+/// Serves until a signal or a failure of the engine.
+pub(crate) fn serve(args: &ServeArgs) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::new(Failure::Runtime, error))?;
+    runtime.block_on(serve_async(args))
+}
+
+async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
+    let started = Instant::now();
+    let mut stop = StopSignals::new()?;
+    let prepared = prepare(args)?;
+    let listener = bind(SocketAddr::new(args.host, args.port)).await?;
+    let address = listener.local_addr().map_err(|error| CliError::new(Failure::Bind, error))?;
+    announce(&prepared, args, address);
+    let config = server_config(args, &prepared);
+    let engine = prepared.load_in_background()?;
+    let state = ServerState::new(engine.handle().clone(), config);
+    let loading = tokio::spawn(report_load(engine.handle().clone(), started));
+    let handle = engine.handle().clone();
+    let until = async move {
+        tokio::select! {
+            _ = handle.ended() => {}
+            () = stop.first() => eprintln!("draining; a second signal stops at once"),
+        }
+        tokio::spawn(async move {
+            stop.first().await;
+            std::process::exit(i32::from(Failure::Runtime as u8));
+        });
+    };
+    let served = pagoda::server::serve(listener, state, until).await;
+    loading.abort();
+    served.map_err(|error| CliError::new(Failure::Runtime, error))?;
+    finish(engine)
+}
+
+fn prepare(args: &ServeArgs) -> Result<Prepared, CliError> {
+    let mut builder =
+        builder(args.model.as_deref(), &args.engine)?.served_names(args.served_model_name.iter().cloned());
+    let engine = builder.engine_config();
+    engine.scheduler.max_waiting_requests =
+        args.max_queue.unwrap_or_else(|| args.engine.max_num_seqs.saturating_mul(4).max(64));
+    engine.deadlines.queue = Some(Duration::from_secs(args.queue_timeout));
+    Ok(builder.prepare()?)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "; another program listens there: try another --port, or 0",
+            _ => "",
+        };
+        CliError::new(Failure::Bind, anyhow!("cannot listen on {address}: {error}{advice}"))
+    })
+}
+
+fn server_config(args: &ServeArgs, prepared: &Prepared) -> ServerConfig {
+    let mut config = ServerConfig {
+        shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
+        ..ServerConfig::default()
+    };
+    config.build.version = env!("CARGO_PKG_VERSION").to_owned();
+    config.build.cpu_isa = Some(prepared.isa().to_string());
+    config
+}
+
+fn announce(prepared: &Prepared, args: &ServeArgs, address: SocketAddr) {
+    eprint!("{}", describe(prepared));
+    if !args.host.is_loopback() {
+        eprintln!("warning {} is reachable from other machines and there is no authentication", args.host);
+    }
+    println!("listening on http://{address}/v1");
+}
+
+async fn report_load(handle: EngineHandle, started: Instant) {
+    let mut bar = LoadBar::new();
+    while handle.state() == EngineState::Loading {
+        bar.show(handle.health().loaded);
+        tokio::time::sleep(LOAD_LOOK).await;
+    }
+    if handle.state() == EngineState::Ready {
+        bar.show(1.0);
+        eprintln!("ready   {:.1} s", started.elapsed().as_secs_f64());
+    }
+}
+
+/// Stops the engine and reports how it ended.
+fn finish(engine: Engine) -> Result<(), CliError> {
+    engine.handle().shutdown();
+    engine.join().map_err(|error| CliError::new(Failure::Internal, error))
+}
+
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(|error| CliError::new(Failure::Runtime, error));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next of the signals.
+    async fn first(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

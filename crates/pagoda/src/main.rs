@@ -1,0 +1,8 @@
+//! The `pagoda` command.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

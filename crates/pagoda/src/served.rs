@@ -1,0 +1,77 @@
+//! From the files of a model to the model as clients see it.
+
+use crate::BuildError;
+use pagoda_engine::{SamplingDefaults, ServedModel};
+use pagoda_model::{Checkpoint, ModelError};
+use pagoda_text::{Tokenizer, TokenizerFiles};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Reads tokenizer, template and defaults of `checkpoint`. `names` may be empty: the model's own name then serves.
+pub(crate) fn served_model(
+    checkpoint: &Checkpoint,
+    names: &[String],
+    max_model_len: u32,
+) -> Result<ServedModel, BuildError> {
+    let tokenizer = tokenizer(checkpoint)?;
+    let mut stop_ids = [checkpoint.stop_ids(), tokenizer.eos_ids()].concat();
+    stop_ids.sort_unstable();
+    stop_ids.dedup();
+    let name = names.first().cloned().unwrap_or_else(|| own_name(checkpoint));
+    let mut served = ServedModel::new(name, Arc::new(tokenizer), max_model_len);
+    served.names.extend(names.iter().skip(1).cloned());
+    served.vocab_size = checkpoint.spec().vocab_size;
+    served.stop_ids = stop_ids.into();
+    served.defaults = defaults(checkpoint);
+    served.created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    served.parameters = checkpoint.parameters();
+    served.stored_bytes = checkpoint.stored_bytes();
+    Ok(served)
+}
+
+/// Reads the tokenizer and its chat template.
+pub(crate) fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer, BuildError> {
+    let origin = checkpoint.source().to_string();
+    let read = |name| checkpoint.file(name);
+    let Some(tokenizer_json) = read("tokenizer.json")? else {
+        return Err(BuildError::MissingTokenizer { origin });
+    };
+    let config = read("tokenizer_config.json")?;
+    let special = read("special_tokens_map.json")?;
+    let template = read("chat_template.jinja")?.map(text_of).transpose()?;
+    Ok(Tokenizer::from_files(&TokenizerFiles {
+        origin: &origin,
+        tokenizer_json: &tokenizer_json,
+        tokenizer_config: config.as_deref(),
+        special_tokens_map: special.as_deref(),
+        chat_template: template.as_deref(),
+    })?)
+}
+
+fn text_of(bytes: std::borrow::Cow<'_, [u8]>) -> Result<String, ModelError> {
+    String::from_utf8(bytes.into_owned()).map_err(|error| ModelError::Io {
+        file: "chat_template.jinja".to_owned(),
+        action: "read",
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+    })
+}
+
+/// Last component of the folder, or the name of the embedded model.
+fn own_name(checkpoint: &Checkpoint) -> String {
+    let source = checkpoint.source().to_string();
+    let path = std::path::Path::new(&source);
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.file_name().map_or(source, |name| name.to_string_lossy().into_owned())
+}
+
+fn defaults(checkpoint: &Checkpoint) -> SamplingDefaults {
+    let generation = checkpoint.generation();
+    SamplingDefaults {
+        do_sample: None,
+        temperature: generation.temperature,
+        top_k: generation.top_k,
+        top_p: generation.top_p,
+        min_p: generation.min_p,
+        repetition_penalty: generation.repetition_penalty,
+    }
+}

@@ -1,0 +1,199 @@
+//! The command as a user meets it: output, exit codes, messages, and a server that starts, answers and drains.
+#![cfg(feature = "embedded-model")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+
+fn pagoda(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pagoda"));
+    command.args(args).env_remove("PAGODA_MODEL").env_remove("PAGODA_LOG");
+    command.output().expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+/// Runs a command that has to fail with `code`, and returns the last line of stderr.
+fn failure(args: &[&str], code: i32) -> String {
+    let output = pagoda(args);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    stderr.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn run_continues_the_prompt_and_reports_on_stderr() {
+    let args = ["run", "Once upon a time", "--max-tokens", "12", "--seed", "3", "--ignore-eos"];
+    let output = pagoda(&args);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    assert!(stdout.starts_with("Once upon a time") && stdout.len() > 30, "{stdout}");
+    assert!(stderr.contains("12 generated tokens") && stderr.contains("tokens/s"), "{stderr}");
+    assert!(stderr.contains("first token") && stderr.contains("finished: max_tokens"), "{stderr}");
+    assert_eq!(stdout, text(&pagoda(&args).stdout), "the same seed gives the same text");
+}
+
+#[test]
+fn run_gives_the_same_text_whatever_the_step_size() {
+    let run = |tokens: &str| {
+        let sizes = ["--max-num-seqs", "1", "--max-num-batched-tokens", tokens];
+        let prompt = "There was once a poor woodcutter who lived at the edge of a great forest with";
+        text(&pagoda(&[&["run", prompt, "-n", "16", "--seed", "9"][..], &sizes].concat()).stdout)
+    };
+    let whole = run("512");
+    assert!(whole.len() > 90, "{whole}");
+    assert_eq!(whole, run("16"));
+    assert_eq!(whole, run("1"));
+}
+
+#[test]
+fn a_stop_string_ends_the_text_before_it() {
+    let args = ["run", "Once upon a time", "-n", "200", "--temperature", "0", "--stop", "the"];
+    let output = pagoda(&args);
+    assert!(text(&output.stderr).contains("finished: stop_string"), "{}", text(&output.stderr));
+    assert!(!text(&output.stdout).contains("the"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn inspect_tells_architecture_and_memory() {
+    let output = pagoda(&["inspect", "--tensors"]);
+    let stdout = text(&output.stdout);
+    for expected in
+        ["LlamaForCausalLM", "5.77 million", "tied head", "blocks x 16", "model.embed_tokens.weight"]
+    {
+        assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
+    }
+}
+
+#[test]
+fn sim_reports_its_totals() {
+    let output = pagoda(&["sim", "--seeds", "4", "--steps", "100", "--hash-bits", "8"]);
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(stdout.contains("4 seeds") && stdout.contains("no violation"), "{stdout}");
+}
+
+#[test]
+fn bad_models_exit_with_3_and_name_the_path() {
+    let message = failure(&["run", "x", "--model", "/no/such/folder"], 3);
+    assert!(message.starts_with("error: ") && message.contains("/no/such/folder"), "{message}");
+    let empty = std::env::temp_dir().join(format!("pagoda-empty-{}", std::process::id()));
+    std::fs::create_dir_all(&empty).expect("a folder can be made");
+    let message = failure(&["inspect", empty.to_str().expect("UTF-8")], 3);
+    std::fs::remove_dir(&empty).expect("the folder can be removed");
+    assert!(message.contains("config.json"), "{message}");
+}
+
+#[test]
+fn memory_that_does_not_suffice_exits_with_4_and_says_what_would() {
+    let message = failure(&["run", "x", "--max-model-len", "1024", "--kv-cache-memory", "1MiB"], 4);
+    assert!(message.contains("--max-model-len") && message.contains("--kv-cache-memory"), "{message}");
+    let message = failure(&["run", "x", "--max-model-len", "4k"], 4);
+    assert!(message.contains("4096") && message.contains("1024"), "{message}");
+}
+
+#[test]
+fn wrong_arguments_exit_with_2_and_name_the_argument() {
+    for (args, expected) in [
+        (&["run", "x", "--isa", "mmx"][..], "scalar"),
+        (&["run", "x", "--kv-cache-memory", "lots"], "GiB"),
+        (&["run", "x", "--block-size", "12"], "multiple of 16"),
+        (&["run", "x", "--temperature", "nan"], "temperature"),
+        (&["run", "x", "--max-tokens", "0"], "max_tokens"),
+        (&["run", "x", "--top-p", "1.5"], "top_p"),
+        (&["run", ""], "prompt"),
+        (&["run", "x", "--max-num-seqs", "0"], "max_num_seqs"),
+        (&["serve", "--log", "a=b=c"], "--log"),
+    ] {
+        let output = pagoda(args);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+    }
+}
+
+/// A server on a free port, ended when dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pagoda"))
+            .args(["serve", "--port", "0", "--max-num-seqs", "8"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the server says where it listens");
+        let address =
+            line.trim().strip_prefix("listening on http://").and_then(|url| url.strip_suffix("/v1"));
+        Self { address: address.unwrap_or_else(|| panic!("unexpected line {line:?}")).to_owned(), child }
+    }
+
+    /// Sends one request and returns the whole response.
+    fn call(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("the server listens");
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+            .expect("the request can be sent");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("the response can be read");
+        response
+    }
+
+    fn wait_until_ready(&self) {
+        while !self.call("GET", "/health", "").starts_with("HTTP/1.1 200") {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// Asks the server to end, as a service manager does, and returns its exit code.
+    fn terminate(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill exists").success());
+        self.child.wait().expect("the server ends").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn serve_answers_and_drains_on_sigterm() {
+    let mut server = Server::start();
+    server.wait_until_ready();
+    let models = server.call("GET", "/v1/models", "");
+    assert!(models.contains("\"folktale\"") && models.contains("\"max_model_len\":1024"), "{models}");
+    let body = r#"{"prompt": "Once upon a time", "max_tokens": 5, "temperature": 0, "ignore_eos": true}"#;
+    let answer = server.call("POST", "/v1/completions", body);
+    assert!(
+        answer.contains("\"finish_reason\":\"length\"") && answer.contains("\"completion_tokens\":5"),
+        "{answer}"
+    );
+    let chat =
+        r#"{"messages": [{"role": "user", "content": "Once upon a time"}], "max_tokens": 5, "stream": true}"#;
+    let stream = server.call("POST", "/v1/chat/completions", chat);
+    assert!(stream.contains("chat.completion.chunk") && stream.contains("data: [DONE]"), "{stream}");
+    let metrics = server.call("GET", "/metrics", "");
+    assert!(metrics.contains("vllm:generation_tokens_total"), "{metrics}");
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_port_in_use_exits_with_5() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("it has an address").port().to_string();
+    let message = failure(&["serve", "--port", &port], 5);
+    assert!(message.contains(&port) && message.contains("--port"), "{message}");
+}
