@@ -108,7 +108,7 @@ fn multiply_add(rounds: usize) -> f32 {
                 *sum = _mm512_fmadd_ps(*sum, x, y);
             }
         }
-        sums.into_iter().map(_mm512_reduce_add_ps).sum()
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
     }
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]

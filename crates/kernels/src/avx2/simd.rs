@@ -25,7 +25,7 @@ macro_rules! proven {
     };
 }
 
-/// All bits of the first `n < 8` lanes.
+/// All bits of the first `n <= 8` lanes.
 #[inline(always)]
 fn mask(_: Avx2, n: usize) -> __m256i {
     const BITS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -25,11 +25,11 @@ macro_rules! proven {
     };
 }
 
-/// The first `n < 16` lanes.
+/// The first `n <= 16` lanes.
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
-    debug_assert!(n < 16);
-    (1u16 << n) - 1
+    debug_assert!(n <= 16);
+    ((1u32 << n) - 1) as __mmask16
 }
 
 /// Widens pairs of bf16: the lower halves become even, the upper halves odd.

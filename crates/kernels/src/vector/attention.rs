@@ -267,51 +267,41 @@ impl<T> Rows<'_, T> {
     where
         T: StoredKv<S>,
     {
-        let last = self.item.tokens - 1;
-        if self.visible(0, start) == self.visible(last, start) {
-            return self.add_rows(s, 0..self.len(), start, self.visible(0, start), scratch);
-        }
-        for token in 0..=last {
-            self.add_rows(s, self.rows_of(token), start, self.visible(token, start), scratch);
+        let tokens = self.item.tokens;
+        let alike = self.visible(0, start) == self.visible(tokens - 1, start);
+        let step = if alike { tokens } else { 1 };
+        for token in (0..tokens).step_by(step) {
+            let visible = self.visible(token, start);
+            if !visible.is_empty() {
+                let rows = self.rows_of(token).start..self.rows_of(token + step - 1).end;
+                by_rows!(rows, row, R => {
+                    self.add_row_block::<S, R>(s, &Part { row, start, visible: visible.clone() }, scratch);
+                });
+            }
         }
     }
 
-    /// Adds the values that `rows`, all of them, see.
+    /// Adds the values that a part sees to its R rows.
     #[inline(always)]
-    fn add_rows<S: Simd>(
-        &self,
-        s: S,
-        rows: Range<usize>,
-        start: usize,
-        visible: Range<usize>,
-        scratch: &Scratch,
-    ) where
+    fn add_row_block<S: Simd, const R: usize>(&self, s: S, part: &Part, scratch: &Scratch)
+    where
         T: StoredKv<S>,
     {
-        if visible.is_empty() {
-            return;
-        }
         let dim = self.task.input.shape.head_dim;
-        by_rows!(rows, row, R => {
-            let part = Part { row, start, visible: visible.clone() };
-            let mut at = 0;
-            // Four registers where there are 32 of them, else two.
-            while S::LANES == GROUP && dim - at >= 4 * S::LANES {
-                self.add_columns::<S, R, 4>(s, &part, at, Whole, scratch);
-                at += 4 * S::LANES;
-            }
-            while S::LANES < GROUP && dim - at >= 2 * S::LANES {
-                self.add_columns::<S, R, 2>(s, &part, at, Whole, scratch);
-                at += 2 * S::LANES;
-            }
-            while dim - at >= S::LANES {
-                self.add_columns::<S, R, 1>(s, &part, at, Whole, scratch);
-                at += S::LANES;
-            }
-            if at < dim {
-                self.add_columns::<S, R, 1>(s, &part, at, First(dim - at), scratch);
-            }
-        });
+        let mut at = 0;
+        // Four registers where there are 32 of them, else two.
+        while S::LANES == GROUP && dim - at >= 4 * S::LANES {
+            self.add_columns::<S, R, 4>(s, part, at, Whole, scratch);
+            at += 4 * S::LANES;
+        }
+        while S::LANES < GROUP && dim - at >= 2 * S::LANES {
+            self.add_columns::<S, R, 2>(s, part, at, Whole, scratch);
+            at += 2 * S::LANES;
+        }
+        while at < dim {
+            self.add_columns::<S, R, 1>(s, part, at, First(S::LANES.min(dim - at)), scratch);
+            at += S::LANES;
+        }
     }
 
     /// Adds V registers of values, from element `at` of the head on, to R rows.

@@ -37,7 +37,7 @@ pub(crate) trait Simd: Copy {
     ///
     /// `from` is readable for LANES elements.
     unsafe fn load(self, from: *const f32) -> Self::F;
-    /// The first `n < LANES` elements, then zeros.
+    /// The first `n <= LANES` elements, then zeros.
     ///
     /// # Safety
     ///
@@ -47,7 +47,7 @@ pub(crate) trait Simd: Copy {
     ///
     /// `to` is writable for LANES elements.
     unsafe fn store(self, to: *mut f32, a: Self::F);
-    /// Writes the first `n < LANES` lanes.
+    /// Writes the first `n <= LANES` lanes.
     ///
     /// # Safety
     ///
@@ -65,7 +65,7 @@ pub(crate) trait Simd: Copy {
     ///
     /// `from` is readable for LANES pairs.
     unsafe fn load_pairs(self, from: *const bf16) -> (Self::F, Self::F);
-    /// The first `n < LANES` pairs, then zeros.
+    /// The first `n <= LANES` pairs, then zeros.
     ///
     /// # Safety
     ///
@@ -114,7 +114,7 @@ pub(crate) trait Stored<S: Simd>: Copy {
 
 /// Stored types whose rows may end inside a register.
 pub(crate) trait StoredKv<S: Simd>: Stored<S> + KvElement {
-    /// The first `n < LANES` columns, then zeros.
+    /// The first `n <= LANES` columns, then zeros.
     ///
     /// # Safety
     ///

@@ -32,7 +32,7 @@ pub(crate) trait Width<S: Simd, T>: Copy {
 #[derive(Clone, Copy)]
 pub(crate) struct Whole;
 
-/// The first few columns, less than LANES; the others are 0.
+/// The first few columns, at most LANES; the others are 0.
 #[derive(Clone, Copy)]
 pub(crate) struct First(pub(crate) usize);
 

@@ -1,0 +1,74 @@
+//! Nothing allocates in a step.
+
+use half::bf16;
+use pagoda_kernels::{
+    AttentionInput, AttentionRow, Glu, HeadRows, Isa, Kernels, KvMut, KvRef, KvRows, KvShape, PackedLinear,
+    WeightFormat, Weights, WorkerPool,
+};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands every call on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn no_operation_allocates() {
+    let pool = WorkerPool::new(2).unwrap();
+    let shape = KvShape { kv_heads: 2, head_dim: 64, block_size: 16 };
+    let (m, h) = (40, 256);
+    let weights = vec![0.5; h * h];
+    let w = PackedLinear::pack(&[(Weights::F32(&weights), h)], h, WeightFormat::Bf16, &pool).unwrap();
+    let (x, ones, mut y, mut z) = (vec![1.0; m * h], vec![1.0; h], vec![0.0; m * h], vec![0.0; 2 * m * h]);
+    let mut keys = vec![bf16::ZERO; 4 * shape.block_elements()];
+    let mut values = keys.clone();
+    let rows = [AttentionRow { tokens: 0..m as u32, context: m as u32, table: 0..3 }];
+    let slots: Vec<u32> = (16..16 + m as u32).collect();
+    let heads = HeadRows { rows: m, stride: h, heads: 4, head_dim: 64 };
+    for kernels in Isa::available().map(|isa| Kernels::for_isa(isa).unwrap()) {
+        let mut step = || {
+            kernels.rms_norm(&pool, &x, &ones, 1e-5, &mut y);
+            kernels.linear(&pool, &x, &w, Some(&ones), &mut y);
+            kernels.rms_norm_heads(&pool, heads, &mut y, &ones[..64], 1e-5);
+            kernels.rope(&pool, heads, &mut y, &x[..m * 32], &x[..m * 32]);
+            let kv = KvMut::Bf16 { keys: &mut keys, values: &mut values };
+            kernels.kv_write(&pool, &shape, kv, KvRows { keys: &x, values: &y, stride: h }, &slots);
+            let input = AttentionInput {
+                q: &x,
+                q_stride: h,
+                heads: 4,
+                shape,
+                rows: &rows,
+                tables: &[1, 2, 3],
+                scale: 0.125,
+                window: None,
+                softcap: None,
+            };
+            kernels.attention(&pool, &input, KvRef::Bf16 { keys: &keys, values: &values }, &mut y);
+            kernels.glu(&pool, Glu::Silu, h, &z, &mut y);
+            kernels.add(&pool, &mut z[..m * h], &y);
+            assert!(kernels.row_stats(&y).finite);
+        };
+        step();
+        let before = ALLOCATIONS.load(SeqCst);
+        (0..10).for_each(|_| step());
+        assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "{}", kernels.isa());
+    }
+}

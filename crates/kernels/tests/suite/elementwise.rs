@@ -1,0 +1,215 @@
+//! Norms, rotation, activations, sums and statistics of a row.
+
+use crate::common::{EPS, Rng, all_kernels, assert_close, assert_same, scalar};
+use pagoda_kernels::{Glu, HeadRows, Isa, Kernels, WorkerPool};
+
+/// Below, at and above every vector length, and the sizes of models.
+const LENGTHS: [usize; 17] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 576, 1000, 4096];
+
+fn each(test: impl Fn(&Kernels, &WorkerPool, usize)) {
+    let pool = WorkerPool::new(2).unwrap();
+    for kernels in all_kernels() {
+        LENGTHS.iter().for_each(|&n| test(kernels, &pool, n));
+    }
+}
+
+#[test]
+fn rms_norm_agrees() {
+    each(|kernels, pool, n| {
+        let mut rng = Rng(n as u64);
+        for m in [1, 3, 20] {
+            let (x, weight) = (rng.floats(m * n), rng.floats(n));
+            let (mut out, mut want) = (vec![f32::NAN; m * n], vec![0.0; m * n]);
+            kernels.rms_norm(pool, &x, &weight, 1e-5, &mut out);
+            scalar().rms_norm(pool, &x, &weight, 1e-5, &mut want);
+            let what = format!("{} m={m} n={n}", kernels.isa());
+            assert_close(&what, &out, &want, |i| (n as f64 / 8.0 + 8.0) * EPS * f64::from(want[i].abs()));
+            for i in [0, m - 1] {
+                let mut alone = vec![0.0; n];
+                kernels.rms_norm(pool, &x[i * n..(i + 1) * n], &weight, 1e-5, &mut alone);
+                assert_same(&what, &alone, &out[i * n..(i + 1) * n]);
+            }
+        }
+    });
+}
+
+#[test]
+fn scalar_rms_norm_is_the_plain_formula() {
+    let pool = WorkerPool::new(1).unwrap();
+    let mut out = [0.0; 2];
+    scalar().rms_norm(&pool, &[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
+    let rms = 12.5f64.sqrt();
+    assert_close("3, 4", &out, &[(3.0 / rms) as f32, (8.0 / rms) as f32], |_| 1e-9);
+}
+
+#[test]
+fn rms_norm_of_heads_is_the_norm_of_each_in_place() {
+    let pool = WorkerPool::new(2).unwrap();
+    for kernels in all_kernels() {
+        for (rows, head_dim) in [(1, 64), (3, 6), (40, 80), (200, 128)] {
+            let mut rng = Rng(head_dim as u64);
+            let heads = HeadRows { rows, stride: 5 * head_dim + 3, heads: 4, head_dim };
+            let before = rng.floats(rows * heads.stride);
+            let weight = rng.floats(head_dim);
+            let mut x = before.clone();
+            kernels.rms_norm_heads(&pool, heads, &mut x, &weight, 1e-6);
+            for row in 0..rows {
+                let (old, got) = (&before[row * heads.stride..], &x[row * heads.stride..]);
+                for head in 0..4 {
+                    let range = head * head_dim..(head + 1) * head_dim;
+                    let mut want = vec![0.0; head_dim];
+                    kernels.rms_norm(&pool, &old[range.clone()], &weight, 1e-6, &mut want);
+                    assert_same(kernels.isa().name(), &got[range], &want);
+                }
+                let rest = 4 * head_dim..heads.stride;
+                assert_same("between rows", &got[rest.clone()], &old[rest]);
+            }
+        }
+    }
+}
+
+#[test]
+fn rope_agrees_and_turns_by_the_angle() {
+    let pool = WorkerPool::new(2).unwrap();
+    for (head_dim, r, rows) in [(2, 1, 1), (6, 2, 3), (64, 32, 2), (80, 20, 5), (128, 64, 70), (34, 17, 9)] {
+        let mut rng = Rng(head_dim as u64);
+        let heads = HeadRows { rows, stride: 3 * head_dim + 1, heads: 3, head_dim };
+        let before = rng.floats(rows * heads.stride);
+        let angles = rng.floats(rows * r);
+        let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
+        let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
+        let turned = |kernels: &Kernels| {
+            let mut x = before.clone();
+            kernels.rope(&pool, heads, &mut x, &cos, &sin);
+            x
+        };
+        let want = turned(scalar());
+        let (x, y, a) = (f64::from(before[0]), f64::from(before[r]), f64::from(angles[0]));
+        assert!((f64::from(want[0]) - (x * a.cos() - y * a.sin())).abs() < 1e-5);
+        assert!((f64::from(want[r]) - (y * a.cos() + x * a.sin())).abs() < 1e-5);
+        for kernels in all_kernels() {
+            assert_close(kernels.isa().name(), &turned(kernels), &want, |_| 4.0 * EPS * 16.0);
+        }
+        for (i, (got, old)) in want.iter().zip(&before).enumerate() {
+            let place = i % heads.stride;
+            if place >= 3 * head_dim || place % head_dim >= 2 * r {
+                assert_eq!(got.to_bits(), old.to_bits(), "element {i} is not rotated");
+            }
+        }
+    }
+}
+
+#[test]
+fn gated_units_agree() {
+    each(|kernels, pool, n| {
+        let mut rng = Rng(n as u64);
+        for kind in [Glu::Silu, Glu::GeluTanh] {
+            for m in [1, 7] {
+                let gate_up: Vec<f32> = rng.floats(2 * m * n).iter().map(|x| 3.0 * x).collect();
+                let (mut out, mut want) = (vec![f32::NAN; m * n], vec![0.0; m * n]);
+                kernels.glu(pool, kind, n, &gate_up, &mut out);
+                scalar().glu(pool, kind, n, &gate_up, &mut want);
+                // The exponent of GELU is a cubic, whose rounding errors are relative to the exponent.
+                let bound = |i: usize| {
+                    let up = f64::from(gate_up[i / n * 2 * n + n + i % n].abs());
+                    60.0 * EPS * f64::from(want[i].abs()) + 1e-12 * up
+                };
+                assert_close(&format!("{} {kind:?} {m}x{n}", kernels.isa()), &out, &want, bound);
+            }
+        }
+    });
+}
+
+#[test]
+fn gates_saturate_and_pass_nan_on() {
+    let pool = WorkerPool::new(1).unwrap();
+    let gates = [0.0, 200.0, -200.0, 1e30, -1e30, f32::INFINITY, f32::NAN, -0.0, 1e-30];
+    for kernels in all_kernels() {
+        for kind in [Glu::Silu, Glu::GeluTanh] {
+            let n = gates.len();
+            let gate_up: Vec<f32> = gates.iter().copied().chain(std::iter::repeat_n(2.0, n)).collect();
+            let mut out = vec![0.0; n];
+            kernels.glu(&pool, kind, n, &gate_up, &mut out);
+            let what = format!("{} {kind:?} {out:?}", kernels.isa());
+            assert!(out[0] == 0.0 && out[1] == 400.0 && out[2].abs() < 1e-30 && out[3] == 2e30, "{what}");
+            assert!(out[4].abs() < 1e-30 && out[5] == f32::INFINITY && out[6].is_nan(), "{what}");
+            assert!(out[7] == 0.0 && (out[8] - 1e-30).abs() < 1e-36, "{what}");
+        }
+    }
+}
+
+#[test]
+fn sums_are_exact() {
+    each(|kernels, pool, n| {
+        let mut rng = Rng(n as u64);
+        let (a, b) = (rng.floats(40 * n), rng.floats(40 * n));
+        let mut x = a.clone();
+        kernels.add(pool, &mut x, &b);
+        let want: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+        assert_same(kernels.isa().name(), &x, &want);
+    });
+}
+
+#[test]
+fn statistics_of_a_row_find_the_first_largest_and_what_is_not_finite() {
+    each(|kernels, _, n| {
+        let mut rng = Rng(n as u64);
+        let mut x = rng.floats(n);
+        let (place, again) = (rng.below(n), rng.below(n));
+        (x[place], x[again]) = (50.0, 50.0);
+        let stats = kernels.row_stats(&x);
+        assert_eq!(
+            (stats.max, stats.argmax, stats.finite),
+            (50.0, place.min(again), true),
+            "{}",
+            kernels.isa()
+        );
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = x.clone();
+            x[rng.below(n)] = bad;
+            assert!(!kernels.row_stats(&x).finite, "{} {bad}", kernels.isa());
+        }
+    });
+    all_kernels().for_each(|kernels| assert_eq!(kernels.row_stats(&[]).max, f32::NEG_INFINITY));
+}
+
+#[test]
+fn the_exponential_is_accurate_everywhere() {
+    for kernels in all_kernels() {
+        let mut x = -104.5f32;
+        while x < 88.7 {
+            // Tails and whole registers take different paths to one function.
+            for n in [1, 16] {
+                let sum = kernels.sum_exp(&[x; 16][..n], 0.0, 1.0);
+                let want = n as f64 * f64::from(x).exp();
+                let error = (f64::from(sum) - want).abs();
+                let bound = 2.4e-7 * want + n as f64 * f64::from(f32::from_bits(1));
+                let overflow = want > f64::from(f32::MAX) && sum.is_infinite();
+                assert!(error <= bound || overflow, "{} exp({x}) * {n} is {sum}, want {want}", kernels.isa());
+            }
+            x += 0.0173;
+        }
+        assert_eq!(kernels.sum_exp(&[88.8], 0.0, 1.0), f32::INFINITY);
+        assert_eq!(kernels.sum_exp(&[0.0], 0.0, 1.0), 1.0);
+        assert_eq!(kernels.sum_exp(&[f32::NEG_INFINITY], 0.0, 1.0), 0.0);
+        assert_eq!(kernels.sum_exp(&[f32::INFINITY], 0.0, 1.0), f32::INFINITY);
+        assert!(kernels.sum_exp(&[f32::NAN], 0.0, 1.0).is_nan());
+        assert!(kernels.sum_exp(&[f32::NAN; 40], 0.0, 1.0).is_nan());
+    }
+}
+
+#[test]
+fn sums_of_exponentials_agree() {
+    each(|kernels, _, n| {
+        let x = Rng(n as u64).floats(n);
+        let (sum, want) = (kernels.sum_exp(&x, 8.0, 1.3), scalar().sum_exp(&x, 8.0, 1.3));
+        let close = (f64::from(sum) - f64::from(want)).abs() <= 200.0 * EPS * f64::from(want);
+        assert!(close, "{} n={n}: {sum}, want {want}", kernels.isa());
+    });
+}
+
+#[test]
+fn the_strongest_version_is_the_default() {
+    assert_eq!(Some(Kernels::best().isa()), Isa::available().last());
+    assert!(Isa::Scalar.is_available());
+}
