@@ -1,8 +1,8 @@
 //! Progress of one sample of a request.
 
 use crate::{
-    BlockId, BlockTable, ChainId, Holding, PrefixHit, Priority, Request, RequestId, RequestStats,
-    SampleIndex, TokenId, TokenView,
+    BlockId, BlockTable, ChainId, Holding, Priority, Request, RequestId, RequestStats, SampleIndex, TokenId,
+    TokenView,
 };
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -43,8 +43,8 @@ pub struct Sequence {
     pub(crate) cache: CacheProgress,
     /// Tokens planned for the step in flight.
     pub(crate) scheduled: u32,
-    /// Destination of the block copy planned for the step in flight.
-    pub(crate) copied_to: Option<BlockId>,
+    /// Destination of the block copy planned for the step in flight; the null block for none.
+    pub(crate) copied_to: BlockId,
     pub(crate) preemptions: u32,
     /// Prompt tokens taken from the cache at first admission.
     pub(crate) cached_tokens: u32,
@@ -52,14 +52,14 @@ pub struct Sequence {
     pub(crate) lost: u32,
     /// Generated tokens when the sequence was last admitted.
     pub(crate) generated_before: u32,
-    /// When the sequence came into the queue; `None` while it runs.
-    queued_at: Option<Instant>,
+    /// When the sequence came into the queue; never while it runs.
+    queued: Elapsed,
     /// Time spent in the queue before that.
-    waited: Duration,
-    pub(crate) first_scheduled: Option<Instant>,
-    pub(crate) first_token: Option<Instant>,
+    waited: Elapsed,
+    pub(crate) first_scheduled: Elapsed,
+    pub(crate) first_token: Elapsed,
     /// Samples that ended before the fork; empty and unallocated nearly always.
-    pub(crate) dropped: Vec<SampleIndex>,
+    dropped: Box<[SampleIndex]>,
 }
 
 /// How much of a sequence is in the prefix cache.
@@ -71,13 +71,33 @@ pub(crate) struct CacheProgress {
     pub(crate) published: u32,
     /// Leading blocks that were taken from the cache; the others are the sequence's own work.
     pub(crate) taken: u32,
-    /// Last lookup while waiting and the pool's epoch at that time.
-    pub(crate) lookup: Option<(u64, PrefixHit)>,
+}
+
+/// A time since the arrival of a request in nanoseconds, or never: half the size of an optional `Instant`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elapsed(u64);
+
+impl Elapsed {
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+    const ZERO: Self = Self(0);
+
+    pub(crate) fn is_never(self) -> bool {
+        self == Self::NEVER
+    }
+
+    /// The time, or `now` if it was never.
+    fn or(self, now: Self) -> Self {
+        if self.is_never() { now } else { self }
+    }
+
+    fn duration(self) -> Option<Duration> {
+        (!self.is_never()).then(|| Duration::from_nanos(self.0))
+    }
 }
 
 impl CacheProgress {
     fn empty(request: &Request) -> Self {
-        Self { chain: ChainId::root(request.salt), published: 0, taken: 0, lookup: None }
+        Self { chain: ChainId::root(request.salt), published: 0, taken: 0 }
     }
 }
 
@@ -92,16 +112,16 @@ impl Sequence {
             computed: 0,
             table: BlockTable::new(),
             scheduled: 0,
-            copied_to: None,
+            copied_to: BlockId::NULL,
             preemptions: 0,
             cached_tokens: 0,
             lost: 0,
             generated_before: 0,
-            queued_at: Some(request.enqueued_at),
-            waited: Duration::ZERO,
-            first_scheduled: None,
-            first_token: None,
-            dropped: Vec::new(),
+            queued: Elapsed::ZERO,
+            waited: Elapsed::ZERO,
+            first_scheduled: Elapsed::NEVER,
+            first_token: Elapsed::NEVER,
+            dropped: Box::default(),
             request,
         }
     }
@@ -171,9 +191,33 @@ impl Sequence {
         if self.output.is_empty() { u32::from(self.request.samples) - self.dropped.len() as u32 } else { 1 }
     }
 
+    /// Time since the arrival of the request.
+    pub(crate) fn elapsed(&self, now: Instant) -> Elapsed {
+        let nanos = now.saturating_duration_since(self.request.enqueued_at).as_nanos();
+        Elapsed(u64::try_from(nanos).unwrap_or(u64::MAX).min(u64::MAX - 1))
+    }
+
     /// Time spent in the queue so far; running does not count.
     pub fn waited(&self, now: Instant) -> Duration {
-        self.waited + self.queued_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+        let now = self.elapsed(now);
+        Duration::from_nanos(self.waited.0 + now.0.saturating_sub(self.queued.or(now).0))
+    }
+
+    /// Notes that the sequence is part of a step.
+    pub(crate) fn note_scheduled(&mut self, now: Instant) {
+        self.first_scheduled = self.first_scheduled.or(self.elapsed(now));
+    }
+
+    /// Appends a generated token.
+    pub(crate) fn push(&mut self, token: TokenId, now: Instant) {
+        self.output.push(token);
+        self.first_token = self.first_token.or(self.elapsed(now));
+    }
+
+    /// Takes a sample out of those that the sequence stands for.
+    pub(crate) fn drop_sample(&mut self, sample: SampleIndex) {
+        let dropped = std::mem::take(&mut self.dropped);
+        self.dropped = dropped.into_iter().chain([sample]).collect();
     }
 
     /// Whether this sequence is, or still stands for, `sample`.
@@ -207,8 +251,8 @@ impl Sequence {
 
     /// Leaves the queue.
     pub(crate) fn admitted(&mut self, now: Instant) {
-        self.waited = self.waited(now);
-        self.queued_at = None;
+        self.waited = Elapsed(self.waited(now).as_nanos() as u64);
+        self.queued = Elapsed::NEVER;
         self.generated_before = self.generated();
     }
 
@@ -218,9 +262,9 @@ impl Sequence {
         self.lost = self.computed;
         self.computed = 0;
         self.scheduled = 0;
-        self.copied_to = None;
+        self.copied_to = BlockId::NULL;
         self.cache = CacheProgress::empty(&self.request);
-        self.queued_at = Some(now);
+        self.queued = self.elapsed(now);
         self.preemptions += 1;
     }
 
@@ -231,22 +275,21 @@ impl Sequence {
             sample,
             output: Vec::with_capacity(self.output.capacity()),
             table,
-            dropped: Vec::new(),
+            dropped: Box::default(),
             ..*self
         }
     }
 
     /// What was measured, for a sample that ends at `now`.
     pub(crate) fn stats(&self, now: Instant) -> RequestStats {
-        let since = |at: Instant| at.saturating_duration_since(self.request.enqueued_at);
         RequestStats {
             prompt_tokens: self.request.prompt.len() as u32,
             generated_tokens: self.generated(),
             cached_tokens: self.cached_tokens,
             preemptions: self.preemptions,
-            queue_time: self.first_scheduled.map(since),
-            time_to_first_token: self.first_token.map(since),
-            processing_time: since(now),
+            queue_time: self.first_scheduled.duration(),
+            time_to_first_token: self.first_token.duration(),
+            processing_time: now.saturating_duration_since(self.request.enqueued_at),
         }
     }
 }

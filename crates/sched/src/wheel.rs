@@ -1,12 +1,14 @@
 //! Hierarchical timing wheel: arming, disarming and firing a deadline cost O(1), however many are armed.
 
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 /// 6 bits per level; eleven levels cover every `u64` tick, so that there is no overflow list.
 const LEVELS: usize = 11;
 const SLOTS: usize = 64;
 const NIL: u32 = u32::MAX;
-const TICK: Duration = Duration::from_millis(1);
+/// Nanoseconds per slot of the lowest level.
+const TICK: u64 = 1_000_000;
 
 /// Handle of an armed timer; invalid after the timer fired or was disarmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +26,13 @@ pub(crate) struct TimingWheel<T> {
 
 #[derive(Debug)]
 struct Timer<T> {
-    due: Instant,
+    /// Nanoseconds after the origin.
+    due: u64,
     payload: T,
     prev: u32,
     next: u32,
-    level: u8,
-    slot: u8,
+    /// `level * SLOTS + slot + 1`; never zero, which spares the slab a tag.
+    place: NonZeroU16,
 }
 
 impl<T> Default for TimingWheel<T> {
@@ -58,7 +61,9 @@ impl<T> TimingWheel<T> {
     /// Arms a timer at `now`; the first one sets the wheel's origin.
     pub(crate) fn arm(&mut self, now: Instant, due: Instant, payload: T) -> TimerKey {
         self.origin.get_or_insert(now);
-        let key = self.timers.insert(Timer { due, payload, prev: NIL, next: NIL, level: 0, slot: 0 }) as u32;
+        let due = self.nanos(due);
+        let key =
+            self.timers.insert(Timer { due, payload, prev: NIL, next: NIL, place: NonZeroU16::MIN }) as u32;
         self.link(key);
         TimerKey(key)
     }
@@ -71,7 +76,8 @@ impl<T> TimingWheel<T> {
 
     /// Fires every timer that is due at `now`, appending its payload to `fired`.
     pub(crate) fn advance(&mut self, now: Instant, fired: &mut Vec<T>) {
-        let target = self.tick(now).max(self.current);
+        let now = self.nanos(now);
+        let target = (now / TICK).max(self.current);
         while let Some((level, slot, start)) = self.next_slot() {
             if start > target {
                 break;
@@ -94,12 +100,12 @@ impl<T> TimingWheel<T> {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let (level, _, start) = self.next_slot()?;
         let tick = if level == 0 { start + 1 } else { start };
-        Some(self.origin? + TICK * u32::try_from(tick).unwrap_or(u32::MAX))
+        Some(self.origin? + Duration::from_nanos(tick.saturating_mul(TICK)))
     }
 
-    fn tick(&self, at: Instant) -> u64 {
+    fn nanos(&self, at: Instant) -> u64 {
         let origin = self.origin.unwrap_or(at);
-        at.saturating_duration_since(origin).as_millis() as u64
+        u64::try_from(at.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The occupied slot that comes first, as level, slot and first tick. Lower levels always come first: a timer's
@@ -123,7 +129,7 @@ impl<T> TimingWheel<T> {
         }
     }
 
-    fn fire_slot(&mut self, slot: usize, now: Instant, fired: &mut Vec<T>) {
+    fn fire_slot(&mut self, slot: usize, now: u64, fired: &mut Vec<T>) {
         let mut key = self.heads[0][slot];
         while key != NIL {
             let timer = &self.timers[key as usize];
@@ -137,7 +143,7 @@ impl<T> TimingWheel<T> {
     }
 
     fn link(&mut self, key: u32) {
-        let tick = self.tick(self.timers[key as usize].due).max(self.current);
+        let tick = (self.timers[key as usize].due / TICK).max(self.current);
         let differs = 63 - ((tick ^ self.current) | 1).leading_zeros();
         let level = (differs / 6) as usize;
         let slot = (tick >> (6 * level)) as usize % SLOTS;
@@ -147,12 +153,14 @@ impl<T> TimingWheel<T> {
             self.timers[head as usize].prev = key;
         }
         let timer = &mut self.timers[key as usize];
-        (timer.level, timer.slot, timer.prev, timer.next) = (level as u8, slot as u8, NIL, head);
+        (timer.prev, timer.next) = (NIL, head);
+        timer.place = NonZeroU16::MIN.saturating_add((level * SLOTS + slot) as u16);
     }
 
     fn unlink(&mut self, key: u32) {
-        let Timer { prev, next, level, slot, .. } = self.timers[key as usize];
-        let (level, slot) = (usize::from(level), usize::from(slot));
+        let Timer { prev, next, place, .. } = self.timers[key as usize];
+        let place = usize::from(place.get() - 1);
+        let (level, slot) = (place / SLOTS, place % SLOTS);
         if prev == NIL {
             self.heads[level][slot] = next;
             if next == NIL {
@@ -245,7 +253,7 @@ mod tests {
                 let first = armed.iter().map(|a| a.0).min();
                 prop_assert_eq!(wheel.next_deadline().is_some(), first.is_some());
                 if let (Some(next), Some(first)) = (wheel.next_deadline(), first) {
-                    prop_assert!(next <= first.max(now) + TICK);
+                    prop_assert!(next <= first.max(now) + Duration::from_nanos(TICK));
                 }
             }
         }

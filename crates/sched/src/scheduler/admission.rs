@@ -128,12 +128,11 @@ impl Scheduler {
     /// The lookup of a waiting head, repeated only when the pool has changed.
     fn cached_lookup(&mut self, head: SequenceId) -> PrefixHit {
         let epoch = self.pool.epoch();
-        let sequence = self.queue.get(head).expect("the head waits");
-        if let Some((_, hit)) = sequence.cache.lookup.filter(|(at, _)| *at == epoch) {
+        if let Some((_, _, hit)) = self.head_lookup.filter(|&(id, at, _)| (id, at) == (head, epoch)) {
             return hit;
         }
-        let hit = self.lookup(sequence);
-        self.queue.get_mut(head).expect("the head waits").cache.lookup = Some((epoch, hit));
+        let hit = self.lookup(self.queue.get(head).expect("the head waits"));
+        self.head_lookup = Some((head, epoch, hit));
         hit
     }
 
@@ -176,7 +175,7 @@ impl Scheduler {
             self.counters.prefix_queries += u64::from(total);
             self.counters.prefix_hits += u64::from(hit);
         }
-        if sequence.first_scheduled.is_none() {
+        if sequence.first_scheduled.is_never() {
             let prompt = sequence.request.prompt.len() as u32;
             sequence.cached_tokens = hit;
             self.counters.prompt_tokens += u64::from(prompt);

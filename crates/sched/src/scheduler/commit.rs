@@ -3,8 +3,8 @@
 use super::Scheduler;
 use crate::batch::RowKey;
 use crate::{
-    CompletionReason, Effect, Effects, ExecError, Failure, LengthKind, RowFault, SampleIndex, Sampled,
-    Sequence, SequenceId, StepOutput, TokenId,
+    BlockId, CompletionReason, Effect, Effects, ExecError, Failure, LengthKind, RowFault, SampleIndex,
+    Sampled, Sequence, SequenceId, StepOutput, TokenId,
 };
 use std::time::Instant;
 
@@ -54,7 +54,7 @@ impl Scheduler {
         let sequence = self.batch.at_mut(key);
         let tokens = std::mem::take(&mut sequence.scheduled);
         sequence.computed += tokens;
-        sequence.copied_to = None;
+        sequence.copied_to = BlockId::NULL;
         self.counters.computed_tokens += u64::from(tokens);
         if drawn.iter().all(|sampled| sampled.token.is_ok()) {
             self.publish(key);
@@ -110,9 +110,8 @@ impl Scheduler {
             Ok(token) => token,
             Err(fault) => return self.fail_row(key, fault, now),
         };
-        self.batch.change_rows(key, |sequence| sequence.output.push(token));
-        let sequence = self.batch.at_mut(key);
-        sequence.first_token.get_or_insert(now);
+        self.batch.change_rows(key, |sequence| sequence.push(token, now));
+        let sequence = self.batch.at(key);
         self.counters.generated_tokens += 1;
         let start = self.out.top.len() as u32;
         let top = sampled.top.start as usize..sampled.top.end as usize;

@@ -17,8 +17,8 @@ enum Place {
 /// The first deadline that can still pass, and which it is.
 pub(super) fn next_deadline(sequence: &Sequence) -> Option<(Instant, DeadlineKind)> {
     let limits = sequence.request.deadlines;
-    let queue = limits.queue.filter(|_| sequence.first_scheduled.is_none());
-    let first_token = limits.first_token.filter(|_| sequence.first_token.is_none());
+    let queue = limits.queue.filter(|_| sequence.first_scheduled.is_never());
+    let first_token = limits.first_token.filter(|_| sequence.first_token.is_never());
     let kinds = [
         (queue, DeadlineKind::Queue),
         (first_token, DeadlineKind::FirstToken),
@@ -105,7 +105,7 @@ impl Scheduler {
         let Some(place) = self.locate(id) else { return false };
         let stats = match place {
             Place::Running(key) if self.batch.at(key).rows() > 1 => {
-                self.batch.change_rows(key, |leader| leader.dropped.push(id.sample));
+                self.batch.change_rows(key, |leader| leader.drop_sample(id.sample));
                 self.batch.at(key).stats(now)
             }
             Place::Running(key) => {
@@ -118,7 +118,7 @@ impl Scheduler {
                 let sequence = self.queue.get_mut(key).expect("a located sequence waits");
                 let stats = sequence.stats(now);
                 if sequence.rows() > 1 {
-                    sequence.dropped.push(id.sample);
+                    sequence.drop_sample(id.sample);
                 } else {
                     self.queue.remove(key);
                 }

@@ -17,8 +17,8 @@ use crate::rate::RateMeter;
 use crate::wheel::{TimerKey, TimingWheel};
 use crate::{
     Batch, BatchStats, BlockManagerStats, BlockPool, ConfigError, Counters, Effects, EnqueueError,
-    KvCapacity, KvLayout, PoolConfig, Priority, Request, RequestId, SampleIndex, SchedulerConfig,
-    SchedulerStats, Sequence, StepInput, WaitingQueue,
+    KvCapacity, KvLayout, PoolConfig, PrefixHit, Priority, Request, RequestId, SampleIndex, SchedulerConfig,
+    SchedulerStats, Sequence, SequenceId, StepInput, WaitingQueue,
 };
 use rustc_hash::FxHashMap;
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub struct Scheduler {
     out: Effects,
     /// Cancellations that have not taken effect; `None` is all samples.
     deferred: Vec<(RequestId, Option<SampleIndex>)>,
+    /// Last lookup of a waiting head and the pool's epoch at that time.
+    head_lookup: Option<(SequenceId, u64, PrefixHit)>,
     medians: [OutputMedian; 4],
     admitted_requests: RateMeter,
     admitted_tokens: RateMeter,
@@ -125,6 +127,7 @@ impl Scheduler {
             step: Step::new(&config, &layout),
             out: Effects::default(),
             deferred: Vec::new(),
+            head_lookup: None,
             medians: Default::default(),
             admitted_requests: RateMeter::default(),
             admitted_tokens: RateMeter::default(),

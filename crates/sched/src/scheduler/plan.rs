@@ -103,7 +103,7 @@ impl Scheduler {
             BlockNeed::Copy(index) => {
                 let copy = self.pool.make_unique(&mut sequence.table, index).expect("a block is available");
                 let copy = copy.expect("the block is shared");
-                sequence.copied_to = Some(copy.to);
+                sequence.copied_to = copy.to;
                 // Order matters: a source may be freed and become the destination of a later copy.
                 self.step.input.copies.push(copy);
             }
@@ -153,7 +153,7 @@ impl Scheduler {
         for &key in &order {
             let sequence = self.batch.at_mut(key);
             if sequence.scheduled > 0 {
-                sequence.first_scheduled.get_or_insert(now);
+                sequence.note_scheduled(now);
                 push_row(&mut step.input, sequence);
                 step.keys.push(key);
             }

@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use crate::batch::RowKey;
-use crate::{Priority, Sequence, SequenceId};
+use crate::{BlockId, Priority, Sequence, SequenceId};
 use std::cmp::Reverse;
 use std::time::Instant;
 
@@ -75,8 +75,8 @@ impl Scheduler {
         let mut sequence = self.batch.remove_key(key);
         self.step.budget += sequence.scheduled;
         self.step.chunks -= u32::from(sequence.scheduled > 0 && sequence.gap() > 1);
-        if let Some(to) = sequence.copied_to {
-            self.step.input.copies.retain(|copy| copy.to != to);
+        if sequence.copied_to != BlockId::NULL {
+            self.step.input.copies.retain(|copy| copy.to != sequence.copied_to);
         }
         self.pool.release_table(&mut sequence.table);
         sequence.preempted(now);

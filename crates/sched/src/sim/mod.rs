@@ -200,7 +200,7 @@ impl Simulation {
         let waiting = Priority::ALL.into_iter().filter_map(|class| queue.fresh_head(class));
         let Some(best) = waiting.max_by_key(|&head| rank(head)) else { return };
         for running in self.scheduler.batch().iter() {
-            let first = running.first_scheduled == Some(self.now);
+            let first = running.first_scheduled == running.elapsed(self.now);
             assert!(!first || rank(running) > rank(best), "{} went before {}", running.id(), best.id());
         }
     }

@@ -108,7 +108,7 @@ impl Bench {
         steps
     }
 
-    fn apply(&mut self, effects: Effects) {
+    pub(crate) fn apply(&mut self, effects: Effects) {
         for event in effects.events {
             let (key, end) = match event {
                 Effect::Token { id, sample, token, .. } => {

@@ -1,4 +1,11 @@
 //! The scheduler over the fake executor, rule by rule.
 
 mod bench;
+mod cancel;
+mod classes;
+mod deadlines;
+mod faults;
 mod generation;
+mod limits;
+mod preemption;
+mod progress;
