@@ -205,13 +205,17 @@ impl Sequence {
 
     /// Notes that the sequence is part of a step.
     pub(crate) fn note_scheduled(&mut self, now: Instant) {
-        self.first_scheduled = self.first_scheduled.or(self.elapsed(now));
+        if self.first_scheduled.is_never() {
+            self.first_scheduled = self.elapsed(now);
+        }
     }
 
     /// Appends a generated token.
     pub(crate) fn push(&mut self, token: TokenId, now: Instant) {
         self.output.push(token);
-        self.first_token = self.first_token.or(self.elapsed(now));
+        if self.first_token.is_never() {
+            self.first_token = self.elapsed(now);
+        }
     }
 
     /// Takes a sample out of those that the sequence stands for.

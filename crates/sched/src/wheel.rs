@@ -245,7 +245,8 @@ mod tests {
                         wheel.advance(now, &mut fired);
                         let mut due: Vec<_> = armed.iter().filter(|a| a.0 <= now).map(|a| a.1).collect();
                         armed.retain(|a| a.0 > now);
-                        (fired.sort_unstable(), due.sort_unstable());
+                        fired.sort_unstable();
+                        due.sort_unstable();
                         prop_assert_eq!(fired, due);
                     }
                 }

@@ -6,7 +6,7 @@ mod continuous_batching {
     use pagoda_sched::*;
     use std::collections::HashSet;
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     fn request(prompt: &[TokenId], max_tokens: u32) -> Request {
         Request {
@@ -20,6 +20,21 @@ mod continuous_batching {
             salt: CacheSalt::default(),
             enqueued_at: Instant::now(),
             deadlines: Deadlines::default(),
+        }
+    }
+
+    fn capacity() -> KvCapacity {
+        KvCapacity {
+            layout: KvLayout {
+                layers: 2,
+                kv_heads: 3,
+                head_dim: 8,
+                block_size: 4,
+                element_bytes: 2,
+                blocks: 9,
+            },
+            max_context: 32,
+            vocab_size: 100,
         }
     }
 
@@ -99,9 +114,129 @@ mod continuous_batching {
         }
     }
 
+    // Testing requirement: "Unit tests for Request creation and state management", state. Progress is derived from
+    // the sequence that owns it: `GeneratedTokens`, `GeneratedTokenIds` and `IsCompleted` cannot disagree.
+    #[test]
+    fn a_sequence_counts_what_it_generated_until_it_leaves_the_batch() {
+        let mut scheduler = Scheduler::new(SchedulerConfig::default(), capacity()).unwrap();
+        let asked = request(&[5, 6, 7], 2);
+        let now = asked.enqueued_at;
+        let id = SequenceId { request: asked.id, sample: SampleIndex(0) };
+        scheduler.enqueue(asked, now).unwrap();
+        assert!(scheduler.queue().contains(id) && !scheduler.batch().contains(id));
+
+        let mut effects = Effects::default();
+        let answer = |token| StepOutput {
+            samples: vec![Sampled { token: Ok(token), logprob: 0.0, top: 0..0 }],
+            ..StepOutput::default()
+        };
+        assert!(scheduler.plan(now).is_some());
+        scheduler.commit(Ok(&answer(40)), now, &mut effects);
+        let sequence = scheduler.batch().get(id).expect("it runs");
+        assert_eq!((sequence.generated(), sequence.output()), (1, &[40][..]));
+        assert_eq!((sequence.computed(), sequence.gap()), (3, 1));
+
+        assert!(scheduler.plan(now).is_some());
+        scheduler.commit(Ok(&answer(41)), now, &mut effects);
+        assert!(!scheduler.batch().contains(id) && scheduler.is_idle(), "it is completed");
+        let reason = effects.events.into_iter().find_map(|effect| match effect {
+            Effect::Finished { reason, stats, .. } => Some((reason, stats.generated_tokens)),
+            _ => None,
+        });
+        assert_eq!(reason, Some((CompletionReason::MaxTokens, 2)));
+    }
+
+    // `CancellationToken`: a request can be cancelled in any state, once.
+    #[test]
+    fn a_request_supports_cancellation() {
+        let mut scheduler = Scheduler::new(SchedulerConfig::default(), capacity()).unwrap();
+        let asked = request(&[5, 6, 7], 2);
+        let (id, now) = (asked.id, asked.enqueued_at);
+        scheduler.enqueue(asked, now).unwrap();
+        assert!(scheduler.cancel(id));
+        assert!(!scheduler.cancel(id));
+        let mut effects = Effects::default();
+        scheduler.reap(now, &mut effects);
+        assert!(matches!(effects.events[..], [Effect::Finished { reason: CompletionReason::Cancelled, .. }]));
+        assert!(scheduler.is_idle());
+    }
+
+    // Testing requirement: "Unit tests for Batch add/remove operations".
+    #[test]
+    fn a_batch_adds_finds_and_removes_sequences() {
+        let sequences: Vec<_> = (0..5).map(|arrival| Sequence::new(request(&[1, 2], 3), arrival)).collect();
+        let ids: Vec<_> = sequences.iter().map(Sequence::id).collect();
+        let mut batch = Batch::new();
+        assert!(batch.is_empty() && !batch.contains(ids[0]));
+        for sequence in sequences {
+            batch.add(sequence);
+            batch.check_invariants();
+        }
+        assert_eq!(batch.len(), 5);
+        assert!(ids.iter().all(|&id| batch.contains(id) && batch.get(id).is_some_and(|it| it.id() == id)));
+
+        assert_eq!(batch.remove(ids[2]).map(|removed| removed.id()), Some(ids[2]));
+        assert!(batch.remove(ids[2]).is_none() && batch.get(ids[2]).is_none() && !batch.contains(ids[2]));
+        batch.check_invariants();
+        batch.add(Sequence::new(request(&[1], 1), 9));
+        let order: Vec<_> = batch.iter().map(Sequence::id).collect();
+        assert_eq!(order[..4], [ids[0], ids[1], ids[3], ids[4]], "the others keep their order");
+        for id in order {
+            assert!(batch.remove(id).is_some());
+            batch.check_invariants();
+        }
+        assert_eq!((batch.len(), batch.rows()), (0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "runs twice")]
+    fn a_batch_refuses_the_same_sequence_twice() {
+        let asked = request(&[1], 1);
+        let mut batch = Batch::new();
+        batch.add(Sequence::new(asked.clone(), 0));
+        batch.add(Sequence::new(asked, 1));
+    }
+
+    // `BatchId` is sequential and `CreatedTime` tracks the lifetime; the memory is derived from what is held.
+    #[test]
+    fn a_batch_has_a_sequential_id_a_time_and_its_memory() {
+        let capacity = capacity();
+        let mut scheduler = Scheduler::new(SchedulerConfig::default(), capacity).unwrap();
+        assert_eq!((scheduler.batch().id(), scheduler.batch().created_at()), (BatchId(0), None));
+        let asked = request(&[1, 2, 3, 4, 5], 3);
+        let now = asked.enqueued_at;
+        scheduler.enqueue(asked, now).unwrap();
+        let mut effects = Effects::default();
+        for step in 1..4 {
+            let at = now + Duration::from_millis(step);
+            let input = scheduler.plan(at).unwrap();
+            assert_eq!(input.batch, BatchId(step));
+            let batch = scheduler.batch();
+            assert_eq!((batch.id(), batch.created_at(), batch.len()), (BatchId(step), Some(at), 1));
+            assert_eq!(batch.memory_bytes(&capacity.layout), 2 * capacity.layout.block_bytes());
+            let samples = vec![Sampled { token: Ok(9), logprob: 0.0, top: 0..0 }];
+            let output = StepOutput { samples, ..StepOutput::default() };
+            scheduler.commit(Ok(&output), at + Duration::from_millis(7), &mut effects);
+            let stats = scheduler.batch_stats();
+            assert_eq!((stats.batch, stats.processing_time), (BatchId(step), Duration::from_millis(7)));
+        }
+        assert_eq!(scheduler.batch().memory_bytes(&capacity.layout), 0);
+    }
+
+    // `BatchStats`: integers, from which the ratio follows; no stored ratio, no NaN.
+    #[test]
+    fn batch_stats_derive_their_utilization() {
+        let stats = BatchStats { rows: 3, max_rows: 12, ..BatchStats::default() };
+        let copy = stats;
+        assert_eq!(copy, stats);
+        assert_eq!(stats.utilization_percent(), 25.0);
+        assert_eq!(BatchStats::default().utilization_percent(), 0.0);
+    }
+
     // Success criterion: "Memory overhead is minimal (especially for frequently-used structs)".
     #[test]
     fn models_are_small() {
+        assert!(size_of::<Sequence>() <= 320, "a sequence takes {} bytes", size_of::<Sequence>());
         assert_eq!(size_of::<RequestId>(), 16);
         assert_eq!(size_of::<Priority>(), 1);
         assert_eq!(size_of::<SampleIndex>(), 2);

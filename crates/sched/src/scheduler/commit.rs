@@ -110,7 +110,11 @@ impl Scheduler {
             Ok(token) => token,
             Err(fault) => return self.fail_row(key, fault, now),
         };
-        self.batch.change_rows(key, |sequence| sequence.push(token, now));
+        if self.batch.at(key).output.is_empty() {
+            self.batch.change_rows(key, |sequence| sequence.push(token, now));
+        } else {
+            self.batch.at_mut(key).push(token, now);
+        }
         let sequence = self.batch.at(key);
         self.counters.generated_tokens += 1;
         let start = self.out.top.len() as u32;

@@ -48,7 +48,7 @@ impl Bench {
     pub(crate) fn with(blocks: u32, block_size: u32, config: SchedulerConfig) -> Self {
         let executor = FakeExecutor::new(FakeExecutor::capacity_of(blocks + 1, block_size, 4096, 1000));
         Self {
-            scheduler: Scheduler::new(config, executor.capacity()).unwrap(),
+            scheduler: Scheduler::new(config, executor.capacity()).expect("the limits agree"),
             executor,
             now: Instant::now(),
             outputs: HashMap::new(),
@@ -61,7 +61,7 @@ impl Bench {
         request.enqueued_at = self.now;
         self.executor.register(&request);
         let id = request.id;
-        self.scheduler.enqueue(request, self.now).unwrap();
+        self.scheduler.enqueue(request, self.now).expect("the request is acceptable");
         id
     }
 

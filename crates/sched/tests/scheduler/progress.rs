@@ -9,7 +9,7 @@ fn tokens(count: u32) -> Vec<u32> {
 
 /// Sizes of the rows of the next step, in order of admission. The step is not run.
 fn planned(bench: &mut Bench) -> Vec<u32> {
-    let input = bench.scheduler.plan(bench.now).unwrap();
+    let input = bench.scheduler.plan(bench.now).expect("a row runs");
     input.rows.iter().map(|row| row.tokens.end - row.tokens.start).collect()
 }
 
