@@ -22,8 +22,8 @@ pub struct ServerConfig {
     pub max_in_flight: usize,
     /// Most calls that render templates and tokenize at the same time. Default: the number of processors.
     pub text_threads: usize,
-    /// A stream that has been silent for this long gets an empty line, so that proxies keep it open. `None`: never.
-    /// Default: 10 s.
+    /// A stream that has been silent for this long gets an empty line, so that proxies keep it open. `None`:
+    /// never. Default: 10 s.
     pub keep_alive: Option<Duration>,
     /// Longest time that running calls may take to end once the server is told to stop. Default: 30 s.
     pub shutdown_timeout: Duration,

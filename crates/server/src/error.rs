@@ -205,7 +205,8 @@ impl ApiError {
         }
     }
 
-    /// The body: `{"error": {"message", "type", "param", "code"}}` and, for a prompt that is too long, the two counts.
+    /// The body: `{"error": {"message", "type", "param", "code"}}` and, for a prompt that is too long, the two
+    /// counts.
     pub fn body(&self) -> Value {
         let Outline { kind, code, .. } = self.outline();
         let mut error = Map::new();

@@ -50,7 +50,7 @@ async fn read(body: Body, announced: Option<usize>, limit: usize) -> Result<Byte
             bytes.extend_from_slice(&chunk);
             continue;
         }
-        // A client that is still sending would see a reset instead of the answer, so some of the rest is discarded.
+        // A client that is still sending would see a reset instead of the answer, so some more is read.
         excess += chunk.len();
         if excess > limit {
             break;

@@ -5,9 +5,9 @@
 //! GET /health (/v1/health /ping /healthz /ready)   /live   /metrics   /version
 //! ```
 //!
-//! Invariants: every response carries `x-request-id`; every error has the shape of [`ApiError::body`]; a field that
-//! changes what a request means is obeyed or refused by name; every accepted call ends with one terminal event; a
-//! client that goes away cancels what it asked for, wherever it is.
+//! Invariants: every response carries `x-request-id`; every error has the shape of [`ApiError::body`]; a field
+//! that changes what a request means is obeyed or refused by name; every accepted call ends with one terminal
+//! event; a client that goes away cancels what it asked for, wherever it is.
 #![forbid(unsafe_code)]
 
 mod answer;

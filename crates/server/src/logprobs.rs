@@ -47,8 +47,8 @@ pub(crate) fn completion(
     end
 }
 
-/// The alternatives by text, the chosen token among them with exactly its own number. Where two other tokens have the
-/// same text, the more likely one stays.
+/// The alternatives by text, the chosen token among them with exactly its own number. Where two other tokens
+/// have the same text, the more likely one stays.
 fn top(tokenizer: &Tokenizer, info: &TokenInfo, chosen: &str) -> TopLogprobs {
     let mut entries: Vec<(String, f32)> = Vec::with_capacity(info.top.len() + 1);
     let mut has_chosen = false;

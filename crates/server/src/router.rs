@@ -11,8 +11,8 @@ use axum::routing::{MethodRouter, get, post};
 
 /// All routes, to be served as they are or nested into a larger router.
 ///
-/// Every path under `/v1` also answers without `/v1`. Unknown paths and methods are answered in the error shape of the
-/// API, and every response carries `x-request-id`.
+/// Every path under `/v1` also answers without `/v1`. Unknown paths and methods are answered in the error shape
+/// of the API, and every response carries `x-request-id`.
 pub fn router(state: ServerState) -> Router {
     let api = Router::new()
         .route("/completions", posting(post(completions::create)))

@@ -26,9 +26,10 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// Pause after a failed `accept`, which usually means that the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` resolves, then ends in order: new generating calls are answered with 503 and probes see
-/// "draining", while running calls may take up to [`ServerConfig::shutdown_timeout`](crate::ServerConfig) to end; what
-/// is left then is cut off and cancelled.
+/// Serves until `shutdown` resolves, then ends in order: new generating calls are answered with 503 and probes
+/// see "draining", while running calls may take up to
+/// [`ServerConfig::shutdown_timeout`](crate::ServerConfig::shutdown_timeout) to end; what is left then is cut off
+/// and cancelled.
 ///
 /// The engine is not stopped. HTTP/1.1 only.
 ///

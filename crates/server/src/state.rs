@@ -150,7 +150,7 @@ const MAX_PERMITS: usize = 1 << 20;
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction in 0..=1")]
 fn percent(fraction: f32) -> u8 {
-    (fraction.clamp(0.0, 1.0) * 100.0) as u8
+    (fraction.clamp(0.0, 1.0) * 100.0).round() as u8
 }
 
 /// The right to one generating call, from its head to its last byte. Taken before the body is read.

@@ -46,7 +46,8 @@ impl Plan {
         self
     }
 
-    /// Submits the requests and answers in the shape `S`. Dropping the answer, or the wait for it, cancels what runs.
+    /// Submits the requests and answers in the shape `S`. Dropping the answer, or the wait for it, cancels what
+    /// runs.
     ///
     /// # Errors
     /// If the engine refuses a request; those submitted before it are cancelled.

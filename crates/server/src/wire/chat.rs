@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::finish::StopReason;
 use crate::json::Fields;
-use crate::wire::common::{Delivery, Usage, take_delivery, take_generation};
+use crate::wire::common::{Delivery, Usage, take_cache_salt, take_delivery, take_generation};
 use crate::wire::refused::{self, Endpoint};
 use pagoda_engine::GenerateParams;
 use serde::Serialize;
@@ -43,7 +43,7 @@ impl ChatRequest {
             params,
             add_generation_prompt: fields.flag("add_generation_prompt")?.unwrap_or(true),
             template_extra: take_template_extra(fields)?,
-            cache_salt: fields.string("cache_salt")?,
+            cache_salt: take_cache_salt(fields)?,
         })
     }
 }

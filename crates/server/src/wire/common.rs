@@ -52,7 +52,7 @@ pub(crate) fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiErro
 /// # Errors
 /// Names the field, the value and what is expected. Ranges are checked when the request is validated.
 pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams, ApiError> {
-    let max_tokens = smaller(fields.count("max_tokens")?, fields.count("max_completion_tokens")?);
+    let max_tokens = smaller(take_limit(fields, "max_tokens")?, take_limit(fields, "max_completion_tokens")?);
     let n = fields.count("n")?;
     if fields.count("best_of")?.is_some_and(|best_of| best_of != n.unwrap_or(1)) {
         return Err(ApiError::unsupported("best_of", "use n, which returns every sample"));
@@ -69,8 +69,7 @@ pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams,
         presence_penalty: fields.number("presence_penalty")?,
         frequency_penalty: fields.number("frequency_penalty")?,
         logit_bias: take_logit_bias(fields)?,
-        // A seed is 64 bits without meaning, so a negative one is as good as any.
-        seed: fields.integer("seed")?.map(i64::cast_unsigned),
+        seed: take_seed(fields)?,
         stop: take_stops(fields)?,
         include_stop: fields.flag("include_stop_str_in_output")?.unwrap_or(false),
         stop_token_ids: fields.take("stop_token_ids", "a list of token ids")?.unwrap_or_default(),
@@ -80,6 +79,38 @@ pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams,
         priority: take_priority(fields)?,
         ..GenerateParams::default()
     })
+}
+
+fn take_limit(fields: &mut Fields<'_>, name: &str) -> Result<Option<u32>, ApiError> {
+    match fields.count(name)? {
+        Some(0) => Err(ApiError::invalid(name, format!("{name} is 0; allowed: 1 or more"))),
+        limit => Ok(limit),
+    }
+}
+
+/// A seed is 64 bits without meaning, so a negative one is as good as any.
+fn take_seed(fields: &mut Fields<'_>) -> Result<Option<u64>, ApiError> {
+    let Some(raw) = fields.take_raw("seed") else { return Ok(None) };
+    let signed = || serde_json::from_str(raw).map(i64::cast_unsigned);
+    match serde_json::from_str(raw).or_else(|_| signed()) {
+        Ok(seed) => Ok(Some(seed)),
+        Err(_) => Err(mistyped("seed", "a 64-bit integer", raw)),
+    }
+}
+
+/// Takes the name of a prefix cache, which can only be shared with requests that give the same.
+///
+/// # Errors
+/// For anything but a string of 1 to 256 bytes.
+pub(crate) fn take_cache_salt(fields: &mut Fields<'_>) -> Result<Option<String>, ApiError> {
+    let salt = fields.string("cache_salt")?;
+    match salt.as_ref().map(String::len) {
+        None | Some(1..=256) => Ok(salt),
+        Some(bytes) => {
+            let message = format!("cache_salt has {bytes} bytes; allowed: 1 to 256 bytes");
+            Err(ApiError::invalid("cache_salt", message))
+        }
+    }
 }
 
 /// Both names mean an upper bound, so the smaller one holds.
@@ -227,6 +258,15 @@ mod tests {
     }
 
     #[test]
+    fn every_64_bit_integer_is_a_seed() {
+        let seed = |text: &str| generation(&format!(r#"{{"seed": {text}}}"#)).unwrap().seed;
+        assert_eq!(seed("18446744073709551615"), Some(u64::MAX));
+        assert_eq!(seed("-1"), Some(u64::MAX));
+        assert_eq!(seed("1234"), Some(1234));
+        assert_eq!(seed("null"), None);
+    }
+
+    #[test]
     fn biases_are_keyed_by_strings_of_ids() {
         let bias = |body| generation(body).unwrap().logit_bias;
         assert_eq!(bias(r#"{"logit_bias": {"3": -100, "1": 2.5}}"#), [(1, 2.5), (3, -100.0)]);
@@ -250,7 +290,7 @@ mod tests {
     fn wrong_types_name_the_field_and_the_value() {
         refused(r#"{"temperature": "hot"}"#, "temperature", "a finite number, got \"hot\"");
         refused(r#"{"temperature": 1e309}"#, "temperature", "a finite number, got 1e309");
-        refused(r#"{"seed": 1.5}"#, "seed", "an integer, got 1.5");
+        refused(r#"{"seed": 1.5}"#, "seed", "a 64-bit integer, got 1.5");
         refused(r#"{"stop_token_ids": [-1]}"#, "stop_token_ids", "[-1]");
         refused(r#"{"ignore_eos": 1}"#, "ignore_eos", "true or false, got 1");
         refused(r#"{"max_tokens": -5}"#, "max_tokens", "got -5");

@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::finish::StopReason;
 use crate::json::{Fields, mistyped};
-use crate::wire::common::{Delivery, Usage, take_delivery, take_generation};
+use crate::wire::common::{Delivery, Usage, take_cache_salt, take_delivery, take_generation};
 use crate::wire::refused::{self, Endpoint};
 use pagoda_engine::GenerateParams;
 use serde::ser::SerializeMap as _;
@@ -64,7 +64,7 @@ impl CompletionRequest {
             params,
             echo,
             add_special_tokens: fields.flag("add_special_tokens")?.unwrap_or(true),
-            cache_salt: fields.string("cache_salt")?,
+            cache_salt: take_cache_salt(fields)?,
         })
     }
 }

@@ -7,14 +7,14 @@ use tokio::net::TcpStream;
 
 /// Status line and header fields of a response.
 #[derive(Debug)]
-pub struct Head {
-    pub status: u16,
+pub(crate) struct Head {
+    pub(crate) status: u16,
     fields: Vec<(String, String)>,
 }
 
 impl Head {
     /// Value of the only field with this name.
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.fields.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
         assert!(values.next().is_none(), "{name} occurs twice");
@@ -24,38 +24,38 @@ impl Head {
 
 /// A whole response.
 #[derive(Debug)]
-pub struct Reply {
-    pub head: Head,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
 
 /// A connection on which one request has been sent.
-pub struct Exchange {
+pub(crate) struct Exchange {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Exchange {
     /// Connects and sends `bytes` as they are.
-    pub async fn send(address: SocketAddr, bytes: &[u8]) -> Self {
+    pub(crate) async fn send(address: SocketAddr, bytes: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         Self { stream, buffer: Vec::new() }
     }
 
     /// Reads up to the end of the head.
-    pub async fn head(&mut self) -> Head {
+    pub(crate) async fn head(&mut self) -> Head {
         let text = self.until(b"\r\n\r\n").await;
         let text = String::from_utf8(text).unwrap();
         let mut lines = text.lines();
@@ -66,7 +66,7 @@ impl Exchange {
     }
 
     /// The next chunk of a chunked body, which is one write of the server; `None` at the end.
-    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
         let size = self.until(b"\r\n").await;
         let size = usize::from_str_radix(std::str::from_utf8(&size).unwrap().trim(), 16).unwrap();
         let mut data = self.exactly(size + 2).await;
@@ -76,7 +76,7 @@ impl Exchange {
     }
 
     /// The rest of the response after its head.
-    pub async fn body(&mut self, head: &Head) -> Vec<u8> {
+    pub(crate) async fn body(&mut self, head: &Head) -> Vec<u8> {
         if head.field("transfer-encoding") == Some("chunked") {
             let mut body = Vec::new();
             while let Some(chunk) = self.chunk().await {
@@ -89,10 +89,15 @@ impl Exchange {
     }
 
     /// The whole response.
-    pub async fn reply(mut self) -> Reply {
+    pub(crate) async fn reply(mut self) -> Reply {
         let head = self.head().await;
         let body = self.body(&head).await;
         Reply { head, body }
+    }
+
+    /// Waits until the server has closed the connection, whatever it sends before.
+    pub(crate) async fn closed(&mut self) {
+        while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0) {}
     }
 
     async fn until(&mut self, end: &[u8]) -> Vec<u8> {
@@ -120,13 +125,13 @@ impl Exchange {
 }
 
 /// A request as bytes. No content type: none is needed.
-pub fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
     format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n{body}", body.len())
         .into_bytes()
 }
 
 /// The events of a stream without their framing; `[DONE]` must be the last and is left out.
-pub fn events(body: &[u8]) -> Vec<Value> {
+pub(crate) fn events(body: &[u8]) -> Vec<Value> {
     let body = std::str::from_utf8(body).unwrap();
     assert!(!body.contains('\r'), "{body:?}");
     let body = body.strip_suffix("data: [DONE]\n\n").unwrap_or_else(|| panic!("no end in {body:?}"));

@@ -2,7 +2,7 @@
 
 use crate::client::{Exchange, events};
 use crate::server::{Server, Setup, eventually};
-use pagoda_sched::SchedulerConfig;
+use pagoda_sched::{Deadlines, SchedulerConfig};
 use pagoda_server::ServerConfig;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -127,6 +127,80 @@ async fn a_request_cancelled_by_its_id_ends_with_an_error() {
     let events = events(&exchange.body(&head).await);
     assert_eq!(events.last().unwrap()["error"]["code"], "request_cancelled");
     server.idle().await;
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_is_an_error() {
+    let queue = Some(Duration::from_millis(10));
+    let deadlines = Deadlines { queue, ..Deadlines::default() };
+    let server = Setup { deadlines, ..Setup::saying("A") }.start().await;
+    server.handle().pause();
+    let whole = server.post(PATH, &json!({"prompt": "x"})).await;
+    assert_eq!(whole.head.status, 504);
+    assert_eq!(whole.json()["error"]["type"], "timeout_error");
+    assert_eq!(whole.json()["error"]["code"], "request_timeout");
+    let stream = server.post(PATH, &json!({"prompt": "x", "stream": true})).await;
+    let events = events(&stream.body);
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["error"]["code"], "request_timeout");
+    server.idle().await;
+}
+
+#[tokio::test]
+async fn a_model_that_fails_on_a_request_is_a_server_error() {
+    let server = Setup::saying("A").start().await;
+    server.control.set_nan_rows(1_000_000, 1);
+    let reply = server.post(PATH, &json!({"prompt": "x"})).await;
+    assert_eq!(reply.head.status, 500);
+    assert_eq!(reply.json()["error"]["code"], "model_error");
+    server.control.set_nan_rows(0, 1);
+    assert_eq!(server.post(PATH, &json!({"prompt": "x"})).await.head.status, 200);
+}
+
+#[tokio::test]
+async fn nothing_is_promised_before_the_model_is_loaded() {
+    let (sender, loading) = std::sync::mpsc::channel();
+    let server = Setup { loading: Some(loading), ..Setup::saying("A") }.start().await;
+    // Dropped before the server, which waits for the loader at its end.
+    let loaded = sender;
+    eventually(|| server.handle().health().loaded > 0.0).await;
+    for path in ["/health", "/v1/models", "/v1/models/toy"] {
+        let reply = server.get(path).await;
+        assert_eq!(reply.head.status, 503, "{path}");
+        assert_eq!(reply.json()["error"]["code"], "model_loading");
+        assert!(reply.json()["error"]["message"].as_str().unwrap().contains("63%"), "{}", reply.text());
+    }
+    assert_eq!(server.get("/live").await.head.status, 200);
+    let refused = server.post(PATH, &json!({"prompt": "x"})).await;
+    assert_eq!(refused.head.status, 503);
+    assert!(refused.head.field("retry-after").is_some());
+    drop(loaded);
+    server.handle().ready().await;
+    assert_eq!(server.get("/health").await.head.status, 200);
+    assert_eq!(server.post(PATH, &json!({"prompt": "x"})).await.head.status, 200);
+}
+
+#[tokio::test]
+async fn heads_must_arrive_in_time() {
+    let config = ServerConfig { head_timeout: Duration::from_millis(20), ..ServerConfig::default() };
+    let server = Setup { config, ..Setup::default() }.start().await;
+    for bytes in ["", "GET /health HTT"] {
+        let mut exchange = Exchange::send(server.address, bytes.as_bytes()).await;
+        exchange.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn connections_have_a_limit() {
+    let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
+    let server = Setup { config, ..Setup::default() }.start().await;
+    let mut first = Exchange::send(server.address, b"GET /live HTTP/1.1\r\nhost: test\r\n\r\n").await;
+    assert_eq!(first.head().await.status, 200);
+    let mut second = Exchange::send(server.address, b"GET /live HTTP/1.1\r\nhost: test\r\n\r\n").await;
+    let early = tokio::time::timeout(Duration::from_millis(50), second.head()).await;
+    assert!(early.is_err(), "{early:?}");
+    drop(first);
+    assert_eq!(second.head().await.status, 200);
 }
 
 #[tokio::test]

@@ -39,98 +39,87 @@ async fn check_all(server: &Server, path: &str, cases: &[(&str, Expected)]) {
 const INVALID: &str = "invalid_value";
 
 #[tokio::test]
-async fn bad_completions() {
+async fn bodies_that_are_no_json_object() {
+    let server = Setup::repeating("A").start().await;
+    let deep = format!(r#"{{"prompt": {}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let invalid = |part| Expected(400, "invalid_json", None, part);
+    let cases = [
+        ("{\"prompt\": ", invalid("not a valid JSON object")),
+        ("", invalid("not a valid JSON object")),
+        ("[]", invalid("a JSON object")),
+        (&deep, invalid("nested deeper than 64 levels")),
+        (r#"{"prompt": "x", "temperature": NaN}"#, invalid("NaN and Infinity are not JSON")),
+    ];
+    check_all(&server, COMPLETIONS, &cases).await;
+}
+
+#[tokio::test]
+async fn bad_prompts() {
     let server = Setup::repeating("A").start().await;
     let long = json!({"prompt": "x".repeat(64)}).to_string();
-    let deep = format!(r#"{{"prompt": {}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let many = json!({"prompt": vec!["x"; 33]}).to_string();
+    let prompt = |part| Expected(400, INVALID, Some("prompt"), part);
+    let context = |part| Expected(400, "context_length_exceeded", Some("prompt"), part);
     let cases = [
-        ("{\"prompt\": ", Expected(400, "invalid_json", None, "not a valid JSON object")),
-        ("", Expected(400, "invalid_json", None, "not a valid JSON object")),
-        ("[]", Expected(400, "invalid_json", None, "a JSON object")),
-        (&deep, Expected(400, "invalid_json", None, "nested deeper than 64 levels")),
-        (
-            r#"{"prompt": "x", "temperature": NaN}"#,
-            Expected(400, "invalid_json", None, "NaN and Infinity are not JSON"),
-        ),
         ("{}", Expected(400, "missing_field", Some("prompt"), "prompt is required")),
-        (r#"{"prompt": ""}"#, Expected(400, INVALID, Some("prompt"), "prompt is empty")),
-        (r#"{"prompt": []}"#, Expected(400, INVALID, Some("prompt"), "prompt is empty")),
-        (
-            r#"{"prompt": {"text": "x"}}"#,
-            Expected(400, INVALID, Some("prompt"), "must be a string, a list of strings"),
-        ),
-        (
-            &long,
-            Expected(400, "context_length_exceeded", Some("prompt"), "maximum context length is 64 tokens"),
-        ),
-        (
-            r#"{"prompt": [257]}"#,
-            Expected(400, INVALID, Some("prompt"), "token ids of this model are 0 to 256"),
-        ),
-        (r#"{"prompt": [4294967295]}"#, Expected(400, INVALID, Some("prompt"), "4294967295")),
-        (r#"{"prompt": [-1]}"#, Expected(400, INVALID, Some("prompt"), "got [-1]")),
-        (
-            r#"{"prompt": "x", "max_tokens": 0}"#,
-            Expected(400, INVALID, Some("max_tokens"), "max_tokens is 0"),
-        ),
-        (r#"{"prompt": "x", "max_tokens": -1}"#, Expected(400, INVALID, Some("max_tokens"), "got -1")),
-        (
-            r#"{"prompt": "x", "max_tokens": "many"}"#,
-            Expected(400, INVALID, Some("max_tokens"), "got \"many\""),
-        ),
-        (
-            r#"{"prompt": "x", "temperature": 1e309}"#,
-            Expected(400, INVALID, Some("temperature"), "a finite number, got 1e309"),
-        ),
-        (
-            r#"{"prompt": "x", "temperature": "hot"}"#,
-            Expected(400, INVALID, Some("temperature"), "got \"hot\""),
-        ),
-        (r#"{"prompt": "x", "temperature": -1}"#, Expected(400, INVALID, Some("temperature"), "-1")),
-        (r#"{"prompt": "x", "top_p": 0}"#, Expected(400, INVALID, Some("top_p"), "top_p is 0")),
-        (r#"{"prompt": "x", "top_k": -2}"#, Expected(400, INVALID, Some("top_k"), "top_k is -2")),
-        (r#"{"prompt": "x", "n": 0}"#, Expected(400, INVALID, Some("n"), "n is 0; allowed: 1 to 8")),
-        (r#"{"prompt": "x", "n": 9}"#, Expected(400, INVALID, Some("n"), "n is 9")),
-        (r#"{"prompt": "x", "best_of": 2}"#, Expected(400, "unsupported_field", Some("best_of"), "use n")),
-        (r#"{"prompt": "x", "logprobs": 21}"#, Expected(400, INVALID, Some("logprobs"), "0 to 20")),
-        (r#"{"prompt": "x", "stop": [""]}"#, Expected(400, INVALID, Some("stop"), "empty")),
-        (r#"{"prompt": "x", "stop": 3}"#, Expected(400, INVALID, Some("stop"), "got 3")),
-        (
-            r#"{"prompt": "x", "stop_token_ids": [257]}"#,
-            Expected(400, INVALID, Some("stop_token_ids"), "257"),
-        ),
-        (r#"{"prompt": "x", "logit_bias": {"300": 1}}"#, Expected(400, INVALID, Some("logit_bias"), "300")),
-        (r#"{"prompt": "x", "logit_bias": {"3": 101}}"#, Expected(400, INVALID, Some("logit_bias"), "101")),
-        (
-            r#"{"prompt": "x", "min_tokens": 9, "max_tokens": 3}"#,
-            Expected(400, INVALID, Some("min_tokens"), "9"),
-        ),
-        (r#"{"prompt": "x", "stream": "yes"}"#, Expected(400, INVALID, Some("stream"), "true or false")),
-        (
-            r#"{"prompt": "x", "stream_options": true}"#,
-            Expected(400, INVALID, Some("stream_options"), "an object"),
-        ),
-        (
-            r#"{"prompt": "x", "suffix": "y"}"#,
-            Expected(400, "unsupported_field", Some("suffix"), "not offered"),
-        ),
-        (
-            r#"{"prompt": "x", "echo": true, "logprobs": 1}"#,
-            Expected(400, "unsupported_field", Some("echo"), "logprobs"),
-        ),
-        (
-            r#"{"prompt": "x", "prompt_logprobs": 1}"#,
-            Expected(400, "unsupported_field", Some("prompt_logprobs"), "not offered"),
-        ),
-        (
-            r#"{"prompt": "x", "model": "gpt-9"}"#,
-            Expected(404, "model_not_found", Some("model"), "this server has: toy"),
-        ),
-        (r#"{"prompt": "x", "model": 3}"#, Expected(400, INVALID, Some("model"), "a string, got 3")),
-        (
-            r#"{"prompt": "x", "model": "../../etc/passwd"}"#,
-            Expected(404, "model_not_found", Some("model"), "not loaded"),
-        ),
+        (r#"{"prompt": ""}"#, prompt("prompt is empty")),
+        (r#"{"prompt": []}"#, prompt("prompt is empty")),
+        (r#"{"prompt": [[]]}"#, prompt("prompt is empty")),
+        (r#"{"prompt": ["a", ""]}"#, prompt("prompt[1] is empty")),
+        (r#"{"prompt": {"text": "x"}}"#, prompt("must be a string, a list of strings")),
+        (&long, context("maximum context length is 64 tokens")),
+        (&many, prompt("at most 32")),
+        (r#"{"prompt": [257]}"#, prompt("token ids of this model are 0 to 256")),
+        (r#"{"prompt": [65, 4294967295]}"#, prompt("4294967295")),
+        (r#"{"prompt": [4294967296]}"#, prompt("got [4294967296]")),
+        (r#"{"prompt": [-1]}"#, prompt("got [-1]")),
+    ];
+    check_all(&server, COMPLETIONS, &cases).await;
+}
+
+#[tokio::test]
+async fn bad_values() {
+    let server = Setup::repeating("A").start().await;
+    let invalid = |param, part| Expected(400, INVALID, Some(param), part);
+    let cases = [
+        (r#"{"prompt": "x", "max_tokens": 0}"#, invalid("max_tokens", "max_tokens is 0")),
+        (r#"{"prompt": "x", "max_tokens": -1}"#, invalid("max_tokens", "got -1")),
+        (r#"{"prompt": "x", "max_tokens": "many"}"#, invalid("max_tokens", "got \"many\"")),
+        (r#"{"prompt": "x", "temperature": 1e309}"#, invalid("temperature", "a finite number, got 1e309")),
+        (r#"{"prompt": "x", "temperature": 1e39}"#, invalid("temperature", "a finite number, got 1e39")),
+        (r#"{"prompt": "x", "temperature": "NaN"}"#, invalid("temperature", "got \"NaN\"")),
+        (r#"{"prompt": "x", "temperature": -1}"#, invalid("temperature", "-1")),
+        (r#"{"prompt": "x", "top_p": 0}"#, invalid("top_p", "top_p is 0")),
+        (r#"{"prompt": "x", "top_k": -2}"#, invalid("top_k", "top_k is -2")),
+        (r#"{"prompt": "x", "n": 0}"#, invalid("n", "n is 0; allowed: 1 to 8")),
+        (r#"{"prompt": "x", "n": 9}"#, invalid("n", "n is 9")),
+        (r#"{"prompt": "x", "logprobs": 21}"#, invalid("logprobs", "0 to 20")),
+        (r#"{"prompt": "x", "stop": [""]}"#, invalid("stop", "empty")),
+        (r#"{"prompt": "x", "stop": 3}"#, invalid("stop", "got 3")),
+        (r#"{"prompt": "x", "stop_token_ids": [257]}"#, invalid("stop_token_ids", "257")),
+        (r#"{"prompt": "x", "logit_bias": {"300": 1}}"#, invalid("logit_bias", "300")),
+        (r#"{"prompt": "x", "logit_bias": {"3": 101}}"#, invalid("logit_bias", "101")),
+        (r#"{"prompt": "x", "min_tokens": 9, "max_tokens": 3}"#, invalid("min_tokens", "9")),
+        (r#"{"prompt": "x", "stream": "yes"}"#, invalid("stream", "true or false")),
+        (r#"{"prompt": "x", "stream_options": true}"#, invalid("stream_options", "an object")),
+        (r#"{"prompt": "x", "cache_salt": ""}"#, invalid("cache_salt", "1 to 256 bytes")),
+        (r#"{"prompt": "x", "model": 3}"#, invalid("model", "a string, got 3")),
+    ];
+    check_all(&server, COMPLETIONS, &cases).await;
+}
+
+#[tokio::test]
+async fn what_is_not_offered_is_named() {
+    let server = Setup::repeating("A").start().await;
+    let unsupported = |param, part| Expected(400, "unsupported_field", Some(param), part);
+    let unknown = |part| Expected(404, "model_not_found", Some("model"), part);
+    let cases = [
+        (r#"{"prompt": "x", "best_of": 2}"#, unsupported("best_of", "use n")),
+        (r#"{"prompt": "x", "suffix": "y"}"#, unsupported("suffix", "not offered")),
+        (r#"{"prompt": "x", "echo": true, "logprobs": 1}"#, unsupported("echo", "logprobs")),
+        (r#"{"prompt": "x", "prompt_logprobs": 1}"#, unsupported("prompt_logprobs", "not offered")),
+        (r#"{"prompt": "x", "model": "gpt-9"}"#, unknown("this server has: toy")),
+        (r#"{"prompt": "x", "model": "../../etc/passwd"}"#, unknown("not loaded")),
     ];
     check_all(&server, COMPLETIONS, &cases).await;
 }
@@ -178,7 +167,7 @@ async fn bad_chats() {
         ),
         (
             r#"{"messages": [{"role": "user", "content": "x"}], "max_completion_tokens": 0}"#,
-            Expected(400, INVALID, Some("max_tokens"), "0"),
+            Expected(400, INVALID, Some("max_completion_tokens"), "max_completion_tokens is 0"),
         ),
     ];
     check_all(&server, CHAT, &cases).await;

@@ -3,51 +3,64 @@
 use crate::client::{Exchange, Reply, request};
 use crate::toy;
 use pagoda_engine::{Engine, EngineConfig, EngineHandle, EngineSnapshot};
-use pagoda_sched::SchedulerConfig;
 use pagoda_sched::fake::{FakeControl, FakeExecutor};
+use pagoda_sched::{Deadlines, SchedulerConfig};
 use pagoda_server::{ServerConfig, ServerState, serve};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// How to start a server.
-pub struct Setup {
-    pub config: ServerConfig,
-    pub scheduler: SchedulerConfig,
-    pub max_model_len: u32,
-    pub template: bool,
+pub(crate) struct Setup {
+    pub(crate) config: ServerConfig,
+    pub(crate) scheduler: SchedulerConfig,
+    pub(crate) max_model_len: u32,
+    pub(crate) template: bool,
     /// Tokens of every answer, the last one repeated; `None`: a hash of what came before.
-    pub script: Option<Vec<u32>>,
+    pub(crate) script: Option<Vec<u32>>,
     /// Step that fails.
-    pub fail_at: Option<u64>,
+    pub(crate) fail_at: Option<u64>,
+    pub(crate) deadlines: Deadlines,
+    /// The model counts as loaded once this sender sends or is dropped.
+    pub(crate) loading: Option<Receiver<()>>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let scheduler = SchedulerConfig { max_num_seqs: 16, ..SchedulerConfig::default() };
         let config = ServerConfig { keep_alive: None, ..ServerConfig::default() };
-        Self { config, scheduler, max_model_len: 64, template: true, script: None, fail_at: None }
+        Self {
+            config,
+            scheduler,
+            max_model_len: 64,
+            template: true,
+            script: None,
+            fail_at: None,
+            deadlines: Deadlines::default(),
+            loading: None,
+        }
     }
 }
 
 impl Setup {
     /// A server whose every answer is `text` and then ends.
-    pub fn saying(text: &str) -> Self {
+    pub(crate) fn saying(text: &str) -> Self {
         let mut script = toy::ids(text);
         script.push(toy::EOS);
         Self { script: Some(script), ..Self::default() }
     }
 
     /// A server whose answers are `text` and then its last byte for ever.
-    pub fn repeating(text: &str) -> Self {
+    pub(crate) fn repeating(text: &str) -> Self {
         Self { script: Some(toy::ids(text)), ..Self::default() }
     }
 
-    pub async fn start(self) -> Server {
+    pub(crate) async fn start(self) -> Server {
         let model = toy::model(self.max_model_len, self.template);
         let capacity = FakeExecutor::capacity_of(4096, 4, self.max_model_len, toy::VOCAB);
         let mut executor = FakeExecutor::new(capacity);
@@ -58,8 +71,18 @@ impl Setup {
             executor = executor.failing_at(step);
         }
         let control = executor.control();
-        let config = EngineConfig { scheduler: self.scheduler, ..EngineConfig::default() };
-        let engine = Engine::start(Arc::new(model), executor, config).unwrap();
+        let config =
+            EngineConfig { scheduler: self.scheduler, deadlines: self.deadlines, ..EngineConfig::default() };
+        let model = Arc::new(model);
+        let engine = match self.loading {
+            None => Engine::start(model, executor, config),
+            Some(loaded) => Engine::load(model, config, move |report| {
+                report(0.63);
+                let _ = loaded.recv();
+                Ok(executor)
+            }),
+        };
+        let engine = engine.unwrap();
         let state = ServerState::new(engine.handle().clone(), self.config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -73,61 +96,61 @@ impl Setup {
 }
 
 /// A running server.
-pub struct Server {
-    pub address: SocketAddr,
-    pub state: ServerState,
-    pub control: FakeControl,
-    pub engine: Engine,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) state: ServerState,
+    pub(crate) control: FakeControl,
+    pub(crate) engine: Engine,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<()>>,
 }
 
 impl Server {
-    pub fn handle(&self) -> &EngineHandle {
+    pub(crate) fn handle(&self) -> &EngineHandle {
         self.engine.handle()
     }
 
     /// Sends a request and leaves the answer to be read.
-    pub async fn open(&self, path: &str, body: &Value) -> Exchange {
+    pub(crate) async fn open(&self, path: &str, body: &Value) -> Exchange {
         Exchange::send(self.address, &request("POST", path, &body.to_string())).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
         self.open(path, body).await.reply().await
     }
 
-    pub async fn post_text(&self, path: &str, body: &str) -> Reply {
+    pub(crate) async fn post_text(&self, path: &str, body: &str) -> Reply {
         Exchange::send(self.address, &request("POST", path, body)).await.reply().await
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         Exchange::send(self.address, &request("GET", path, "")).await.reply().await
     }
 
     /// Tells the server to stop, without waiting for it.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
     /// Waits for the server to have stopped.
-    pub async fn stopped(self) {
+    pub(crate) async fn stopped(self) {
         self.task.await.unwrap().unwrap();
     }
 
     /// Waits until the engine's load satisfies `done`.
-    pub async fn load(&self, done: impl Fn(&EngineSnapshot) -> bool) {
+    pub(crate) async fn load(&self, done: impl Fn(&EngineSnapshot) -> bool) {
         eventually(|| done(&self.handle().snapshot())).await;
     }
 
     /// Waits until nothing runs, waits, or holds a block.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         self.load(|load| load.running == 0 && load.waiting == 0 && load.used_blocks == 0).await;
         eventually(|| self.state.in_flight() == 0).await;
     }
 }
 
 /// Waits for what other threads will bring about.
-pub async fn eventually(mut done: impl FnMut() -> bool) {
+pub(crate) async fn eventually(mut done: impl FnMut() -> bool) {
     while !done() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

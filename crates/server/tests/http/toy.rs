@@ -6,22 +6,22 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Ends a text.
-pub const EOS: u32 = 256;
+pub(crate) const EOS: u32 = 256;
 
 /// Ids below this are valid.
-pub const VOCAB: u32 = 257;
+pub(crate) const VOCAB: u32 = 257;
 
 /// The template of [`model`].
 const TEMPLATE: &str = "{% for message in messages %}{{ message.role }}:{{ message.content }}\n{% endfor %}\
                         {% if shout %}!{% endif %}{% if add_generation_prompt %}>{% endif %}";
 
 /// The ids of a text.
-pub fn ids(text: &str) -> Vec<u32> {
+pub(crate) fn ids(text: &str) -> Vec<u32> {
     text.bytes().map(u32::from).collect()
 }
 
 /// A model named `toy` over the tokenizer.
-pub fn model(max_model_len: u32, has_template: bool) -> ServedModel {
+pub(crate) fn model(max_model_len: u32, has_template: bool) -> ServedModel {
     let json = tokenizer_json().to_string();
     let config = json!({"eos_token": "</s>"}).to_string();
     let tokenizer = Tokenizer::from_files(&TokenizerFiles {
