@@ -69,10 +69,11 @@ impl Tokenizer {
     pub fn from_files(files: &TokenizerFiles<'_>) -> Result<Self, TextError> {
         let config = TokenizerConfig::read(files.origin, files.tokenizer_config, files.special_tokens_map)?;
         let file = file_name(files.origin, "tokenizer.json");
-        let library = tokenizer_file::load(&file, files.tokenizer_json)?;
+        let (library, added) = tokenizer_file::load(&file, files.tokenizer_json)?;
         let pieces = PieceDecoder::compile(library.get_decoder())
             .map_err(|unsupported| TextError::file(&file, unsupported.field, unsupported.problem))?;
         let table = tokenizer_file::piece_table(&file, &library, &pieces)?;
+        tokenizer_file::check_added(&file, &library, &added)?;
         let special = special_ids(&library, &config);
         let eos = eos_ids(files.origin, &library, &config.special)?;
         let template = chat_template(files, &config);

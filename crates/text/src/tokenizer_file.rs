@@ -22,8 +22,9 @@ struct Outline {
     model: Option<ModelOutline>,
 }
 
+/// An entry of `added_tokens`.
 #[derive(Deserialize)]
-struct AddedEntry {
+pub(crate) struct AddedEntry {
     id: u32,
     content: String,
 }
@@ -34,8 +35,9 @@ struct ModelOutline {
     dropout: Option<f64>,
 }
 
-/// Parses the file and switches off what does not belong to serving: truncation, padding, threads.
-pub(crate) fn load(file: &str, bytes: &[u8]) -> Result<Library, TextError> {
+/// Parses the file and switches off what does not belong to serving: truncation, padding, threads. Also answers the
+/// added tokens as the file numbers them.
+pub(crate) fn load(file: &str, bytes: &[u8]) -> Result<(Library, Vec<AddedEntry>), TextError> {
     let outline: Outline = serde_json::from_slice(bytes)
         .map_err(|error| TextError::file(file, "whole file", format!("is not a tokenizer.json: {error}")))?;
     let model = outline.model.ok_or_else(|| {
@@ -53,12 +55,11 @@ pub(crate) fn load(file: &str, bytes: &[u8]) -> Result<Library, TextError> {
     };
     library.with_padding(None);
     library.with_truncation(None).map_err(|error| TextError::file(file, "truncation", error))?;
-    check_added(file, &library, outline.added_tokens.as_deref().unwrap_or_default())?;
-    Ok(library)
+    Ok((library, outline.added_tokens.unwrap_or_default()))
 }
 
 /// The library numbers added tokens itself and only warns when the file disagrees.
-fn check_added(file: &str, library: &Library, entries: &[AddedEntry]) -> Result<(), TextError> {
+pub(crate) fn check_added(file: &str, library: &Library, entries: &[AddedEntry]) -> Result<(), TextError> {
     for (index, entry) in entries.iter().enumerate() {
         let field = format!("added_tokens[{index}]");
         if entry.content.is_empty() {
@@ -143,7 +144,9 @@ fn diagnose(file: &str, bytes: &[u8], problem: &str) -> TextError {
     for field in ["normalizer", "pre_tokenizer", "post_processor", "decoder", "model", "added_tokens"] {
         let Some(part) = parts.get(field).filter(|part| !part.is_null()) else { continue };
         if let Some(problem) = part_problem(field, part.clone()) {
-            return TextError::file(file, field, format!("the tokenizer library refuses it: {problem}"));
+            let kind = part["type"].as_str().map_or(String::new(), |kind| format!(" (type `{kind}`)"));
+            let problem = format!("the tokenizer library refuses it{kind}: {problem}");
+            return TextError::file(file, field, problem);
         }
     }
     whole()
