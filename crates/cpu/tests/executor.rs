@@ -1,8 +1,12 @@
 //! The executor on the story model that ships with the project.
 
-mod common;
+mod common {
+    pub(crate) mod feed;
+    pub(crate) mod rows;
+}
 
-use common::{Sequence, argmax, feed, push_row, step};
+use common::feed::feed;
+use common::rows::{Sequence, push_row, step};
 use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype, MemoryPlan};
 use pagoda_model::{Checkpoint, ModelSource};
 use pagoda_sched::{BlockCopy, BlockId, Executor, SamplingParams, StepOutput};
@@ -154,4 +158,10 @@ fn narrow_formats_stay_close_to_single_precision() {
         assert!(error <= 0.02 * range, "{dtype}: error {error} in a range of {range}");
         assert_eq!(argmax(&logits), argmax(&expected), "{dtype}");
     }
+}
+
+/// Index of the largest logit, the lowest among equals.
+fn argmax(logits: &[f32]) -> u32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&x| x == max).expect("a maximum") as u32
 }

@@ -1,9 +1,13 @@
 //! The forward pass against the answers of `transformers` for small models of every architecture; the files are
 //! described in `tests/golden/README.md`. Run with `--nocapture` for the table.
 
-mod common;
+mod common {
+    pub(crate) mod feed;
+    pub(crate) mod rows;
+}
 
-use common::{Sequence, argmax, feed};
+use common::feed::feed;
+use common::rows::Sequence;
 use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions};
 use pagoda_kernels::Isa;
 use pagoda_model::{Checkpoint, ModelSource};
@@ -95,7 +99,7 @@ fn score(checkpoint: &Checkpoint, golden: &Golden, dtype: ComputeDtype, isa: Isa
     let options = CpuOptions {
         dtype,
         isa: Some(isa),
-        threads: Some(2),
+        threads: Some(1),
         blocks: 33,
         max_tokens_per_step: 64,
         max_rows: 4,
@@ -162,4 +166,10 @@ fn range(logits: &[f32]) -> f32 {
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"))
+}
+
+/// Index of the largest logit, the lowest among equals.
+fn argmax(logits: &[f32]) -> u32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&x| x == max).expect("a maximum") as u32
 }

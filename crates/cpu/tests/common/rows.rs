@@ -1,9 +1,8 @@
-//! Drives an executor without a scheduler: one sequence at a time, in chunks, over blocks in a scattered order.
+//! Steps made by hand: sequences over blocks in a scattered order.
 
 use pagoda_cpu::CpuExecutor;
 use pagoda_sched::{
     BlockId, Executor, RequestId, Row, SampleIndex, SampleRequest, SamplingParams, Slot, StepInput,
-    StepOutput,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -61,28 +60,4 @@ pub(crate) fn push_row(
 /// An empty step for `executor`.
 pub(crate) fn step(executor: &CpuExecutor) -> StepInput {
     StepInput { block_size: executor.capacity().layout.block_size, ..StepInput::default() }
-}
-
-/// Feeds the tokens from `start` on in chunks of `chunk`, asking for logits at the end of each; the logits.
-pub(crate) fn feed(executor: &mut CpuExecutor, sequence: &Sequence, start: u32, chunk: u32) -> Vec<Vec<f32>> {
-    let params = Arc::new(SamplingParams::greedy());
-    let end = sequence.tokens.len() as u32;
-    let mut logits = Vec::new();
-    let mut position = start;
-    while position < end {
-        let next = (position + chunk).min(end);
-        let mut input = step(executor);
-        push_row(&mut input, sequence, position..next, Some(&params));
-        let mut output = StepOutput::default();
-        executor.execute(&input, &mut output).expect("a step");
-        logits.push(executor.last_logits(0).expect("one sampled row").to_vec());
-        position = next;
-    }
-    logits
-}
-
-/// Index of the largest logit, the lowest among equals.
-pub(crate) fn argmax(logits: &[f32]) -> u32 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    logits.iter().position(|&x| x == max).expect("a maximum") as u32
 }

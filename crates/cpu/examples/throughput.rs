@@ -1,0 +1,114 @@
+//! Tokens per second of a model folder, without scheduler and text:
+//!
+//! ```sh
+//! cargo run --release -p pagoda-cpu --example throughput -- models/folktale [auto|bf16|f16|f32] [threads]
+//! ```
+
+use pagoda_cpu::{CpuExecutor, CpuOptions, MemoryPlan};
+use pagoda_model::{Checkpoint, ModelSource};
+use pagoda_sched::{
+    BlockId, Executor, RequestId, Row, SampleIndex, SampleRequest, SamplingParams, Slot, StepInput,
+    StepOutput,
+};
+use std::error::Error;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+const PROMPT: u32 = 256;
+const DECODED: u32 = 64;
+const BATCHES: [u32; 4] = [1, 4, 16, 64];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().ok_or("usage: throughput FOLDER [DTYPE] [THREADS]")?;
+    let dtype = arguments.next().map_or(Ok(Default::default()), |name| name.parse())?;
+    let threads = arguments.next().map(|count| count.parse()).transpose()?;
+    let checkpoint = Checkpoint::open(&ModelSource::Folder(folder.into()))?;
+    let largest = BATCHES[BATCHES.len() - 1];
+    let options = CpuOptions {
+        threads,
+        dtype,
+        blocks: 1 + largest * (PROMPT + DECODED).div_ceil(16),
+        max_tokens_per_step: 512,
+        max_rows: largest,
+        ..CpuOptions::default()
+    };
+    let plan = MemoryPlan::new(checkpoint.spec(), &options)?;
+    let start = Instant::now();
+    let mut executor = CpuExecutor::load(&checkpoint, &options, &mut |_| ())?;
+    let loaded = start.elapsed().as_secs_f64();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "{}, {} threads, loaded in {loaded:.2} s; weights {:.1} MiB, keys and values {:.1} MiB, rest {:.1} MiB",
+        executor.isa(),
+        plan.threads,
+        mib(plan.weights),
+        mib(plan.kv),
+        mib(plan.activations)
+    );
+    for batch in BATCHES {
+        let prefill = timed(|| run(&mut executor, batch, 0..PROMPT, PROMPT.min(512 / batch)));
+        let decode = timed(|| run(&mut executor, batch, PROMPT..PROMPT + DECODED, 1));
+        let rate = |tokens: u32, seconds: f64| f64::from(batch * tokens) / seconds;
+        let (prefill, decode) = (rate(PROMPT, prefill), rate(DECODED, decode));
+        println!("batch {batch:3}: prefill {prefill:8.0} tokens/s, decode {decode:8.0} tokens/s");
+    }
+    Ok(())
+}
+
+fn timed(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+/// Advances `batch` sequences over `positions`, `chunk` tokens per row and step.
+fn run(executor: &mut CpuExecutor, batch: u32, positions: Range<u32>, chunk: u32) {
+    let params = Arc::new(SamplingParams::greedy());
+    let mut input = StepInput { block_size: 16, ..StepInput::default() };
+    let mut output = StepOutput::default();
+    let vocab = executor.capacity().vocab_size;
+    let mut position = positions.start;
+    while position < positions.end {
+        let end = (position + chunk).min(positions.end);
+        input.clear();
+        for sequence in 0..batch {
+            push_row(&mut input, sequence, position..end, vocab, &params);
+        }
+        output.clear();
+        executor.execute(&input, &mut output).expect("a sound step");
+        position = end;
+    }
+}
+
+fn push_row(
+    input: &mut StepInput,
+    sequence: u32,
+    range: Range<u32>,
+    vocab: u32,
+    params: &Arc<SamplingParams>,
+) {
+    let first_block = 1 + sequence * (PROMPT + DECODED).div_ceil(16);
+    let (first, table) = (input.tokens.len() as u32, input.tables.len() as u32);
+    for position in range.clone() {
+        input.tokens.push((position * 7919 + sequence * 104_729) % vocab);
+        input.positions.push(position);
+        input.write_slots.push(Slot(first_block * 16 + position));
+    }
+    input.tables.extend((0..range.end.div_ceil(16)).map(|block| BlockId(first_block + block)));
+    input.rows.push(Row {
+        id: RequestId::EMPTY,
+        sample: SampleIndex(0),
+        tokens: first..input.tokens.len() as u32,
+        context: range.end,
+        table: table..input.tables.len() as u32,
+        sampling: Some(SampleRequest {
+            params: Arc::clone(params),
+            count: 1,
+            generated: 0,
+            history: 0..0,
+            history_prompt: 0,
+        }),
+    });
+}
