@@ -9,6 +9,7 @@
 //! over head_dim for keys and over tokens for values, are the operand order of VDPBF16PS and AMX.
 
 use crate::pool::{WorkerPool, partition};
+use crate::round::to_bf16;
 use crate::shared::SharedOut;
 use half::bf16;
 
@@ -91,7 +92,7 @@ impl KvElement for f32 {
 
 impl KvElement for bf16 {
     fn store(x: f32) -> Self {
-        bf16::from_f32(x)
+        to_bf16(x)
     }
 
     fn widen(self) -> f32 {

@@ -37,6 +37,7 @@ mod norm;
 mod packed;
 mod pool;
 mod rope;
+mod round;
 mod scalar;
 mod shared;
 mod table;

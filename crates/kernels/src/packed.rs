@@ -14,8 +14,10 @@
 
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::pool::{WorkerPool, partition};
+use crate::round::to_bf16;
 use crate::shared::SharedOut;
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// Outputs per panel: two AVX-512 registers, four AVX2 registers, two AMX tiles.
 pub(crate) const PANEL: usize = 32;
@@ -46,6 +48,12 @@ impl WeightFormat {
             WeightFormat::Bf16 => 2,
             WeightFormat::F32 | WeightFormat::F16 => 1,
         }
+    }
+
+    /// Index in a panel of the weight of row `column` of the panel at step `step`.
+    fn cell(self, column: usize, step: usize) -> usize {
+        let group = self.step();
+        (step / group * PANEL + column) * group + step % group
     }
 
     /// Bytes of one panel of K = `k`.
@@ -218,51 +226,62 @@ pub struct LinearShape {
     pub k: usize,
 }
 
+/// Steps of K packed for all rows of a panel before the next ones, so that what is written stays in cache.
+const PACK_STEPS: usize = 128;
+
 /// Fills the panel whose first row is `first` of the stacked matrices.
 fn pack_panel(parts: &[(Weights<'_>, usize)], k: usize, format: WeightFormat, first: usize, to: &mut [u8]) {
-    let mut part_start = 0;
-    for &(weights, rows) in parts {
-        let from = first.max(part_start);
-        let until = (first + PANEL).min(part_start + rows);
-        for row in from..until.max(from) {
-            let elements = (row - part_start) * k..(row - part_start + 1) * k;
-            let column = row - first;
-            match weights {
-                Weights::F32(w) => pack_row(&w[elements], column, format, to, |x| x),
-                Weights::Bf16(w) => pack_row(&w[elements], column, format, to, bf16::to_f32),
-                Weights::F16(w) => pack_row(&w[elements], column, format, to, f16::to_f32),
+    for step in (0..k).step_by(PACK_STEPS) {
+        let steps = step..(step + PACK_STEPS).min(k);
+        let mut part_start = 0;
+        for &(weights, rows) in parts {
+            let from = first.max(part_start);
+            let until = (first + PANEL).min(part_start + rows);
+            for row in from..until.max(from) {
+                let start = (row - part_start) * k;
+                let elements = start + steps.start..start + steps.end;
+                let cell = |i: usize| format.cell(row - first, steps.start + i);
+                pack_row(weights, elements, format, to, cell);
             }
+            part_start += rows;
         }
-        part_start += rows;
     }
 }
 
-/// Writes one row of the matrix as column `column` of a panel.
-fn pack_row<T: Copy>(
-    row: &[T],
-    column: usize,
+/// Writes some elements of a row of the matrix; element `i` of them goes to `cell(i)` of the panel.
+fn pack_row(
+    weights: Weights<'_>,
+    elements: Range<usize>,
     format: WeightFormat,
     to: &mut [u8],
-    widen: impl Fn(T) -> f32,
+    cell: impl Fn(usize) -> usize,
 ) {
-    match format {
-        WeightFormat::F32 => {
-            let (cells, _) = to.as_chunks_mut::<4>();
-            for (step, &x) in row.iter().enumerate() {
-                cells[step * PANEL + column] = widen(x).to_ne_bytes();
-            }
+    use WeightFormat as To;
+    match (weights, format) {
+        (Weights::F32(w), To::F32) => scatter(&w[elements], to, cell, f32::to_ne_bytes),
+        (Weights::Bf16(w), To::F32) => scatter(&w[elements], to, cell, |x| x.to_f32().to_ne_bytes()),
+        (Weights::F16(w), To::F32) => scatter(&w[elements], to, cell, |x| x.to_f32().to_ne_bytes()),
+        (Weights::F32(w), To::Bf16) => scatter(&w[elements], to, cell, |x| to_bf16(x).to_ne_bytes()),
+        (Weights::Bf16(w), To::Bf16) => scatter(&w[elements], to, cell, bf16::to_ne_bytes),
+        (Weights::F16(w), To::Bf16) => {
+            scatter(&w[elements], to, cell, |x| to_bf16(x.to_f32()).to_ne_bytes());
         }
-        WeightFormat::F16 => {
-            let (cells, _) = to.as_chunks_mut::<2>();
-            for (step, &x) in row.iter().enumerate() {
-                cells[step * PANEL + column] = f16::from_f32(widen(x)).to_ne_bytes();
-            }
+        (Weights::F32(w), To::F16) => scatter(&w[elements], to, cell, |x| f16::from_f32(x).to_ne_bytes()),
+        (Weights::Bf16(w), To::F16) => {
+            scatter(&w[elements], to, cell, |x| f16::from_f32(x.to_f32()).to_ne_bytes());
         }
-        WeightFormat::Bf16 => {
-            let (cells, _) = to.as_chunks_mut::<2>();
-            for (step, &x) in row.iter().enumerate() {
-                cells[(step / 2 * PANEL + column) * 2 + step % 2] = bf16::from_f32(widen(x)).to_ne_bytes();
-            }
-        }
+        (Weights::F16(w), To::F16) => scatter(&w[elements], to, cell, f16::to_ne_bytes),
+    }
+}
+
+fn scatter<T: Copy, const BYTES: usize>(
+    row: &[T],
+    to: &mut [u8],
+    cell: impl Fn(usize) -> usize,
+    convert: impl Fn(T) -> [u8; BYTES],
+) {
+    let (cells, _) = to.as_chunks_mut::<BYTES>();
+    for (i, &x) in row.iter().enumerate() {
+        cells[cell(i)] = convert(x);
     }
 }

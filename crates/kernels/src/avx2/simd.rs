@@ -134,4 +134,8 @@ impl Simd for Avx2 {
     unsafe fn load_pairs_first(self, from: *const bf16, n: usize) -> (__m256, __m256) {
         widen(self, proven!(_mm256_maskload_epi32(from.cast(), mask(self, n))))
     }
+    #[inline(always)]
+    fn prefetch<T>(self, address: *const T) {
+        proven!(_mm_prefetch::<_MM_HINT_T1>(address.cast()));
+    }
 }

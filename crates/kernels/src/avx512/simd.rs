@@ -121,4 +121,8 @@ impl Simd for Avx512 {
     unsafe fn load_pairs_first(self, from: *const bf16, n: usize) -> (__m512, __m512) {
         widen(self, proven!(_mm512_maskz_loadu_epi32(mask(n), from.cast())))
     }
+    #[inline(always)]
+    fn prefetch<T>(self, address: *const T) {
+        proven!(_mm_prefetch::<_MM_HINT_T1>(address.cast()));
+    }
 }

@@ -19,6 +19,9 @@ const SEGMENT: usize = 64;
 /// Positions that surely lie in one block: the divisor of every block size.
 const GROUP: usize = 16;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// What changes from item to item and from segment to segment.
 struct Scratch {
     /// Scores, then weights, of the rows in a segment.
@@ -153,6 +156,7 @@ impl<T> Rows<'_, T> {
         let end = self.item.position + self.item.tokens;
         for start in (first / SEGMENT * SEGMENT..end).step_by(SEGMENT) {
             let seen = first.saturating_sub(start)..(end - start).min(SEGMENT);
+            self.prefetch_values(s, start, &seen);
             by_rows!(0..self.len(), row, R => self.scores::<S, R>(s, row, start, seen.clone(), scratch));
             for token in 0..self.item.tokens {
                 let visible = self.visible(token, start);
@@ -160,6 +164,7 @@ impl<T> Rows<'_, T> {
                     self.rows_of(token).for_each(|row| self.soften(s, row, visible.clone(), scratch));
                 }
             }
+            self.prefetch_keys(s, start + SEGMENT, end);
             self.add_values(s, start, scratch);
         }
         for row in 0..self.len() {
@@ -168,6 +173,37 @@ impl<T> Rows<'_, T> {
                 let scaled = s.mul(s.get(out, at), inverse);
                 s.put(out, at, scaled);
             }
+        }
+    }
+
+    /// Asks for the values of `seen` in the segment at `start`, which are needed after its scores. Blocks are too small
+    /// and too scattered for the hardware to see a stream.
+    #[inline(always)]
+    fn prefetch_values<S: Simd>(&self, s: S, start: usize, seen: &Range<usize>)
+    where
+        T: StoredKv<S>,
+    {
+        let elements = GROUP * self.task.input.shape.head_dim;
+        for group in seen.start / GROUP..seen.end.div_ceil(GROUP) {
+            let (head, place) = self.locate(start + group * GROUP);
+            let values = &self.values[head + place * self.task.input.shape.head_dim..][..elements];
+            values.iter().step_by(LINE / size_of::<T>()).for_each(|value| s.prefetch(value));
+        }
+    }
+
+    /// Asks for the keys of the segment at `start` as far as `end`, which are needed next.
+    #[inline(always)]
+    fn prefetch_keys<S: Simd>(&self, s: S, start: usize, end: usize)
+    where
+        T: StoredKv<S>,
+    {
+        let shape = &self.task.input.shape;
+        for position in (start..end.min(start + SEGMENT)).step_by(GROUP) {
+            let (head, place) = self.locate(position);
+            let keys = &self.keys[head..head + shape.head_elements()];
+            // A group of tokens is one line of each step.
+            let lines = keys[place * T::STEP..].iter().step_by(shape.block_size * T::STEP);
+            lines.for_each(|key| s.prefetch(key));
         }
     }
 

@@ -72,6 +72,9 @@ pub(crate) trait Simd: Copy {
     /// `from` is readable for `n` pairs.
     unsafe fn load_pairs_first(self, from: *const bf16, n: usize) -> (Self::F, Self::F);
 
+    /// Asks for the cache line of `address`, which may be anything, in the second-level cache.
+    fn prefetch<T>(self, address: *const T);
+
     /// Elements `at..at + LANES` of `x`, as far as it has them, then zeros.
     #[inline(always)]
     fn get(self, x: &[f32], at: usize) -> Self::F {

@@ -1,4 +1,5 @@
 //! Every operation in every version that this machine runs, against the scalar one, at awkward sizes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
 mod attention;
 mod common;
