@@ -103,7 +103,7 @@ fn wrong_arguments_exit_with_2_and_name_the_argument() {
         (&["run", "x", "--temperature", "nan"], "temperature"),
         (&["run", "x", "--max-tokens", "0"], "max_tokens"),
         (&["run", "x", "--top-p", "1.5"], "top_p"),
-        (&["run", ""], "prompt"),
+        (&["run", "", "--raw"], "prompt"),
         (&["run", "x", "--max-num-seqs", "0"], "max_num_seqs"),
         (&["serve", "--log", "a=b=c"], "--log"),
     ] {
