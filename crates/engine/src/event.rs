@@ -3,15 +3,14 @@
 use crate::{RequestError, TokenInfo};
 use pagoda_sched::{CompletionReason, RequestStats};
 
-/// One message of a sample's bounded channel, which has room for `max_tokens` tokens and the end.
+/// One message of a sample's bounded channel, which has room for `max_tokens` tokens and the end. A channel that
+/// closes without an end means that the engine let go of the sample.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A generated token.
     Token(TokenInfo),
     /// The end, exactly once.
     Ended(Box<Result<Ending, RequestError>>),
-    /// The engine let go of the sample without an answer.
-    Lost,
 }
 
 /// How a sample ended.

@@ -30,19 +30,18 @@ impl ProgressCell {
     }
 }
 
-/// The sending half of a session. [`Responder::finish`] consumes it; dropping it unfinished tells the client
-/// that the request failed. So a client hears exactly one end.
+/// The sending half of a session. [`Responder::finish`] consumes it; dropping it unfinished closes the channel,
+/// which the session reports as a failure. So a client hears exactly one end.
 #[derive(Debug)]
 pub(crate) struct Responder {
     events: mpsc::Sender<Event>,
     progress: Arc<ProgressCell>,
-    finished: bool,
     pub(crate) last_token: Option<Instant>,
 }
 
 impl Responder {
     pub(crate) fn new(events: mpsc::Sender<Event>, progress: Arc<ProgressCell>) -> Self {
-        Self { events, progress, finished: false, last_token: None }
+        Self { events, progress, last_token: None }
     }
 
     /// Sends a token. Never waits: the channel has room for every token that the request may generate, and a
@@ -55,22 +54,15 @@ impl Responder {
     }
 
     /// Sends the end.
-    pub(crate) fn finish(mut self, end: Result<Ending, RequestError>) {
-        self.end(Event::Ended(Box::new(end)));
-    }
-
-    fn end(&mut self, event: Event) {
-        self.finished = true;
+    pub(crate) fn finish(self, end: Result<Ending, RequestError>) {
         self.progress.completed.store(true, Ordering::Release);
         // There is room for the end; the only other outcome is that the client has gone away.
-        let _ = self.events.try_send(event);
+        let _ = self.events.try_send(Event::Ended(Box::new(end)));
     }
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if !self.finished {
-            self.end(Event::Lost);
-        }
+        self.progress.completed.store(true, Ordering::Release);
     }
 }

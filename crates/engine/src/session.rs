@@ -71,16 +71,16 @@ impl Session {
         loop {
             while let Phase::Running = self.phase {
                 match self.events.try_recv() {
-                    Ok(event) => self.absorb(event),
+                    Ok(event) => self.absorb(Some(event)),
                     Err(mpsc::error::TryRecvError::Empty) => break,
-                    Err(mpsc::error::TryRecvError::Disconnected) => self.absorb(Event::Lost),
+                    Err(mpsc::error::TryRecvError::Disconnected) => self.absorb(None),
                 }
             }
             match self.take() {
                 Taken::Event(event) => return Some(event),
                 Taken::Over => return None,
                 Taken::Nothing => {
-                    let event = self.events.blocking_recv().unwrap_or(Event::Lost);
+                    let event = self.events.blocking_recv();
                     self.absorb(event);
                 }
             }
@@ -127,7 +127,7 @@ impl Session {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<SessionEvent>> {
         while let Phase::Running = self.phase {
             match self.events.poll_recv(cx) {
-                Poll::Ready(event) => self.absorb(event.unwrap_or(Event::Lost)),
+                Poll::Ready(event) => self.absorb(event),
                 Poll::Pending => break,
             }
         }
@@ -138,9 +138,10 @@ impl Session {
         }
     }
 
-    fn absorb(&mut self, event: Event) {
+    /// Takes in a message; `None` when the engine closed the channel without an end.
+    fn absorb(&mut self, event: Option<Event>) {
         match event {
-            Event::Token(info) if self.text.stopped().is_none() => {
+            Some(Event::Token(info)) if self.text.stopped().is_none() => {
                 self.text.push(info.token);
                 self.pending.push(info);
                 if self.text.stopped().is_some() {
@@ -148,9 +149,9 @@ impl Session {
                 }
             }
             // Generated between the stop string and the moment the engine heard of it.
-            Event::Token(_) => {}
-            Event::Ended(end) => self.end(*end),
-            Event::Lost => self.end(Err(self.ticket.shared.lost())),
+            Some(Event::Token(_)) => {}
+            Some(Event::Ended(end)) => self.end(*end),
+            None => self.end(Err(self.ticket.shared.lost())),
         }
     }
 

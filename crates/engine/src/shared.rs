@@ -79,3 +79,33 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared").field("model", &model).field("state", &state).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::StopOrder;
+
+    #[test]
+    fn what_arrives_after_the_end_is_swept_by_the_sender() {
+        let files = pagoda_text::TokenizerFiles {
+            origin: "empty",
+            tokenizer_json:
+                br#"{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#,
+            tokenizer_config: None,
+            special_tokens_map: None,
+            chat_template: None,
+        };
+        let tokenizer = pagoda_text::Tokenizer::from_files(&files).unwrap();
+        let model = ServedModel::new("empty", Arc::new(tokenizer), 16);
+        let shared = Shared::new(Arc::new(model), EngineConfig::default());
+        shared.inbox.wake();
+        shared.sweep_if_ended();
+        assert_eq!(shared.inbox.len(), 1, "the engine is to come");
+        shared.end(None);
+        assert_eq!(shared.inbox.len(), 0, "the engine sweeps what it finds at its end");
+        shared.inbox.rearm();
+        shared.inbox.stop(StopOrder::Drain);
+        shared.sweep_if_ended();
+        assert_eq!(shared.inbox.len(), 0, "the sender sweeps what came later");
+    }
+}

@@ -57,7 +57,9 @@ fn in_every_way(setup: impl Fn() -> Setup, reach: impl Fn(&Running, &Gate) -> Se
             }
             let page = engine.handle.metrics_text();
             assert_eq!(metric(&page, "vllm:request_success_total", "\"abort\""), 1.0, "{how:?} {times}");
+            let handle = engine.handle.clone();
             engine.finish();
+            assert_eq!(handle.snapshot().generated_tokens, u64::from(generated), "{how:?} {times}");
         }
     }
 }

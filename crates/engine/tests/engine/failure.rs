@@ -102,6 +102,7 @@ fn a_panic_ends_every_stream_and_is_reported() {
     drop(gate);
     assert_eq!(only_failure(running), RequestError::EngineFailed);
     for session in in_inbox {
+        assert!(session.progress().completed);
         assert_eq!(only_failure(session), RequestError::EngineFailed);
     }
     let health = engine.handle.health();
