@@ -16,6 +16,9 @@ pub struct ServerConfig {
     /// Longest time for a request head to arrive, which is also how long a connection may be idle between two
     /// requests. Default: 60 s.
     pub head_timeout: Duration,
+    /// Longest time for which a client may leave a response unread; then the connection is closed and what it asked
+    /// for is cancelled. Default: 60 s.
+    pub stall_timeout: Duration,
     /// Most open connections; further ones wait in the listener's backlog. Default: 12,000.
     pub max_connections: usize,
     /// Most generating calls between their head and their last byte; further ones are refused. Default: 4,096.
@@ -54,6 +57,7 @@ impl Default for ServerConfig {
             body_limit: 4 << 20,
             body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(60),
             max_connections: 12_000,
             max_in_flight: 4_096,
             text_threads: std::thread::available_parallelism().map_or(1, usize::from),

@@ -22,6 +22,7 @@ mod routes;
 mod serve;
 mod shape;
 mod sse;
+mod stall;
 mod state;
 mod unknown;
 mod wire;

@@ -1,6 +1,7 @@
 //! The server itself: accept loop, limits of connections, orderly end.
 
 use crate::router::router;
+use crate::stall::StallGuard;
 use crate::state::ServerState;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -61,6 +62,7 @@ pub async fn serve(
 struct Server {
     http: http1::Builder,
     service: TowerToHyperService<Router>,
+    stall_timeout: Duration,
     slots: Arc<Semaphore>,
     graceful: GracefulShutdown,
     /// Dropping it ends the connections.
@@ -78,6 +80,7 @@ impl Server {
         Self {
             http,
             service: TowerToHyperService::new(router(state.clone())),
+            stall_timeout: config.stall_timeout,
             slots: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
             graceful: GracefulShutdown::new(),
             connections: JoinSet::new(),
@@ -103,7 +106,8 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let connection = self.http.serve_connection(TokioIo::new(stream), self.service.clone());
+        let stream = TokioIo::new(StallGuard::new(stream, self.stall_timeout));
+        let connection = self.http.serve_connection(stream, self.service.clone());
         let connection = self.graceful.watch(connection);
         self.connections.spawn(async move {
             let _slot = slot;

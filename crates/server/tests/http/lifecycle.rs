@@ -114,6 +114,24 @@ async fn a_client_that_leaves_while_it_is_served_frees_its_blocks() {
 }
 
 #[tokio::test]
+async fn a_client_that_stops_reading_is_let_go() {
+    let config = ServerConfig {
+        stall_timeout: Duration::from_millis(50),
+        keep_alive: None,
+        ..ServerConfig::default()
+    };
+    let server = Setup { config, max_model_len: 8192, ..Setup::repeating("A") }.start().await;
+    // Far more than the buffers of both sockets hold.
+    let mut body = endless(true);
+    body["n"] = 8.into();
+    body["logprobs"] = 20.into();
+    let mut unread = server.open(PATH, &body).await;
+    assert_eq!(unread.head().await.status, 200);
+    eventually(|| server.state.in_flight() == 1).await;
+    server.idle().await;
+}
+
+#[tokio::test]
 async fn a_request_cancelled_by_its_id_ends_with_an_error() {
     let server = Setup { max_model_len: 8192, ..Setup::repeating("A") }.start().await;
     server.control.set_delay(Duration::from_millis(1));
