@@ -181,8 +181,9 @@ fn check(input: &AttentionInput<'_>, kv: KvRef<'_>, out: usize) {
         let table = input.tables.get(row.table.start as usize..row.table.end as usize);
         let table = table.unwrap_or_else(|| panic!("{row:?}: {} block numbers in all", input.tables.len()));
         assert!(table.len() >= needed, "{row:?} needs {needed} blocks");
-        let stray = table.iter().find(|&&block| block as usize >= blocks);
-        assert!(stray.is_none(), "{row:?}: block {stray:?} of {blocks}");
+        // A maximum, which runs through the table many entries at a time.
+        let largest = table.iter().copied().max().unwrap_or(0);
+        assert!((largest as usize) < blocks, "{row:?}: block {largest} of {blocks}");
         last = end;
     }
 }

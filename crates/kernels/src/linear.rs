@@ -1,22 +1,23 @@
 //! Linear operation: shapes and partition.
 
-use crate::packed::PackedLinear;
+use crate::packed::{PackedLinear, UNIT};
 use crate::pool::{WorkerPool, partition};
 use crate::shared::SharedOut;
 use crate::table::Kernels;
 use std::ops::Range;
 
-/// The share of one worker: some rows times some panels.
+/// The share of one worker: some rows times some columns.
 pub(crate) struct LinearTask<'a> {
     /// `[m, k]`
     pub(crate) x: &'a [f32],
     pub(crate) w: &'a PackedLinear,
     /// `[n]`
     pub(crate) bias: Option<&'a [f32]>,
-    /// `[m, n]`; this worker alone writes `rows` times the columns of `panels`.
+    /// `[m, n]`; this worker alone writes `rows` times `columns`.
     pub(crate) out: &'a SharedOut<'a, f32>,
     pub(crate) rows: Range<usize>,
-    pub(crate) panels: Range<usize>,
+    /// Outputs, in whole units; the last may end beyond n.
+    pub(crate) columns: Range<usize>,
 }
 
 /// Rows that are worth a worker of their own: about one register block.
@@ -38,15 +39,16 @@ pub(crate) fn run(
         return;
     }
     let out = SharedOut::new(out);
-    let units = m.div_ceil(ROW_UNIT);
-    let grid = Grid::choose(pool.threads(), units, w.panel_count());
+    let row_units = m.div_ceil(ROW_UNIT);
+    let grid = Grid::choose(pool.threads(), row_units, w.units());
     let part = |worker: usize| {
         let (i, j) = (worker / grid.columns, worker % grid.columns);
-        let rows = partition(units, grid.rows, i);
+        let rows = partition(row_units, grid.rows, i);
         let rows = rows.start * ROW_UNIT..(rows.end * ROW_UNIT).min(m);
-        let panels = partition(w.panel_count(), grid.columns, j);
-        if !rows.is_empty() && !panels.is_empty() {
-            (kernels.linear)(LinearTask { x, w, bias, out: &out, rows, panels });
+        let units = partition(w.units(), grid.columns, j);
+        let columns = units.start * UNIT..units.end * UNIT;
+        if !rows.is_empty() && !columns.is_empty() {
+            (kernels.linear)(LinearTask { x, w, bias, out: &out, rows, columns });
         }
     };
     pool.run(&part);
@@ -62,8 +64,8 @@ struct Grid {
 impl Grid {
     /// The grid whose busiest worker has least to do; among equals the one with most columns, which reads each weight
     /// on one worker only.
-    fn choose(threads: usize, row_units: usize, panels: usize) -> Grid {
-        let busiest = |grid: &Grid| row_units.div_ceil(grid.rows) * panels.div_ceil(grid.columns);
+    fn choose(threads: usize, row_units: usize, units: usize) -> Grid {
+        let busiest = |grid: &Grid| row_units.div_ceil(grid.rows) * units.div_ceil(grid.columns);
         let grids = (1..=threads).filter(|rows| threads.is_multiple_of(*rows));
         let grids = grids.map(|rows| Grid { rows, columns: threads / rows });
         grids.min_by_key(busiest).expect("one row of workers is always possible")

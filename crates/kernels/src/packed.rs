@@ -9,8 +9,9 @@
 //! ```
 //!
 //! The pairs of bf16 are what VDPBF16PS and AMX tiles read (an AMX tile of B is 16 rows of pairs by 16 outputs), and they
-//! widen to f32 with one shift (even k) or one mask (odd k). Rows beyond n in the last panel are 0. A quantised format
-//! adds a variant to [`WeightFormat`], its own panel bytes, and a step that widens a slice of a panel in cache.
+//! widen to f32 with one shift (even k) or one mask (odd k). Rows beyond n in the last panels are 0; the number of panels
+//! is even, since two of them are the least that a worker takes. A quantised format adds a variant to [`WeightFormat`], its
+//! own panel bytes, and a step that widens a slice of a panel in cache.
 
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::pool::{WorkerPool, partition};
@@ -19,8 +20,11 @@ use crate::shared::SharedOut;
 use half::{bf16, f16};
 use std::ops::Range;
 
-/// Outputs per panel: two AVX-512 registers, four AVX2 registers, two AMX tiles.
-pub(crate) const PANEL: usize = 32;
+/// Outputs per panel: one register of AVX-512, two of AVX2, one tile of AMX; a step of a panel of bf16 is a cache line.
+pub(crate) const PANEL: usize = 16;
+
+/// Outputs that one worker takes at least: the two registers or tiles that the widest blocks have side by side.
+pub(crate) const UNIT: usize = 2 * PANEL;
 
 /// How weights are stored in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,11 +164,12 @@ impl PackedLinear {
         if n == 0 || k == 0 {
             return Err(PackError::Empty { n, k });
         }
-        let (panels, panel_bytes) = (n.div_ceil(PANEL), format.panel_bytes(k));
-        let mut bytes = Buffer::zeroed(panels * panel_bytes)?;
+        let (units, panel_bytes) = (n.div_ceil(UNIT), format.panel_bytes(k));
+        let mut bytes = Buffer::zeroed(units * (UNIT / PANEL) * panel_bytes)?;
         let out = SharedOut::new(&mut bytes);
         pool.run(&|worker| {
-            for panel in partition(panels, pool.threads(), worker) {
+            let units = partition(units, pool.threads(), worker);
+            for panel in units.start * (UNIT / PANEL)..units.end * (UNIT / PANEL) {
                 // SAFETY: each panel belongs to one worker.
                 let to = unsafe { out.slice(panel * panel_bytes..(panel + 1) * panel_bytes) };
                 pack_panel(parts, k, format, panel * PANEL, to);
@@ -193,9 +198,9 @@ impl PackedLinear {
         self.bytes.len()
     }
 
-    /// Panels.
-    pub(crate) fn panel_count(&self) -> usize {
-        self.n.div_ceil(PANEL)
+    /// Units of outputs.
+    pub(crate) fn units(&self) -> usize {
+        self.n.div_ceil(UNIT)
     }
 
     /// All panels, one after the other.
@@ -213,7 +218,7 @@ impl PackedLinear {
 
     /// Bytes that packing `n` outputs of `k` inputs takes.
     pub fn packed_bytes(shape: LinearShape, format: WeightFormat) -> u64 {
-        shape.n.div_ceil(PANEL) as u64 * format.panel_bytes(shape.k) as u64
+        (shape.n.div_ceil(UNIT) * (UNIT / PANEL)) as u64 * format.panel_bytes(shape.k) as u64
     }
 }
 

@@ -5,14 +5,14 @@ use crate::packed::{PANEL, Panels};
 
 pub(super) fn linear(task: LinearTask<'_>) {
     let (n, k) = (task.w.n(), task.w.k());
-    for index in task.panels.clone() {
-        let columns = index * PANEL..((index + 1) * PANEL).min(n);
+    for start in (task.columns.start..task.columns.end.min(n)).step_by(PANEL) {
+        let columns = start..(start + PANEL).min(n);
         for row in task.rows.clone() {
             let mut sums = [0f64; PANEL];
             if let Some(bias) = task.bias {
                 sums.iter_mut().zip(&bias[columns.clone()]).for_each(|(sum, &b)| *sum = f64::from(b));
             }
-            accumulate(&task.x[row * k..(row + 1) * k], task.w.panels(), index, &mut sums);
+            accumulate(&task.x[row * k..(row + 1) * k], task.w.panels(), start / PANEL, &mut sums);
             // SAFETY: the rows and columns of a task belong to one worker.
             let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
             out.iter_mut().zip(&sums).for_each(|(out, &sum)| *out = sum as f32);

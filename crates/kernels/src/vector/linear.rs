@@ -7,18 +7,18 @@
 use super::simd::{Simd, Stored};
 use super::tile::{Left, Right, Sums, Whole, accumulate};
 use crate::linear::LinearTask;
-use crate::packed::{PANEL, Panels};
+use crate::packed::{PANEL, Panels, UNIT};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Steps of K summed in registers: 16 panels' slices of bf16 fill half a second-level cache of 1 MiB.
+/// Steps of K summed in registers: a slice of a panel of bf16 is 16 KiB.
 const K_BLOCK: usize = 512;
 
 /// Rows taken through the weights together; a multiple of every register block.
 const ROWS: usize = 96;
 
 /// Columns taken through all K blocks in scratch before the next ones.
-const COLUMNS: usize = 4 * PANEL;
+const COLUMNS: usize = 8 * PANEL;
 
 /// Elements of scratch memory: ROWS by K_BLOCK, 192 KiB.
 const SCRATCH: usize = ROWS * K_BLOCK;
@@ -31,7 +31,7 @@ pub(crate) trait Blocking: Simd {
     /// Rows of the smallest block that takes `rows`, at most MAX_ROWS.
     fn block_rows(rows: usize) -> usize;
 
-    /// Computes a block of [`block_rows`](Self::block_rows) rows over `columns`, which start and end with a panel.
+    /// Computes a block of [`block_rows`](Self::block_rows) rows over `columns`, whole units.
     ///
     /// # Safety
     ///
@@ -66,9 +66,9 @@ pub(crate) fn linear<S: Blocking>(s: S, task: LinearTask<'_>) {
 #[inline(always)]
 fn blocks<S: Blocking, T: Stored<S>>(s: S, task: &LinearTask<'_>, weights: &[T]) {
     let k = task.w.k();
-    let columns = task.panels.start * PANEL..task.panels.end * PANEL;
+    let columns = task.columns.clone();
     let mut scratch = [const { MaybeUninit::<f32>::uninit() }; SCRATCH];
-    let panel = weights.len() / task.w.panel_count();
+    let panel = weights.len() / (task.w.units() * (UNIT / PANEL));
     for first in task.rows.clone().step_by(ROWS) {
         let rows = first..(first + ROWS).min(task.rows.end);
         let padded = padded_rows::<S>(rows.len());
@@ -89,7 +89,7 @@ fn blocks<S: Blocking, T: Stored<S>>(s: S, task: &LinearTask<'_>, weights: &[T])
                         left += k.len() * block_rows;
                         let block = Block { task, weights, panel, left: start, rows, k: k.clone() };
                         // SAFETY: `transpose` wrote the rows of this block at `start`; the columns are those of the
-                        // task, whose panels are whole.
+                        // task, whose units are whole.
                         unsafe { s.block(&block, columns.clone()) };
                     }
                 }
