@@ -220,3 +220,112 @@ impl WaitingQueue {
 fn list_of(sequence: &Sequence) -> usize {
     2 * sequence.priority().index() + usize::from(sequence.preemptions == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CacheSalt, Deadlines, Request, RequestId, SamplingParams, TenantId};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const AGEING: Duration = Duration::from_secs(1);
+
+    fn sequence(arrival: u64, class: u8, enqueued_at: Instant) -> Sequence {
+        let request = Request {
+            id: RequestId(Uuid::from_u128(u128::from(arrival) + 1)),
+            prompt: [1, 2, 3].into(),
+            sampling: SamplingParams::greedy().into(),
+            max_tokens: 1,
+            samples: 1,
+            priority: Priority::ALL[usize::from(class)],
+            tenant: TenantId(0),
+            salt: CacheSalt(0),
+            enqueued_at,
+            deadlines: Deadlines::default(),
+        };
+        Sequence::new(request, arrival)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Arrive(u8),
+        /// Admits the head.
+        Admit,
+        /// Preempts one that was admitted.
+        Preempt(prop::sample::Index),
+        Cancel(prop::sample::Index),
+        Wait(u64),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (0u8..4).prop_map(Op::Arrive),
+            3 => Just(Op::Admit),
+            2 => any::<prop::sample::Index>().prop_map(Op::Preempt),
+            1 => any::<prop::sample::Index>().prop_map(Op::Cancel),
+            2 => (0u64..1500).prop_map(Op::Wait),
+        ]
+    }
+
+    /// The rule, by looking at everything: each class is served in order of arrival and ranks as high as its oldest
+    /// preempted and its oldest fresh member.
+    fn next_of(waiting: &[(u64, u8, bool)], waited: impl Fn(u64) -> Duration) -> Option<u64> {
+        let rank = |class: u8| {
+            let of = |preempted: bool| {
+                waiting.iter().filter(move |it| it.1 == class && it.2 == preempted).map(|it| it.0).min()
+            };
+            let raised = |arrival| u64::from(class) + waited(arrival).as_secs();
+            [of(true), of(false)].into_iter().flatten().map(raised).max().map(|rank| rank.min(3))
+        };
+        let heads = (0..4).filter_map(|class| {
+            let oldest = waiting.iter().filter(|it| it.1 == class).map(|it| it.0).min()?;
+            Some((rank(class)?, Reverse(oldest)))
+        });
+        heads.max().map(|(_, Reverse(arrival))| arrival)
+    }
+
+    proptest! {
+        #[test]
+        fn serves_in_the_order_of_the_rule(ops in prop::collection::vec(op(), 1..80)) {
+            let mut now = Instant::now();
+            let mut queue = WaitingQueue::new(AGEING);
+            let (mut arrivals, mut waiting, mut running) = (0, Vec::new(), Vec::<Sequence>::new());
+            for op in ops {
+                match op {
+                    Op::Arrive(class) => {
+                        queue.insert(sequence(arrivals, class, now));
+                        waiting.push((arrivals, class, false));
+                        arrivals += 1;
+                    }
+                    Op::Admit => {
+                        let Some(id) = queue.head(now).map(Sequence::id) else { continue };
+                        let mut head = queue.remove(id).expect("the head waits");
+                        waiting.retain(|it| it.0 != head.arrival);
+                        head.admitted(now);
+                        running.push(head);
+                    }
+                    Op::Preempt(index) if !running.is_empty() => {
+                        let mut victim = running.remove(index.index(running.len()));
+                        victim.preempted(now);
+                        waiting.push((victim.arrival, victim.priority() as u8, true));
+                        queue.insert(victim);
+                    }
+                    Op::Cancel(index) if !waiting.is_empty() => {
+                        let (arrival, ..) = waiting.remove(index.index(waiting.len()));
+                        let id = sequence(arrival, 0, now).id();
+                        prop_assert_eq!(queue.remove(id).map(|it| it.arrival), Some(arrival));
+                    }
+                    Op::Preempt(_) | Op::Cancel(_) => {}
+                    Op::Wait(millis) => now += Duration::from_millis(millis),
+                }
+                queue.check_invariants();
+                let waited = |arrival| {
+                    let id = sequence(arrival, 0, now).id();
+                    queue.get(id).map_or(Duration::ZERO, |it| it.waited(now))
+                };
+                prop_assert_eq!(queue.head(now).map(|head| head.arrival), next_of(&waiting, waited));
+                prop_assert_eq!(queue.len(), waiting.len());
+            }
+        }
+    }
+}
