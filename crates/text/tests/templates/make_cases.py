@@ -1,6 +1,6 @@
 """Writes cases.json: templates, inputs and what Python's Jinja2 renders, set up as `transformers` does.
 
-Run with `jinja2` 3.1 from PyPI: python make_cases.py
+Needs the Python package jinja2 3.1: python make_cases.py
 """
 
 import datetime
