@@ -34,6 +34,10 @@ pub use handle::{EngineHandle, EngineSnapshot, SubmitError};
 pub use health::{EngineState, Health};
 pub use invalid::{InvalidCode, InvalidRequest};
 pub use model::{RequestLimits, SamplingDefaults, ServedModel};
+// Words of the conversation with a client, for front ends that know the engine alone.
+pub use pagoda_sched::{
+    CacheSalt, CompletionReason, DeadlineKind, LengthKind, Priority, RequestId, TenantId,
+};
 pub use params::GenerateParams;
 pub use responder::Progress;
 pub use result::{RequestError, RequestResult, SessionEvent, TokenInfo};

@@ -1,7 +1,7 @@
 //! How an ending looks to a client.
 
 use crate::error::ApiError;
-use pagoda_sched::CompletionReason;
+use pagoda_engine::CompletionReason;
 use serde::Serialize;
 
 /// The two fields that tell a client why a choice ended.
@@ -46,7 +46,7 @@ pub(crate) fn ending(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pagoda_sched::{DeadlineKind, LengthKind};
+    use pagoda_engine::{DeadlineKind, LengthKind};
 
     #[test]
     fn every_reason_has_its_ending() {

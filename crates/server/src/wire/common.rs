@@ -2,8 +2,8 @@
 
 use crate::error::ApiError;
 use crate::json::{Fields, mistyped};
+use pagoda_engine::Priority;
 use pagoda_engine::{GenerateParams, RequestResult};
-use pagoda_sched::Priority;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
