@@ -7,6 +7,7 @@ use crate::rope::RopeTable;
 use crate::sampling::RowSamplers;
 use crate::scratch::Scratch;
 use crate::weights::ModelWeights;
+use crate::work::Work;
 use crate::{CpuError, CpuOptions, MemoryPlan};
 use pagoda_kernels::{Isa, Kernels, WorkerPool};
 use pagoda_model::{Checkpoint, DecoderSpec};
@@ -20,6 +21,9 @@ pub struct CpuExecutor {
     spec: DecoderSpec,
     kernels: &'static Kernels,
     pool: WorkerPool,
+    /// A pool of the calling thread alone, for steps too small to share out.
+    solo: WorkerPool,
+    work: Work,
     weights: ModelWeights,
     kv: KvStorage,
     rope: RopeTable,
@@ -28,6 +32,11 @@ pub struct CpuExecutor {
     plan: MemoryPlan,
     max_tokens: u32,
 }
+
+/// Multiplications of a step below which one thread computes it: about a millisecond, in which tens of short
+/// operations would each wait for the slowest worker. On a busy machine that wait is a time slice; the bits are the
+/// same either way.
+const SOLO_WORK: u64 = 16_000_000;
 
 /// How far loading has come, in bytes of stored weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +68,9 @@ impl CpuExecutor {
         let spec = checkpoint.spec();
         let plan = MemoryPlan::new(spec, options)?;
         let kernels = kernels(options.isa)?;
-        let pool = WorkerPool::new(plan.threads)
-            .map_err(|source| CpuError::Threads { threads: plan.threads, source })?;
+        let workers =
+            |threads| WorkerPool::new(threads).map_err(|source| CpuError::Threads { threads, source });
+        let pool = workers(plan.threads)?;
         let kv = KvStorage::new(plan.layout, plan.kv_dtype)
             .map_err(|source| CpuError::OutOfMemory { purpose: "keys and values", source })?;
         Ok(Self {
@@ -68,6 +78,8 @@ impl CpuExecutor {
             rope: RopeTable::new(&spec.rope, spec.max_context),
             scratch: Scratch::new(spec, options)?,
             samplers: RowSamplers::new(plan.threads, spec.vocab_size),
+            solo: workers(1)?,
+            work: Work::new(spec),
             spec: spec.clone(),
             max_tokens: options.max_tokens_per_step,
             kernels,
@@ -113,10 +125,11 @@ impl Executor for CpuExecutor {
     fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError> {
         check(input, &self.capacity(), self.max_tokens)?;
         self.scratch.prepare(input);
+        let pool = if self.work.of(input) < SOLO_WORK { &self.solo } else { &self.pool };
         input.copies.iter().for_each(|&copy| self.kv.copy(copy));
         Forward {
             kernels: self.kernels,
-            pool: &self.pool,
+            pool,
             spec: &self.spec,
             weights: &self.weights,
             kv: &mut self.kv,
@@ -127,7 +140,7 @@ impl Executor for CpuExecutor {
         .run(input);
         let Scratch { sampled, logits, .. } = &self.scratch;
         let logits = &logits[..sampled.len() * self.spec.vocab_size as usize];
-        self.samplers.run(&self.pool, input, sampled, logits, output);
+        self.samplers.run(pool, input, sampled, logits, output);
         Ok(())
     }
 }

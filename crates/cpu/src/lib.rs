@@ -19,6 +19,7 @@ mod sampling;
 mod scratch;
 mod softmax;
 mod weights;
+mod work;
 
 pub use error::CpuError;
 pub use executor::{CpuExecutor, LoadProgress};
