@@ -29,8 +29,8 @@ pub use engine::{Engine, GenerateError, Prompt};
 pub use error::BuildError;
 pub use pagoda_cpu::{ComputeDtype, KvDtype, LoadProgress, MemoryPlan};
 pub use pagoda_engine::{
-    EngineConfig, EngineHandle, EngineState, GenerateParams, RequestError, RequestResult, ServedModel,
-    Session, SessionEvent,
+    EngineConfig, EngineError, EngineHandle, EngineState, GenerateParams, RequestError, RequestResult,
+    ServedModel, Session, SessionEvent,
 };
 pub use pagoda_kernels::Isa;
 pub use pagoda_model as model;

@@ -104,7 +104,8 @@ fn wrong_arguments_exit_with_2_and_name_the_argument() {
         (&["run", "x", "--max-tokens", "0"], "max_tokens"),
         (&["run", "x", "--top-p", "1.5"], "top_p"),
         (&["run", "", "--raw"], "prompt"),
-        (&["run", "x", "--max-num-seqs", "0"], "max_num_seqs"),
+        (&["run", "x", "--max-num-seqs", "0"], "--max-num-seqs"),
+        (&["run", "x", "--max-num-batched-tokens", "8"], "max_num_batched_tokens"),
         (&["serve", "--log", "a=b=c"], "--log"),
     ] {
         let output = pagoda(args);

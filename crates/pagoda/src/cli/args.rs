@@ -1,6 +1,7 @@
 //! The command line as typed. Names are vLLM's where vLLM has one; llama.cpp's are accepted as aliases.
 
 use super::size::ByteSize;
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pagoda_kernels::Isa;
 use std::net::IpAddr;
@@ -167,11 +168,11 @@ pub(crate) struct EngineArgs {
     pub(crate) max_model_len: Option<u32>,
 
     /// Most sequences that run at once.
-    #[arg(long, alias = "parallel", default_value_t = 64, value_name = "N")]
+    #[arg(long, alias = "parallel", default_value_t = 64, value_name = "N", value_parser = at_least_one())]
     pub(crate) max_num_seqs: u32,
 
     /// Most tokens in one step, decode and prefill together.
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = at_least_one())]
     pub(crate) max_num_batched_tokens: u32,
 
     /// Tokens per KV block; a multiple of 16.
@@ -231,4 +232,8 @@ pub(crate) struct SimArgs {
     /// Threads (default: one per core).
     #[arg(short, long)]
     pub(crate) threads: Option<usize>,
+}
+
+fn at_least_one() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=u64::from(u32::MAX))
 }

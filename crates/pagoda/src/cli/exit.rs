@@ -1,6 +1,6 @@
 //! Exit codes, so that scripts can tell what went wrong.
 
-use pagoda::BuildError;
+use pagoda::{BuildError, EngineError};
 use std::process::ExitCode;
 
 /// What went wrong, as a process exit code.
@@ -48,7 +48,7 @@ impl From<BuildError> for CliError {
             | BuildError::NoModel
             | BuildError::MissingTokenizer { .. } => Failure::Model,
             BuildError::KvSize(_) => Failure::Memory,
-            BuildError::Executor(_) => Failure::Usage,
+            BuildError::Executor(_) | BuildError::Engine(EngineError::Config(_)) => Failure::Usage,
             BuildError::Engine(_) => Failure::Runtime,
         };
         Self::new(failure, error)
