@@ -1,8 +1,7 @@
 //! Progress of one sample of a request.
 
 use crate::{
-    BlockId, BlockTable, ChainId, Holding, Priority, Request, RequestId, RequestStats, SampleIndex, TokenId,
-    TokenView,
+    BlockTable, ChainId, Holding, Priority, Request, RequestId, RequestStats, SampleIndex, TokenId, TokenView,
 };
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -43,8 +42,6 @@ pub struct Sequence {
     pub(crate) cache: CacheProgress,
     /// Tokens planned for the step in flight.
     pub(crate) scheduled: u32,
-    /// Destination of the block copy planned for the step in flight; the null block for none.
-    pub(crate) copied_to: BlockId,
     pub(crate) preemptions: u32,
     /// Prompt tokens taken from the cache at first admission.
     pub(crate) cached_tokens: u32,
@@ -112,7 +109,6 @@ impl Sequence {
             computed: 0,
             table: BlockTable::new(),
             scheduled: 0,
-            copied_to: BlockId::NULL,
             preemptions: 0,
             cached_tokens: 0,
             lost: 0,
@@ -266,7 +262,6 @@ impl Sequence {
         self.lost = self.computed;
         self.computed = 0;
         self.scheduled = 0;
-        self.copied_to = BlockId::NULL;
         self.cache = CacheProgress::empty(&self.request);
         self.queued = self.elapsed(now);
         self.preemptions += 1;

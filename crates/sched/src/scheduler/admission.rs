@@ -1,9 +1,7 @@
 //! Letting waiting sequences in.
 
 use super::Scheduler;
-use crate::{
-    CompletionReason, EnqueueError, LengthKind, PrefixHit, Request, SampleIndex, Sequence, SequenceId,
-};
+use crate::{EnqueueError, PrefixHit, Request, Sequence, SequenceId};
 use std::time::Instant;
 
 /// Whether the sequence that goes next can be admitted.
@@ -12,8 +10,6 @@ enum Fit {
     Now(PrefixHit),
     /// It needs this many blocks, or rows, that others hold.
     Later { needed: u32 },
-    /// It has outgrown the pool.
-    Never,
 }
 
 impl Scheduler {
@@ -78,7 +74,6 @@ impl Scheduler {
                     }
                     displaced = true;
                 }
-                Fit::Never => self.end_outgrown(head, now),
             }
         }
     }
@@ -87,9 +82,6 @@ impl Scheduler {
         let hit = self.cached_lookup(head);
         let sequence = self.queue.get(head).expect("the head waits");
         let blocks = self.blocks_for(sequence.total());
-        if blocks > self.pool.total() {
-            return Fit::Never;
-        }
         let needed = blocks - hit.blocks + self.reserve_beside(sequence);
         let rows = self.batch.rows() + sequence.rows() <= self.config.max_num_seqs;
         if !rows || needed > self.pool.available() {
@@ -184,17 +176,5 @@ impl Scheduler {
         }
         self.counters.recomputed_tokens += u64::from(sequence.lost.saturating_sub(hit));
         sequence.lost = 0;
-    }
-
-    /// Ends a preempted sequence that would not fit the pool even alone.
-    fn end_outgrown(&mut self, head: SequenceId, now: Instant) {
-        let sequence = self.queue.remove(head).expect("the head waits");
-        self.observe_output(&sequence);
-        let stats = sequence.stats(now);
-        for sample in (0..sequence.request.samples).map(SampleIndex).filter(|&sample| sequence.covers(sample))
-        {
-            let reason = CompletionReason::LengthLimit(LengthKind::Pool);
-            self.finished(SequenceId { sample, ..head }, reason, stats);
-        }
     }
 }

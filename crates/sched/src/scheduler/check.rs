@@ -26,6 +26,8 @@ impl Scheduler {
             let idle = waiting.table.is_empty() && waiting.computed == 0 && waiting.scheduled == 0;
             assert!(idle, "waiting {} holds blocks or computed tokens", waiting.id());
             assert!(self.requests.contains_key(&waiting.request.id), "waiting {} is unknown", waiting.id());
+            let fits = self.blocks_for(waiting.total()) <= self.pool.total();
+            assert!(fits, "waiting {} would not fit the pool even alone", waiting.id());
         }
         assert_eq!(live, covered, "live samples and the sequences that stand for them");
         for running in self.batch.iter() {

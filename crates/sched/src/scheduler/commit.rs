@@ -3,8 +3,8 @@
 use super::Scheduler;
 use crate::batch::RowKey;
 use crate::{
-    BlockId, CompletionReason, Effect, Effects, ExecError, Failure, LengthKind, RowFault, SampleIndex,
-    Sampled, Sequence, SequenceId, StepOutput, TokenId,
+    CompletionReason, Effect, Effects, ExecError, Failure, LengthKind, RowFault, SampleIndex, Sampled,
+    Sequence, SequenceId, StepOutput, TokenId,
 };
 use std::time::Instant;
 
@@ -54,7 +54,6 @@ impl Scheduler {
         let sequence = self.batch.at_mut(key);
         let tokens = std::mem::take(&mut sequence.scheduled);
         sequence.computed += tokens;
-        sequence.copied_to = BlockId::NULL;
         self.counters.computed_tokens += u64::from(tokens);
         if drawn.iter().all(|sampled| sampled.token.is_ok()) {
             self.publish(key);

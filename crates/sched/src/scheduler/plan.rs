@@ -102,10 +102,8 @@ impl Scheduler {
             }
             BlockNeed::Copy(index) => {
                 let copy = self.pool.make_unique(&mut sequence.table, index).expect("a block is available");
-                let copy = copy.expect("the block is shared");
-                sequence.copied_to = copy.to;
-                // Order matters: a source may be freed and become the destination of a later copy.
-                self.step.input.copies.push(copy);
+                // Order matters: a source may be freed and become the target of a later copy.
+                self.step.input.copies.push(copy.expect("the block is shared"));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use crate::batch::RowKey;
-use crate::{BlockId, Priority, Sequence, SequenceId};
+use crate::{Priority, Sequence, SequenceId};
 use std::cmp::Reverse;
 use std::time::Instant;
 
@@ -71,16 +71,79 @@ impl Scheduler {
     }
 
     /// Puts a running sequence back into the queue, at the place its arrival gives it.
+    ///
+    /// A copy that was planned for it stays in the step: its target is free or written after the copies, so it does no
+    /// harm.
     fn preempt(&mut self, key: RowKey, now: Instant) {
         let mut sequence = self.batch.remove_key(key);
         self.step.budget += sequence.scheduled;
         self.step.chunks -= u32::from(sequence.scheduled > 0 && sequence.gap() > 1);
-        if sequence.copied_to != BlockId::NULL {
-            self.step.input.copies.retain(|copy| copy.to != sequence.copied_to);
-        }
         self.pool.release_table(&mut sequence.table);
         sequence.preempted(now);
         self.counters.preemptions += 1;
         self.queue.insert(sequence);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Deadlines, Effects, KvCapacity, KvLayout, Request, RequestId, Sampled, SamplingParams,
+        SchedulerConfig, StepOutput,
+    };
+
+    /// A scheduler in which one sequence of each of `classes` decodes, and their keys.
+    fn decoding(classes: &[Priority]) -> (Scheduler, Vec<RowKey>) {
+        let layout =
+            KvLayout { layers: 1, kv_heads: 1, head_dim: 1, block_size: 4, element_bytes: 2, blocks: 33 };
+        let capacity = KvCapacity { layout, max_context: 64, vocab_size: 100 };
+        let mut scheduler = Scheduler::new(SchedulerConfig::default(), capacity).expect("the limits agree");
+        let now = Instant::now();
+        for &priority in classes {
+            let request = Request {
+                id: RequestId::new(),
+                prompt: [1, 2, 3, 4, 5].into(),
+                sampling: SamplingParams::greedy().into(),
+                max_tokens: 20,
+                samples: 1,
+                priority,
+                tenant: Default::default(),
+                salt: Default::default(),
+                enqueued_at: now,
+                deadlines: Deadlines::default(),
+            };
+            scheduler.enqueue(request, now).expect("the request is acceptable");
+        }
+        assert!(scheduler.plan(now).is_some());
+        let samples = vec![Sampled { token: Ok(7), logprob: 0.0, top: 0..0 }; classes.len()];
+        let output = StepOutput { samples, ..StepOutput::default() };
+        scheduler.commit(Ok(&output), now, &mut Effects::default());
+        let mut keys: Vec<_> = scheduler.batch.keys().collect();
+        keys.sort_by_key(|&key| scheduler.batch.at(key).arrival);
+        (scheduler, keys)
+    }
+
+    #[test]
+    fn a_block_is_never_taken_from_a_higher_class() {
+        let (mut scheduler, keys) = decoding(&[Priority::Low, Priority::Low, Priority::Urgent]);
+        for &key in &keys[..2] {
+            scheduler.batch.at_mut(key).preemptions = SPARED_AFTER;
+        }
+        let now = Instant::now();
+        let newest = scheduler.preempt_for_block(keys[0], now);
+        assert_eq!(newest, keys[1], "both are spared, and one of them yields all the same");
+        assert_eq!(scheduler.preempt_for_block(keys[2], now), keys[0], "alone in its class it is not spared");
+        assert_eq!(scheduler.preempt_for_block(keys[2], now), keys[2], "nobody else is left to yield");
+    }
+
+    #[test]
+    fn a_spared_sequence_is_passed_over() {
+        let (mut scheduler, keys) = decoding(&[Priority::Normal; 3]);
+        let now = Instant::now();
+        scheduler.batch.at_mut(keys[2]).preemptions = SPARED_AFTER;
+        assert_eq!(scheduler.preempt_for_block(keys[0], now), keys[1]);
+        scheduler.batch.at_mut(keys[2]).preemptions = SPARED_AFTER - 1;
+        assert_eq!(scheduler.preempt_for_block(keys[0], now), keys[2]);
     }
 }

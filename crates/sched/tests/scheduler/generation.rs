@@ -1,7 +1,7 @@
 //! Requests through the scheduler and the fake executor, to their ends.
 
 use crate::bench::{Bench, request};
-use pagoda_sched::{CompletionReason, SampleIndex};
+use pagoda_sched::{CacheSalt, CompletionReason, Request, SampleIndex};
 
 #[test]
 fn a_request_generates_the_tokens_that_follow_from_its_prompt() {
@@ -62,4 +62,19 @@ fn a_second_request_takes_the_prefix_from_the_cache() {
     assert_eq!(bench.stats(id, 0).cached_tokens, 4, "the last token has to run, so one whole block does");
     let counters = bench.scheduler.stats(bench.now).counters;
     assert_eq!((counters.prefix_queries, counters.prefix_hits), (16, 4));
+}
+
+/// The oracle checks the salt of every position that a request reads.
+#[test]
+fn requests_of_different_salts_share_nothing() {
+    let mut bench = Bench::new(64, 4);
+    let asked = request(&[1, 2, 3, 4, 5, 6, 7, 8], 3);
+    bench.submit(asked.clone());
+    bench.run();
+    for (salt, cached) in [(1, 0), (0, 4), (1, 4)] {
+        let id = bench.submit(Request { salt: CacheSalt(salt), ..request(&asked.prompt, 3) });
+        bench.run();
+        assert_eq!(bench.output(id, 0), bench.answer(&asked, 0, 3));
+        assert_eq!(bench.stats(id, 0).cached_tokens, cached, "salt {salt}");
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::bench::{Bench, request};
 use pagoda_sched::{
-    CompletionReason, ConfigError, EnqueueError, LengthKind, Request, RequestId, SamplingParams, Scheduler,
-    SchedulerConfig, fake::FakeExecutor,
+    CompletionReason, ConfigError, Effects, EnqueueError, LengthKind, Request, RequestId, Sampled,
+    SamplingParams, Scheduler, SchedulerConfig, StepOutput, fake::FakeExecutor,
 };
 use std::time::Duration;
 
@@ -113,6 +113,7 @@ fn a_lone_sequence_ends_when_the_pool_is_full() {
                 12,
                 "16 slots hold the prompt and all but the last token"
             );
+            assert!(samples > 1 || bench.stats(id, sample).preemptions == 0);
         }
         assert_eq!(bench.scheduler.pool().held(), 0);
     }
@@ -128,6 +129,23 @@ fn stop_ids_end_a_request_once_min_tokens_are_out() {
     bench.run();
     assert_eq!(bench.reason(id, 0), Some(CompletionReason::Eos));
     assert_eq!(bench.output(id, 0), [8, 8, 7], "two masked stop ids, then the one that counts");
+}
+
+/// Executors mask stop ids until then; one that does not is no reason to stop early.
+#[test]
+fn a_stop_id_within_min_tokens_does_not_count() {
+    let mut bench = Bench::new(64, 4);
+    let sampling = SamplingParams { stop_ids: [7].into(), min_tokens: 2, ..SamplingParams::greedy() };
+    let id = bench.submit(Request { sampling: sampling.into(), ..request(&[1, 2, 3], 50) });
+    for generated in 1..=3 {
+        assert!(bench.scheduler.plan(bench.now).is_some() && bench.end(id, 0).is_none(), "after {generated}");
+        let samples = vec![Sampled { token: Ok(7), logprob: 0.0, top: 0..0 }];
+        let mut effects = Effects::default();
+        bench.scheduler.commit(Ok(&StepOutput { samples, ..StepOutput::default() }), bench.now, &mut effects);
+        bench.apply(effects);
+    }
+    assert_eq!(bench.reason(id, 0), Some(CompletionReason::Eos));
+    assert_eq!(bench.output(id, 0), [7, 7, 7]);
 }
 
 #[test]

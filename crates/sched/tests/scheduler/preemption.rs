@@ -160,24 +160,110 @@ fn each_residence_makes_progress() {
     assert_eq!(bench.reason(low, 0), Some(CompletionReason::MaxTokens));
 }
 
+/// Resuming is held to the same reserve as a first admission, or the two would preempt each other for ever.
 #[test]
 fn resuming_needs_the_whole_gap_and_the_watermark() {
-    let watermark = SchedulerConfig { watermark_percent: 25, ..config(4) };
-    let mut bench = Bench::with(8, 4, watermark);
-    let a = bench.submit(request(&[1; 8], 30));
-    let b = bench.submit(request(&[2; 4], 30));
-    while bench.scheduler.counters().preemptions == 0 {
-        bench.step();
-    }
-    let (victim, other) = if waiting(&bench, a) { (a, b) } else { (b, a) };
-    while bench.is_running(other) {
-        let gap = bench.scheduler.queue().iter().next().map(|sequence| sequence.total().div_ceil(4));
-        bench.step();
-        if bench.is_running(victim) && bench.is_running(other) {
-            let gap = gap.expect("the victim was waiting");
-            let free = bench.scheduler.pool().available();
-            assert!(free >= 2, "resumed {gap} blocks with {free} left, below the watermark");
-        }
-    }
+    let mut bench = Bench::with(20, 4, SchedulerConfig { watermark_percent: 20, ..config(2) });
+    let a = bench.submit(of_class(Priority::Low, &[1; 30], 9));
+    let b = bench.submit(of_class(Priority::Low, &[2; 24], 9));
+    bench.step();
+    assert!(
+        bench.is_running(a) && bench.is_running(b),
+        "8 and 6 blocks, one per row, 4 of watermark: all 20"
+    );
+    let high = bench.submit(of_class(Priority::High, &[3], 1));
+    bench.step();
+    assert!(bench.end(high, 0).is_some() && waiting(&bench, b));
+    bench.step();
+    assert!(waiting(&bench, b), "it needs 7 blocks by now, and 12 are free, of which 6 are to stay");
     bench.run();
+    assert_eq!(bench.reason(b, 0), Some(CompletionReason::MaxTokens));
+}
+
+#[test]
+fn a_request_that_has_aged_to_a_class_is_not_displaced_by_it() {
+    let mut bench = Bench::with(64, 4, config(1));
+    let first = bench.submit(of_class(Priority::Urgent, &[1; 4], 2));
+    let low = bench.submit(of_class(Priority::Low, &[2; 4], 9));
+    bench.step();
+    bench.advance(bench.scheduler.ageing_bound(Priority::Low));
+    bench.step();
+    assert!(bench.end(first, 0).is_some());
+    bench.step();
+    bench.submit(of_class(Priority::Urgent, &[3; 4], 2));
+    bench.step();
+    assert!(bench.is_running(low), "it would come back before the urgent one");
+    assert_eq!(bench.scheduler.counters().displaced, 0);
+}
+
+#[test]
+fn a_resumed_request_is_not_displaced_before_it_has_a_token() {
+    let mut bench = Bench::with(64, 4, SchedulerConfig { max_prefill_chunk: 4, ..config(1) });
+    let low = bench.submit(of_class(Priority::Low, &[1; 8], 30));
+    bench.step();
+    bench.step();
+    bench.submit(of_class(Priority::High, &[2; 4], 1));
+    bench.step();
+    assert!(waiting(&bench, low));
+    let generated = bench.output(low, 0).len();
+    bench.step();
+    bench.submit(of_class(Priority::High, &[3; 4], 1));
+    while bench.output(low, 0).len() == generated {
+        assert!(bench.is_running(low), "it was displaced before it had caught up");
+        bench.step();
+    }
+    bench.step();
+    assert!(waiting(&bench, low));
+}
+
+#[test]
+fn an_equal_class_is_not_displaced_where_the_lower_one_is_protected() {
+    let mut bench = Bench::with(64, 4, SchedulerConfig { max_prefill_chunk: 4, ..config(2) });
+    let low = bench.submit(of_class(Priority::Low, &[1; 8], 30));
+    let high = bench.submit(of_class(Priority::High, &[2; 4], 30));
+    bench.step();
+    bench.step();
+    bench.submit(of_class(Priority::Urgent, &[3; 4], 1));
+    bench.step();
+    assert!(waiting(&bench, low));
+    bench.step();
+    bench.submit(of_class(Priority::High, &[4; 4], 1));
+    bench.step();
+    assert!(bench.is_running(low) && bench.is_running(high), "the low one has not caught up yet");
+}
+
+#[test]
+fn a_wide_head_takes_its_rows_one_step_at_a_time() {
+    let mut bench = Bench::with(64, 4, config(2));
+    let low = [1, 2].map(|token| bench.submit(of_class(Priority::Low, &[token; 5], 30)));
+    bench.step();
+    let wide = bench.submit(Request { samples: 2, ..of_class(Priority::High, &[3; 5], 3) });
+    bench.step();
+    assert_eq!(bench.scheduler.counters().displaced, 1);
+    assert!(bench.is_running(low[0]) && !bench.is_running(wide));
+    bench.step();
+    assert!(bench.is_running(wide));
+}
+
+/// What a displaced row was going to use is there for the one that takes its place.
+#[test]
+fn the_budget_of_a_displaced_row_goes_to_its_successor() {
+    let mut bench = Bench::with(64, 4, SchedulerConfig { max_num_batched_tokens: 3, ..config(2) });
+    let low = [1, 2].map(|token| bench.submit(of_class(Priority::Low, &[token], 30)));
+    bench.step();
+    let high = bench.submit(of_class(Priority::High, &[3, 4], 3));
+    bench.step();
+    assert!(waiting(&bench, low[1]));
+    assert_eq!(bench.output(high, 0).len(), 1, "both its tokens were in the budget");
+
+    // The same for the right to a chunk that ends inside a block.
+    let config = SchedulerConfig { max_num_batched_tokens: 4, ..config(1) };
+    let mut bench = Bench::with(64, 16, config);
+    bench.submit(of_class(Priority::Low, &[1; 7], 30));
+    bench.step();
+    let high = bench.submit(of_class(Priority::High, &[2; 8], 1));
+    bench.step();
+    assert!(bench.is_running(high));
+    bench.step();
+    assert!(bench.end(high, 0).is_some());
 }
