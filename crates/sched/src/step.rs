@@ -108,10 +108,15 @@ pub struct TokenLogprob {
 impl StepInput {
     /// Empties all arrays and keeps their memory.
     pub fn clear(&mut self) {
+        self.rows.clear();
+        self.clear_but_rows();
+    }
+
+    /// Empties all arrays but the rows, which the next step overwrites.
+    pub(crate) fn clear_but_rows(&mut self) {
         self.tokens.clear();
         self.positions.clear();
         self.write_slots.clear();
-        self.rows.clear();
         self.tables.clear();
         self.copies.clear();
         self.history.clear();

@@ -117,8 +117,10 @@ impl Scheduler {
         let sequence = self.batch.at(key);
         self.counters.generated_tokens += 1;
         let start = self.out.top.len() as u32;
-        let top = sampled.top.start as usize..sampled.top.end as usize;
-        self.out.top.extend_from_slice(&output.top[top]);
+        if !sampled.top.is_empty() {
+            let top = sampled.top.start as usize..sampled.top.end as usize;
+            self.out.top.extend_from_slice(&output.top[top]);
+        }
         self.out.events.push(Effect::Token {
             id: sequence.request.id,
             sample: sequence.sample,

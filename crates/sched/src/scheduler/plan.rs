@@ -4,6 +4,7 @@ use super::Scheduler;
 use crate::batch::RowKey;
 use crate::{BlockId, CompletionReason, LengthKind, Row, SampleRequest, Sequence, Slot, StepInput};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Scheduler {
@@ -14,7 +15,7 @@ impl Scheduler {
     pub fn plan(&mut self, now: Instant) -> Option<&StepInput> {
         assert!(!self.step.in_flight, "plan was called before the previous step was committed");
         self.settle(now);
-        self.step.input.clear();
+        self.step.input.clear_but_rows();
         self.step.keys.clear();
         self.step.budget = self.config.max_num_batched_tokens;
         self.step.chunks = 0;
@@ -152,10 +153,11 @@ impl Scheduler {
             let sequence = self.batch.at_mut(key);
             if sequence.scheduled > 0 {
                 sequence.note_scheduled(now);
-                push_row(&mut step.input, sequence);
+                write_row(&mut step.input, step.keys.len(), sequence);
                 step.keys.push(key);
             }
         }
+        step.input.rows.truncate(step.keys.len());
         step.order = order;
     }
 }
@@ -168,7 +170,8 @@ enum BlockNeed {
     Copy(usize),
 }
 
-fn push_row(input: &mut StepInput, sequence: &Sequence) {
+/// Writes row `index` over that of the step before: mostly the same sequence, whose parameters need no new reference.
+fn write_row(input: &mut StepInput, index: usize, sequence: &Sequence) {
     let (first, context) = (sequence.computed, sequence.computed + sequence.scheduled);
     let size = input.block_size;
     let start = input.tokens.len() as u32;
@@ -182,15 +185,20 @@ fn push_row(input: &mut StepInput, sequence: &Sequence) {
         Slot(block * size + position % size)
     };
     input.write_slots.extend((first..context).map(slot));
-    let sampling = (context == sequence.total()).then(|| sample_request(&mut input.history, sequence));
-    input.rows.push(Row {
+    let sampled = context == sequence.total();
+    let old = input.rows.get_mut(index).and_then(|row| row.sampling.take()).filter(|_| sampled);
+    let row = Row {
         id: sequence.request.id,
         sample: sequence.sample,
         tokens: start..input.tokens.len() as u32,
         context,
         table: table_start..input.tables.len() as u32,
-        sampling,
-    });
+        sampling: sampled.then(|| sample_request(old, &mut input.history, sequence)),
+    };
+    match input.rows.get_mut(index) {
+        Some(place) => *place = row,
+        None => input.rows.push(row),
+    }
 }
 
 fn push_tokens(into: &mut Vec<u32>, sequence: &Sequence, range: Range<usize>) {
@@ -202,7 +210,7 @@ fn push_tokens(into: &mut Vec<u32>, sequence: &Sequence, range: Range<usize>) {
     );
 }
 
-fn sample_request(history: &mut Vec<u32>, sequence: &Sequence) -> SampleRequest {
+fn sample_request(old: Option<SampleRequest>, history: &mut Vec<u32>, sequence: &Sequence) -> SampleRequest {
     let start = history.len() as u32;
     let params = &sequence.request.sampling;
     let needed = params.needs_history();
@@ -210,8 +218,9 @@ fn sample_request(history: &mut Vec<u32>, sequence: &Sequence) -> SampleRequest 
         history.extend_from_slice(&sequence.request.prompt);
         history.extend_from_slice(&sequence.output);
     }
+    let kept = old.map(|old| old.params).filter(|kept| Arc::ptr_eq(kept, params));
     SampleRequest {
-        params: params.clone(),
+        params: kept.unwrap_or_else(|| Arc::clone(params)),
         count: if sequence.output.is_empty() { sequence.request.samples } else { 1 },
         generated: sequence.generated(),
         history: start..history.len() as u32,
