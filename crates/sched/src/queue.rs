@@ -116,10 +116,14 @@ impl WaitingQueue {
     /// The sequence that goes next: highest effective class, then earliest arrival.
     pub fn head(&self, now: Instant) -> Option<&Sequence> {
         let heads = Priority::ALL.into_iter().filter_map(|class| {
-            let head = self.first(2 * class.index()).or(self.first(2 * class.index() + 1))?;
+            let head = self.preempted_head(class).or(self.fresh_head(class))?;
             Some((self.class_rank(class, now), Reverse(head.order()), head))
         });
         heads.max_by_key(|&(rank, order, _)| (rank, order)).map(|(_, _, head)| head)
+    }
+
+    fn preempted_head(&self, class: Priority) -> Option<&Sequence> {
+        self.first(2 * class.index())
     }
 
     /// The oldest sequence of a class that never ran.
@@ -144,8 +148,10 @@ impl WaitingQueue {
     /// Highest effective class among the heads of a class: a preempted head, which may have waited little, inherits
     /// the rank of the one that has waited longest behind it.
     fn class_rank(&self, class: Priority, now: Instant) -> Priority {
-        let heads = [self.first(2 * class.index()), self.first(2 * class.index() + 1)];
-        let ranks = heads.into_iter().flatten().map(|head| self.effective_class(head, now));
+        let ranks = [self.preempted_head(class), self.fresh_head(class)]
+            .into_iter()
+            .flatten()
+            .map(|head| self.effective_class(head, now));
         ranks.max().unwrap_or(Priority::Low)
     }
 
