@@ -62,9 +62,7 @@ impl ServedModel {
 /// Sampling defaults of a model; `None` where it states none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SamplingDefaults {
-    /// `Some(false)`: greedy unless the request asks for a temperature.
-    pub do_sample: Option<bool>,
-    /// Temperature.
+    /// Temperature; 0 for a model that is greedy unless the request asks otherwise.
     pub temperature: Option<f32>,
     /// Number of most likely tokens kept; 0 keeps all.
     pub top_k: Option<u32>,

@@ -182,8 +182,7 @@ impl ServedModel {
         id: RequestId,
     ) -> Result<SamplingParams, InvalidRequest> {
         let defaults = &self.defaults;
-        let greedy = (defaults.do_sample == Some(false)).then_some(0.0);
-        let temperature = params.temperature.or(greedy).or(defaults.temperature).unwrap_or(1.0);
+        let temperature = params.temperature.or(defaults.temperature).unwrap_or(1.0);
         let temperature = number("temperature", temperature, 0.0, MAX_TEMPERATURE)?;
         let repetition = params.repetition_penalty.or(defaults.repetition_penalty).unwrap_or(1.0);
         let penalty =

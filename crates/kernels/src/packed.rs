@@ -18,6 +18,7 @@ use crate::pool::{WorkerPool, partition};
 use crate::round::to_bf16;
 use crate::shared::SharedOut;
 use half::{bf16, f16};
+use std::fmt;
 use std::ops::Range;
 
 /// Outputs per panel: one register of AVX-512, two of AVX2, one tile of AMX; a step of a panel of bf16 is a cache line.
@@ -63,6 +64,16 @@ impl WeightFormat {
     /// Bytes of one panel of K = `k`.
     fn panel_bytes(self, k: usize) -> usize {
         k.next_multiple_of(self.step()) * PANEL * self.bytes()
+    }
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WeightFormat::F32 => "f32",
+            WeightFormat::Bf16 => "bf16",
+            WeightFormat::F16 => "f16",
+        })
     }
 }
 

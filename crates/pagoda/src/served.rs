@@ -67,7 +67,6 @@ fn own_name(checkpoint: &Checkpoint) -> String {
 fn defaults(checkpoint: &Checkpoint) -> SamplingDefaults {
     let generation = checkpoint.generation();
     SamplingDefaults {
-        do_sample: None,
         temperature: generation.temperature,
         top_k: generation.top_k,
         top_p: generation.top_p,

@@ -172,7 +172,6 @@ fn with_defaults(defaults: SamplingDefaults, params: GenerateParams) -> Validate
 #[test]
 fn what_the_request_leaves_open_the_model_decides() {
     let defaults = SamplingDefaults {
-        do_sample: Some(true),
         temperature: Some(0.6),
         top_k: Some(20),
         top_p: Some(0.95),
@@ -210,9 +209,8 @@ fn without_any_default_the_distribution_is_sampled_as_it_is() {
 }
 
 #[test]
-fn a_model_that_does_not_sample_is_greedy_unless_asked() {
-    let defaults =
-        SamplingDefaults { do_sample: Some(false), temperature: Some(0.7), ..SamplingDefaults::default() };
+fn a_greedy_model_is_greedy_unless_asked() {
+    let defaults = SamplingDefaults { temperature: Some(0.0), ..SamplingDefaults::default() };
     assert_eq!(with_defaults(defaults, base()).sampling().temperature, 0.0);
     let asked = GenerateParams { temperature: Some(0.5), ..base() };
     assert_eq!(with_defaults(defaults, asked).sampling().temperature, 0.5);
