@@ -94,26 +94,38 @@ fn decoding_allocates_nothing() {
     assert!(scheduler.counters().generated_tokens > 50_000 && scheduler.pool().epoch() > 3_000);
 }
 
-#[test]
-fn a_waiting_request_takes_at_most_512_bytes_beside_its_tokens() {
-    const COUNT: u32 = 14_000;
+/// Bytes per waiting request beside its tokens, when `count` wait; with parameters of their own or one set for all.
+fn bytes_per_waiting(count: u32, own_parameters: bool) -> i64 {
     const TOKENS: u32 = 50;
     let capacity = FakeExecutor::capacity_of(65, 16, 4096, 1000);
     let config = SchedulerConfig {
-        max_waiting_requests: COUNT,
+        max_waiting_requests: count,
         max_waiting_tokens: u64::MAX,
         ..SchedulerConfig::default()
     };
-    let mut scheduler = Scheduler::new(config, capacity).unwrap();
+    let mut scheduler = Scheduler::new(config, capacity).expect("the configuration is valid");
     let now = Instant::now();
     let before = BYTES.get();
-    // Requests with equal parameters share them.
-    let sampling = Arc::new(SamplingParams::greedy());
-    for _ in 0..COUNT {
+    let mut sampling = Arc::new(SamplingParams::greedy());
+    for _ in 0..count {
+        if own_parameters {
+            sampling = Arc::new(SamplingParams::greedy());
+        }
         let request = Request { sampling: Arc::clone(&sampling), ..request(TOKENS, 100) };
-        scheduler.enqueue(request, now).unwrap();
+        scheduler.enqueue(request, now).expect("the queue has room");
     }
-    let bytes = (BYTES.get() - before) / i64::from(COUNT) - 4 * i64::from(TOKENS);
-    println!("{bytes} bytes per waiting request beside its tokens");
+    (BYTES.get() - before) / i64::from(count) - 4 * i64::from(TOKENS)
+}
+
+/// The least that a request takes: 14,000 nearly fill tables that grow by doubling, and one set of parameters serves all.
+/// The other figures are printed; they are larger, and a server's requests have parameters of their own.
+#[test]
+fn in_full_tables_a_waiting_request_without_own_parameters_takes_at_most_512_bytes_beside_its_tokens() {
+    for (count, own_parameters) in [(14_000, true), (20_000, false), (20_000, true)] {
+        let bytes = bytes_per_waiting(count, own_parameters);
+        println!("{count} waiting, own parameters {own_parameters}: {bytes} bytes each beside the tokens");
+    }
+    let bytes = bytes_per_waiting(14_000, false);
+    println!("14000 waiting, own parameters false: {bytes} bytes each beside the tokens");
     assert!(bytes <= 512, "{bytes} bytes");
 }
