@@ -1,16 +1,19 @@
 //! Worker threads that run one closure together, many thousand times a second.
 //!
 //! Workers spin for a few microseconds after a run, since the next one usually follows at once, and then sleep.
-//! A run allocates nothing. Work is divided statically: worker `i` of `n` takes part `i`, so that a worker reads
-//! the same weights in every step and they stay in its cache and on its memory node.
+//! A run allocates nothing. [`WorkerPool::run`] calls every worker; [`WorkerPool::share`] divides items so that worker
+//! `i` of `n` begins in part `i`, and thus reads the same weights in every step from its own memory node, and helps the
+//! others when it is done. A shared run waits for the workers that have begun, not for those that the operating
+//! system has not let run yet: on a busy machine the others do their part.
 
 use crate::affinity;
+use crate::chunks::Chunks;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -27,17 +30,19 @@ pub struct WorkerPool {
     cpus: Vec<usize>,
     /// Held during a run, so that callers on several threads take turns.
     turn: Mutex<()>,
+    /// What is left of a shared run; owned by whoever has the turn.
+    chunks: Chunks,
 }
 
 type Job = *const (dyn Fn(usize) + Sync);
 
 struct Shared {
-    /// Incremented at the start of every run; a worker runs when it sees a value it has not seen.
-    generation: AtomicU32,
+    /// The current run, see [`Round`].
+    round: AtomicU64,
     /// The closure of the current run; written by the caller while no worker is inside a run.
     job: UnsafeCell<Option<Job>>,
-    /// Workers that have yet to finish the current run.
-    remaining: AtomicUsize,
+    /// Workers that have left the current run.
+    left: AtomicUsize,
     stop: AtomicBool,
     spins: u32,
     start: Gate,
@@ -46,12 +51,39 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is the only field that is not `Sync`. The caller writes it before the increment of `generation` that
-// releases the workers and after `remaining` has reached 0, so reads and writes never overlap. What it points to is
-// `Sync` and outlives the run because `run` does not return or unwind before `remaining` is 0.
+// SAFETY: `job` is the only field that is not `Sync`. The caller writes it before the change of `round` that opens a run,
+// and a run opens only after every worker that joined the one before has left it; workers read it between joining and
+// leaving. So reads and writes never overlap. What it points to is `Sync` and outlives the run because the caller does
+// not return or unwind before all that joined have left.
 unsafe impl Sync for Shared {}
 // SAFETY: see `Sync`; nothing in it is bound to a thread.
 unsafe impl Send for Shared {}
+
+/// A run in one word, so that joining and closing it cannot miss each other: its number, whether it is closed to workers
+/// that have not joined, how many have joined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Round(u64);
+
+impl Round {
+    const CLOSED: u64 = 1 << 31;
+
+    fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn is_closed(self) -> bool {
+        self.0 & Round::CLOSED != 0
+    }
+
+    fn joined(self) -> usize {
+        (self.0 & (Round::CLOSED - 1)) as usize
+    }
+
+    /// The run after this one: open, nobody in it.
+    fn next(self) -> Round {
+        Round(u64::from(self.number().wrapping_add(1)) << 32)
+    }
+}
 
 /// Where threads sleep until a condition over atomics holds.
 #[derive(Default)]
@@ -111,17 +143,18 @@ impl WorkerPool {
         }
         let spins = if cpus.is_empty() && threads > 1 { 0 } else { SPINS };
         let shared = Arc::new(Shared {
-            generation: AtomicU32::new(0),
+            round: AtomicU64::new(0),
             job: UnsafeCell::new(None),
-            remaining: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             spins,
             start: Gate::default(),
             finish: Gate::default(),
             panic: Mutex::new(None),
         });
+        let handles = Vec::with_capacity(threads - 1);
         let mut pool =
-            WorkerPool { shared, handles: Vec::with_capacity(threads - 1), cpus, turn: Mutex::new(()) };
+            WorkerPool { shared, handles, cpus, turn: Mutex::new(()), chunks: Chunks::new(threads) };
         for worker in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let cpu = pool.cpus.get(worker).copied();
@@ -163,28 +196,66 @@ impl WorkerPool {
             return guarded(job, 0).unwrap_or_else(|panic| resume_unwind(panic));
         }
         let turn = lock(&self.turn);
-        self.release(job);
+        self.open(job);
         let mine = guarded(job, 0);
+        self.wait_for(self.handles.len());
+        self.end(turn, mine);
+    }
+
+    /// Calls `job` on consecutive ranges that together are `0..items`, about `grain` items each. A worker takes the ranges
+    /// of its own part first and then those that are left of the others' parts.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn share(&self, items: usize, grain: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+        assert!(!INSIDE.get(), "WorkerPool::share was called from inside a run");
+        if self.handles.is_empty() || items <= grain {
+            let whole = |_| {
+                if items > 0 {
+                    job(0..items)
+                }
+            };
+            return guarded(&whole, 0).unwrap_or_else(|panic| resume_unwind(panic));
+        }
+        let turn = lock(&self.turn);
+        self.chunks.deal(items, grain);
+        let take = |worker| self.chunks.take(worker).for_each(job);
+        self.open(&take);
+        let mine = guarded(&take, 0);
+        // What has not been taken yet, because of a panic, is nobody's any more.
+        let joined = Round(self.shared.round.fetch_or(Round::CLOSED, SeqCst)).joined();
+        self.wait_for(joined);
+        self.end(turn, mine);
+    }
+
+    /// Publishes the job and lets the workers join.
+    fn open(&self, job: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
-        shared.finish.wait(shared.spins, || shared.remaining.load(SeqCst) == 0);
-        let theirs = lock(&shared.panic).take();
+        // SAFETY: only the lifetime changes. The callers of `open` wait for all workers that joined before they return or
+        // unwind, and no worker uses the pointer after leaving, so the closure outlives every use.
+        let job: Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(job) };
+        // SAFETY: `turn` is held and the previous run has ended, so no other thread reads or writes the cell.
+        unsafe { *shared.job.get() = Some(job) };
+        shared.left.store(0, SeqCst);
+        let next = Round(shared.round.load(SeqCst)).next();
+        shared.round.store(next.0, SeqCst);
+        shared.start.notify();
+    }
+
+    /// Returns when `workers` have left the run.
+    fn wait_for(&self, workers: usize) {
+        let shared = &*self.shared;
+        shared.finish.wait(shared.spins, || shared.left.load(SeqCst) == workers);
+    }
+
+    /// Gives the turn back, and goes on with the first panic of the run.
+    fn end(&self, turn: MutexGuard<'_, ()>, mine: Result<(), Box<dyn Any + Send>>) {
+        let theirs = lock(&self.shared.panic).take();
         drop(turn);
         if let Some(panic) = mine.err().or(theirs) {
             resume_unwind(panic);
         }
-    }
-
-    /// Publishes the job and lets the workers go.
-    fn release(&self, job: &(dyn Fn(usize) + Sync)) {
-        let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. `run` waits for `remaining` to reach 0 before it returns or unwinds, and
-        // no worker uses the pointer after its decrement, so the closure outlives every use.
-        let job: Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(job) };
-        // SAFETY: `turn` is held and the previous run has ended, so no other thread reads or writes the cell.
-        unsafe { *shared.job.get() = Some(job) };
-        shared.remaining.store(self.handles.len(), SeqCst);
-        shared.generation.fetch_add(1, SeqCst);
-        shared.start.notify();
     }
 
     /// Calls `job(first, chunk)` for consecutive pieces of `out`, one per worker: `chunk` starts at row `first` of
@@ -216,9 +287,10 @@ impl WorkerPool {
 
 impl Drop for WorkerPool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, SeqCst);
-        self.shared.generation.fetch_add(1, SeqCst);
-        self.shared.start.notify();
+        let shared = &*self.shared;
+        shared.stop.store(true, SeqCst);
+        shared.round.store(Round(shared.round.load(SeqCst)).next().0, SeqCst);
+        shared.start.notify();
         for handle in self.handles.drain(..) {
             // A worker catches the panics of its jobs, so there is no result to lose.
             let _ = handle.join();
@@ -234,22 +306,35 @@ fn work(shared: &Shared, worker: usize, cpu: Option<usize>) {
     }
     let mut seen = 0;
     loop {
-        shared.start.wait(shared.spins, || shared.generation.load(SeqCst) != seen);
-        seen = seen.wrapping_add(1);
+        let round = || Round(shared.round.load(SeqCst));
+        shared.start.wait(shared.spins, || round().number() != seen);
         if shared.stop.load(SeqCst) {
             return;
         }
-        // SAFETY: the caller wrote the cell before the increment just seen and leaves it alone until `remaining` is 0.
+        seen = round().number();
+        if !join(shared, seen) {
+            continue;
+        }
+        // SAFETY: the caller wrote the cell before it opened the run that was just joined, and leaves it alone until all
+        // that joined have left.
         let job = unsafe { *shared.job.get() }.expect("a run has a job");
-        // SAFETY: the closure lives until `remaining` is 0, which needs the decrement below.
+        // SAFETY: the closure lives until all that joined have left, which needs the increment below.
         let result = guarded(unsafe { &*job }, worker);
         if let Err(panic) = result {
             lock(&shared.panic).get_or_insert(panic);
         }
-        if shared.remaining.fetch_sub(1, SeqCst) == 1 {
-            shared.finish.notify();
-        }
+        shared.left.fetch_add(1, SeqCst);
+        shared.finish.notify();
     }
+}
+
+/// Joins run `number`, unless it is closed or over.
+fn join(shared: &Shared, number: u32) -> bool {
+    let joined = |round: u64| {
+        let open = Round(round).number() == number && !Round(round).is_closed();
+        open.then_some(round + 1)
+    };
+    shared.round.fetch_update(SeqCst, SeqCst, joined).is_ok()
 }
 
 /// Calls the job, marking the thread as inside a run, and catches its panic.

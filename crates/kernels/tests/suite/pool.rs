@@ -112,3 +112,56 @@ fn the_default_fits_the_machine() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     assert!((1..=cpus).contains(&WorkerPool::default_threads()));
 }
+
+#[test]
+fn a_shared_run_covers_every_item_once() {
+    for threads in [1, 2, 3, 9] {
+        let pool = WorkerPool::new(threads).unwrap();
+        for (items, grain) in [(0, 1), (1, 1), (5, 8), (64, 1), (1000, 7)] {
+            for _ in 0..50 {
+                let calls: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+                pool.share(items, grain, &|range| {
+                    assert!(!range.is_empty());
+                    calls[range].iter().for_each(|calls| _ = calls.fetch_add(1, SeqCst));
+                });
+                assert!(calls.iter().all(|calls| calls.load(SeqCst) == 1), "{threads}, {items}, {grain}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shared_run_needs_no_worker_but_the_caller() {
+    let (pool, busy) = (WorkerPool::new(2).unwrap(), std::sync::Barrier::new(2));
+    let main = std::thread::current().id();
+    // The other worker is held inside its first chunk until the caller has taken all the rest.
+    let left = AtomicUsize::new(100);
+    pool.share(100, 1, &|range| {
+        if std::thread::current().id() != main {
+            while left.load(SeqCst) > 1 {
+                std::thread::yield_now();
+            }
+        }
+        left.fetch_sub(range.len(), SeqCst);
+    });
+    assert_eq!(left.load(SeqCst), 0);
+    pool.run(&|_| _ = busy.wait());
+}
+
+#[test]
+fn a_panic_in_a_shared_run_reaches_the_caller_and_the_pool_lives_on() {
+    let pool = WorkerPool::new(3).unwrap();
+    for guilty in [0, 50, 99] {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            pool.share(100, 1, &|range| {
+                if range.contains(&guilty) {
+                    std::panic::panic_any(guilty);
+                }
+            });
+        }));
+        assert_eq!(result.unwrap_err().downcast_ref(), Some(&guilty));
+        let sum = AtomicUsize::new(0);
+        pool.share(100, 3, &|range| _ = sum.fetch_add(range.sum::<usize>(), SeqCst));
+        assert_eq!(sum.load(SeqCst), 4950);
+    }
+}
