@@ -33,6 +33,7 @@ mod chunks;
 mod heads;
 mod isa;
 mod kv;
+pub mod limits;
 mod linear;
 mod norm;
 mod packed;
