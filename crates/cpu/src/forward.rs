@@ -44,7 +44,7 @@ impl Forward<'_> {
         let hidden = self.spec.hidden as usize;
         let scratch = &mut *self.scratch;
         for (&token, row) in input.tokens.iter().zip(scratch.x.chunks_exact_mut(hidden)) {
-            self.weights.embedding.read(token, row);
+            self.weights.embedding().read_row(token as usize, row);
         }
         let angles = self.tokens * self.rope.pairs();
         self.rope.gather(&input.positions, &mut scratch.cos[..angles], &mut scratch.sin[..angles]);

@@ -1,14 +1,14 @@
 //! The weights of a model in the form in which the kernels read them.
 
 use crate::{CpuError, LoadProgress};
-use half::{bf16, f16};
-use pagoda_kernels::{Buffer, LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool};
+use pagoda_kernels::{LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool};
 use pagoda_model::{Checkpoint, DecoderSpec, LayerRole, Role, Tensor, TensorData};
 
 /// All weights.
 #[derive(Debug)]
 pub(crate) struct ModelWeights {
-    pub(crate) embedding: Embedding,
+    /// `[vocab_size, hidden]`; `None` where it is the head.
+    embedding: Option<PackedLinear>,
     pub(crate) layers: Vec<LayerWeights>,
     /// `[hidden]`
     pub(crate) final_norm: Vec<f32>,
@@ -41,20 +41,6 @@ pub(crate) struct Linear {
     pub(crate) weight: PackedLinear,
     /// `[n]`
     pub(crate) bias: Option<Vec<f32>>,
-}
-
-/// The token embedding, row-major `[vocab_size, hidden]`.
-#[derive(Debug)]
-pub(crate) struct Embedding {
-    hidden: usize,
-    data: EmbeddingData,
-}
-
-#[derive(Debug)]
-enum EmbeddingData {
-    F32(Buffer<f32>),
-    F16(Buffer<f16>),
-    Bf16(Buffer<bf16>),
 }
 
 /// Which roles are packed together, stacked along the outputs, and which biases go with them.
@@ -94,7 +80,7 @@ impl ModelWeights {
             Loader { checkpoint, format, pool, progress, state: LoadProgress { done: 0, total } };
         loader.report(0);
         let spec = checkpoint.spec();
-        let embedding = loader.embedding()?;
+        let embedding = (!spec.tied_head).then(|| loader.pack(&[Role::Embedding])).transpose()?;
         let layers =
             (0..spec.layers.len() as u32).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
         let final_norm = loader.vector(Role::FinalNorm);
@@ -102,10 +88,16 @@ impl ModelWeights {
         Ok(Self { embedding, layers, final_norm, head })
     }
 
+    /// The vectors of the tokens: `[vocab_size, hidden]`.
+    pub(crate) fn embedding(&self) -> &PackedLinear {
+        self.embedding.as_ref().unwrap_or(&self.head)
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         let layers: u64 = self.layers.iter().map(LayerWeights::bytes).sum();
-        self.embedding.bytes() + layers + vector_bytes(&self.final_norm) + self.head.bytes() as u64
+        let embedding = self.embedding.as_ref().map_or(0, |table| table.bytes() as u64);
+        embedding + layers + vector_bytes(&self.final_norm) + self.head.bytes() as u64
     }
 
     /// Bytes that [`load`](Self::load) will hold for a model of `spec`.
@@ -113,12 +105,12 @@ impl ModelWeights {
         let rows = |role: Role| role.shape(spec)[0] as usize;
         let packed = |n: usize, k: usize| PackedLinear::packed_bytes(LinearShape { n, k }, format);
         let matrix_roles = [&QKV, &O, &GATE_UP, &DOWN];
-        let mut total = packed(rows(Role::Head), spec.hidden as usize);
+        let mut total = 0;
         for role in Role::all(spec) {
             let shape = role.shape(spec);
             let elements: u64 = shape.iter().product();
             total += match role {
-                Role::Embedding => elements * format.bytes() as u64,
+                Role::Embedding | Role::Head => packed(shape[0] as usize, shape[1] as usize),
                 _ if shape.len() == 1 => elements * size_of::<f32>() as u64,
                 _ => 0,
             };
@@ -147,26 +139,6 @@ impl LayerWeights {
 impl Linear {
     fn bytes(&self) -> u64 {
         self.weight.bytes() as u64 + self.bias.as_deref().map_or(0, vector_bytes)
-    }
-}
-
-impl Embedding {
-    /// Widens the row of `token` into `out`, `[hidden]`.
-    pub(crate) fn read(&self, token: u32, out: &mut [f32]) {
-        let range = token as usize * self.hidden..(token as usize + 1) * self.hidden;
-        match &self.data {
-            EmbeddingData::F32(rows) => out.copy_from_slice(&rows[range]),
-            EmbeddingData::F16(rows) => widen(&rows[range], out, f16::to_f32),
-            EmbeddingData::Bf16(rows) => widen(&rows[range], out, bf16::to_f32),
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        match &self.data {
-            EmbeddingData::F32(rows) => size_of_val(&**rows) as u64,
-            EmbeddingData::F16(rows) => size_of_val(&**rows) as u64,
-            EmbeddingData::Bf16(rows) => size_of_val(&**rows) as u64,
-        }
     }
 }
 
@@ -203,9 +175,7 @@ impl Loader<'_> {
         let k = tensors[0].shape[1] as usize;
         let packed = PackedLinear::pack(&parts, k, self.format, self.pool)
             .map_err(|source| CpuError::Pack { role: roles[0], source })?;
-        let tied = roles[0] == Role::Head && self.checkpoint.spec().tied_head;
-        // A tied head is the embedding, whose bytes are counted already.
-        self.report(if tied { 0 } else { tensors.iter().map(|tensor| tensor.bytes.len()).sum() });
+        self.report(tensors.iter().map(|tensor| tensor.bytes.len()).sum());
         Ok(packed)
     }
 
@@ -213,32 +183,6 @@ impl Loader<'_> {
         let tensor = self.checkpoint.tensor(role);
         self.report(tensor.bytes.len());
         tensor.to_f32_vec()
-    }
-
-    fn embedding(&mut self) -> Result<Embedding, CpuError> {
-        let tensor = self.checkpoint.tensor(Role::Embedding);
-        let source = tensor.data();
-        let len = tensor.elements();
-        let no_memory = |source| CpuError::OutOfMemory { purpose: "the token embedding", source };
-        let data = match self.format {
-            WeightFormat::F32 => {
-                let mut rows = Buffer::zeroed(len).map_err(no_memory)?;
-                convert(&source, &mut rows, |x| x);
-                EmbeddingData::F32(rows)
-            }
-            WeightFormat::F16 => {
-                let mut rows = Buffer::zeroed(len).map_err(no_memory)?;
-                convert(&source, &mut rows, f16::from_f32);
-                EmbeddingData::F16(rows)
-            }
-            WeightFormat::Bf16 => {
-                let mut rows = Buffer::zeroed(len).map_err(no_memory)?;
-                convert(&source, &mut rows, bf16::from_f32);
-                EmbeddingData::Bf16(rows)
-            }
-        };
-        self.report(tensor.bytes.len());
-        Ok(Embedding { hidden: tensor.shape[1] as usize, data })
     }
 
     fn report(&mut self, bytes: usize) {
@@ -253,18 +197,6 @@ fn view<'a>(data: &'a TensorData<'_>) -> Weights<'a> {
         TensorData::F16(x) => Weights::F16(x),
         TensorData::Bf16(x) => Weights::Bf16(x),
     }
-}
-
-fn convert<T>(source: &TensorData<'_>, out: &mut [T], round: impl Fn(f32) -> T) {
-    match source {
-        TensorData::F32(x) => out.iter_mut().zip(x.iter()).for_each(|(out, &x)| *out = round(x)),
-        TensorData::F16(x) => out.iter_mut().zip(x.iter()).for_each(|(out, x)| *out = round(x.to_f32())),
-        TensorData::Bf16(x) => out.iter_mut().zip(x.iter()).for_each(|(out, x)| *out = round(x.to_f32())),
-    }
-}
-
-fn widen<T: Copy>(row: &[T], out: &mut [f32], exact: impl Fn(T) -> f32) {
-    out.iter_mut().zip(row).for_each(|(out, &x)| *out = exact(x));
 }
 
 fn vector_bytes(vector: &[f32]) -> u64 {

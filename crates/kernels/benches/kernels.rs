@@ -5,8 +5,8 @@
 
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionRow, Buffer, Isa, Kernels, KvRef, KvShape, PackedLinear, WeightFormat, Weights,
-    WorkerPool,
+    AttentionInput, AttentionRow, Buffer, Isa, Kernels, KvRef, KvShape, LinearShape, PackedLinear,
+    WeightFormat, Weights, WorkerPool,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -132,7 +132,8 @@ fn linear(kernels: &Kernels, pool: &WorkerPool, limits: &Limits) -> Result<(), B
         for (n, k, name) in shapes {
             let weights: Vec<f32> = (0..n * k).map(noise).collect();
             // Enough copies that the weights do not stay in cache.
-            let copies = if n > 1000 { (192usize << 20).div_ceil(n * k * format.bytes()).min(8) } else { 1 };
+            let size = PackedLinear::packed_bytes(LinearShape { n, k }, format);
+            let copies = if n > 1000 { (192u64 << 20).div_ceil(size).min(8) } else { 1 };
             let parts = [(Weights::F32(&weights), n)];
             let packed: Vec<_> =
                 (0..copies).map(|_| PackedLinear::pack(&parts, k, format, pool)).collect::<Result<_, _>>()?;

@@ -1,53 +1,106 @@
 //! Linear operation.
 
+use super::activations;
 use crate::linear::LinearTask;
-use crate::packed::{PANEL, Panels};
+use crate::packed::{PANEL, Panels, UNIT};
+use crate::panels::quantized::QuantPanels;
+use crate::quant::Bits;
+use half::{bf16, f16};
+use std::ops::Range;
 
 pub(super) fn linear(task: LinearTask<'_>) {
+    match task.w.panels() {
+        Panels::F32(w) => floats(&task, w, |panel, step, column| panel[step * PANEL + column]),
+        Panels::F16(w) => {
+            floats(&task, w, |panel: &[f16], step, column| panel[step * PANEL + column].to_f32())
+        }
+        Panels::Bf16(w) => floats(&task, w, |panel: &[bf16], step, column| {
+            panel[(step / 2 * PANEL + column) * 2 + step % 2].to_f32()
+        }),
+        Panels::Quantized(w) => quantized(&task, w),
+    }
+}
+
+/// Sums in `f64`, along K; `weight(panel, step, column)` reads a weight.
+fn floats<T>(task: &LinearTask<'_>, w: &[T], weight: impl Fn(&[T], usize, usize) -> f32) {
     let (n, k) = (task.w.n(), task.w.k());
+    let panel = w.len() / (task.w.units() * (UNIT / PANEL));
     for start in (task.columns.start..task.columns.end.min(n)).step_by(PANEL) {
         let columns = start..(start + PANEL).min(n);
+        let w = &w[start / PANEL * panel..(start / PANEL + 1) * panel];
         for row in task.rows.clone() {
             let mut sums = [0f64; PANEL];
             if let Some(bias) = task.bias {
                 sums.iter_mut().zip(&bias[columns.clone()]).for_each(|(sum, &b)| *sum = f64::from(b));
             }
-            accumulate(&task.x[row * k..(row + 1) * k], task.w.panels(), start / PANEL, &mut sums);
-            // SAFETY: the rows and columns of a task belong to one worker.
-            let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
+            for (step, &x) in task.x[row * k..(row + 1) * k].iter().enumerate() {
+                for (column, sum) in sums.iter_mut().enumerate() {
+                    *sum += f64::from(x) * f64::from(weight(w, step, column));
+                }
+            }
+            let out = output(task, row, &columns);
             out.iter_mut().zip(&sums).for_each(|(out, &sum)| *out = sum as f32);
         }
     }
 }
 
-/// `sums[j] += Σ x[i] w[i][j]`, i ascending, over panel `index`.
-fn accumulate(x: &[f32], panels: Panels<'_>, index: usize, sums: &mut [f64; PANEL]) {
-    let k = x.len();
-    match panels {
-        Panels::F32(w) => {
-            for (&x, w) in x.iter().zip(&w.as_chunks::<PANEL>().0[index * k..]) {
-                add_scaled(sums, x, |j| w[j]);
-            }
+/// Exact integers within a group; one fused multiply-add for each group, in order, from the bias on.
+fn quantized(task: &LinearTask<'_>, w: QuantPanels<'_>) {
+    let (n, k) = (task.w.n(), task.w.k());
+    let columns = task.columns.start..task.columns.end.min(n);
+    for row in task.rows.clone() {
+        let out = output(task, row, &columns);
+        match task.bias {
+            Some(bias) => out.copy_from_slice(&bias[columns.clone()]),
+            None => out.fill(0.0),
         }
-        Panels::F16(w) => {
-            for (&x, w) in x.iter().zip(&w.as_chunks::<PANEL>().0[index * k..]) {
-                add_scaled(sums, x, |j| w[j].to_f32());
-            }
-        }
-        Panels::Bf16(w) => {
-            let pairs = &w.as_chunks::<{ 2 * PANEL }>().0[index * k.div_ceil(2)..];
-            for (x, w) in x.chunks(2).zip(pairs) {
-                for (odd, &x) in x.iter().enumerate() {
-                    add_scaled(sums, x, |j| w[2 * j + odd].to_f32());
+        let x = &task.x[row * k..(row + 1) * k];
+        for (index, x) in x.chunks(w.layout.group()).enumerate() {
+            let x = activations::quantize(x, w.layout.format.activations);
+            for (unit, out) in (columns.start / UNIT..).zip(out.chunks_mut(UNIT)) {
+                let block = w.block(unit, index);
+                for (panel, out) in out.chunks_mut(PANEL).enumerate() {
+                    let dots = dots(block.codes(panel), w.layout.format.bits, &x.q);
+                    for (column, (out, dot)) in out.iter_mut().zip(dots).enumerate() {
+                        let column = panel * PANEL + column;
+                        let exact = dot - i32::from(block.zero(column)) * x.sum;
+                        *out = (exact as f32).mul_add(block.scale(column).to_f32() * x.scale, *out);
+                    }
                 }
             }
         }
     }
 }
 
-#[inline(always)]
-fn add_scaled(sums: &mut [f64; PANEL], x: f32, w: impl Fn(usize) -> f32) {
-    for (j, sum) in sums.iter_mut().enumerate() {
-        *sum += f64::from(x) * f64::from(w(j));
+/// `Σ u q` for each output of a panel.
+fn dots(codes: &[u8], bits: Bits, q: &[i16]) -> [i32; PANEL] {
+    let mut sums = [0i32; PANEL];
+    let mut add = |sum: usize, codes: [u8; 4], q: &[i16]| {
+        for (code, &q) in codes.into_iter().zip(q) {
+            sums[sum] += i32::from(code) * i32::from(q);
+        }
+    };
+    let words = codes.as_chunks::<4>().0.iter().enumerate();
+    match bits {
+        Bits::Eight => {
+            for (i, &word) in words {
+                add(i % PANEL, word, &q[i / PANEL * 4..]);
+            }
+        }
+        Bits::Four => {
+            for (i, &word) in words {
+                let q = &q[i / PANEL * 8..];
+                add(i % PANEL, word.map(|byte| byte & 15), q);
+                add(i % PANEL, word.map(|byte| byte >> 4), &q[4..]);
+            }
+        }
     }
+    sums
+}
+
+/// Outputs `columns` of `row`.
+fn output<'a>(task: &LinearTask<'a>, row: usize, columns: &Range<usize>) -> &'a mut [f32] {
+    let n = task.w.n();
+    // SAFETY: the rows and columns of a task belong to one worker, which takes each part once at a time.
+    unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) }
 }

@@ -60,6 +60,7 @@ pub(crate) fn linear<S: Blocking>(s: S, task: LinearTask<'_>) {
         Panels::F32(weights) => blocks(s, &task, weights),
         Panels::Bf16(weights) => blocks(s, &task, weights),
         Panels::F16(weights) => blocks(s, &task, weights),
+        Panels::Quantized(_) => (crate::scalar::KERNELS.linear)(task),
     }
 }
 

@@ -8,3 +8,4 @@ mod guard;
 mod kv;
 mod linear;
 mod pool;
+mod quant;

@@ -1,0 +1,34 @@
+//! How weights are stored in memory.
+
+use crate::quant::QuantFormat;
+use std::fmt;
+
+/// How weights are stored in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightFormat {
+    /// 32-bit float.
+    F32,
+    /// The upper half of a 32-bit float.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+    /// Small integers with a scale for each group.
+    Quantized(QuantFormat),
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WeightFormat::F32 => f.write_str("f32"),
+            WeightFormat::Bf16 => f.write_str("bf16"),
+            WeightFormat::F16 => f.write_str("f16"),
+            WeightFormat::Quantized(format) => format.fmt(f),
+        }
+    }
+}
+
+impl From<QuantFormat> for WeightFormat {
+    fn from(format: QuantFormat) -> Self {
+        WeightFormat::Quantized(format)
+    }
+}

@@ -1,0 +1,90 @@
+//! Why weights cannot be packed.
+
+use crate::buffer::OutOfMemory;
+use crate::format::WeightFormat;
+use crate::quant::{QuantFormat, QuantFormatError};
+use std::sync::Mutex;
+
+/// Why weights cannot be packed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// A part is not `[rows, k]`.
+    #[error("part {part} of the weights has {elements} elements; {rows} rows of {k} need {}", rows * k)]
+    Shape {
+        /// Which part, from 0.
+        part: usize,
+        /// Elements it has.
+        elements: usize,
+        /// Rows it was said to have.
+        rows: usize,
+        /// Elements per row.
+        k: usize,
+    },
+    /// There is no weight at all.
+    #[error("a linear operation needs at least one row and one column; it has n = {n}, k = {k}")]
+    Empty {
+        /// Outputs.
+        n: usize,
+        /// Inputs.
+        k: usize,
+    },
+    /// A weight that is to be quantised is NaN or infinite.
+    #[error(
+        "row {row}, column {column} of part {part} of the weights is not finite, so it cannot be quantised"
+    )]
+    NotFinite {
+        /// Which part, from 0.
+        part: usize,
+        /// Its row.
+        row: usize,
+        /// Its column.
+        column: usize,
+    },
+    /// Quantised weights were to be packed in another format.
+    #[error("part {part} of the weights is quantised as {from}, which cannot become {to}")]
+    Format {
+        /// Which part, from 0.
+        part: usize,
+        /// How it is quantised.
+        from: QuantFormat,
+        /// The format asked for.
+        to: WeightFormat,
+    },
+    /// Codes, scales or zero points of a quantised matrix are of another number than its shape calls for.
+    #[error("there are {found} {what}, which does not fit a matrix of {n} rows of {k}")]
+    Parts {
+        /// "codes" (their bytes), "scales" or "zero points".
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// Outputs.
+        n: usize,
+        /// Inputs.
+        k: usize,
+    },
+    /// The format is not computed.
+    #[error(transparent)]
+    Unsupported(#[from] QuantFormatError),
+    /// There is not enough memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+/// The first error of several workers, by place.
+#[derive(Default)]
+pub(crate) struct FirstError(Mutex<Option<(usize, PackError)>>);
+
+impl FirstError {
+    /// Keeps `error` if none was reported at an earlier place.
+    pub(crate) fn report(&self, place: usize, error: PackError) {
+        let mut first = self.0.lock().expect("nothing panics while it is held");
+        if first.as_ref().is_none_or(|(earliest, _)| place < *earliest) {
+            *first = Some((place, error));
+        }
+    }
+
+    pub(crate) fn result(self) -> Result<(), PackError> {
+        let first = self.0.into_inner().expect("nothing panics while it is held");
+        first.map_or(Ok(()), |(_, error)| Err(error))
+    }
+}
