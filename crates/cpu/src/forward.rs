@@ -4,7 +4,7 @@ use crate::kv::KvStorage;
 use crate::rope::RopeTable;
 use crate::scratch::Scratch;
 use crate::weights::{LayerWeights, Linear, ModelWeights};
-use pagoda_kernels::{AttentionInput, Glu, HeadRows, Kernels, KvRows, WorkerPool};
+use pagoda_kernels::{AttentionInput, Glu, HeadRows, Kernels, KvRows, LinearScratch, WorkerPool};
 use pagoda_model::{Activation, AttentionSpan, DecoderSpec};
 use pagoda_sched::StepInput;
 
@@ -58,7 +58,7 @@ impl Forward<'_> {
         let scratch = &mut *self.scratch;
         let qkv = &mut scratch.qkv[..self.tokens * stride];
         let hidden = self.tokens * self.spec.hidden as usize;
-        linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.qkv, qkv);
+        linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.qkv, &mut scratch.linear, qkv);
         self.turn(layer);
         let scratch = &mut *self.scratch;
         let (shape, qkv) = (self.kv.shape(), &scratch.qkv[..self.tokens * stride]);
@@ -80,7 +80,7 @@ impl Forward<'_> {
         };
         let attended = &mut scratch.attended[..self.tokens * q_width];
         self.kernels.attention(self.pool, &attention, self.kv.layer(index), attended);
-        linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.h[..hidden]);
+        linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.linear, &mut scratch.h[..hidden]);
         self.kernels.add(self.pool, &mut scratch.x[..hidden], &scratch.h[..hidden]);
     }
 
@@ -113,12 +113,13 @@ impl Forward<'_> {
         let scratch = &mut *self.scratch;
         let gate_up = &mut scratch.gate_up[..2 * self.tokens * inner];
         let gated = &mut scratch.gated[..self.tokens * inner];
-        linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.gate_up, gate_up);
+        let staging = &mut scratch.linear;
+        linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.gate_up, staging, gate_up);
         let kind = match self.spec.activation {
             Activation::Silu => Glu::Silu,
         };
         self.kernels.glu(self.pool, kind, inner, gate_up, gated);
-        linear(self.kernels, self.pool, gated, &layer.down, &mut scratch.h[..hidden]);
+        linear(self.kernels, self.pool, gated, &layer.down, &mut scratch.linear, &mut scratch.h[..hidden]);
         self.kernels.add(self.pool, &mut scratch.x[..hidden], &scratch.h[..hidden]);
     }
 
@@ -147,11 +148,18 @@ impl Forward<'_> {
         let sampled = scratch.sampled.len();
         if sampled > 0 {
             let (h, logits) = (&scratch.h[..sampled * hidden], &mut scratch.logits[..sampled * vocab]);
-            self.kernels.linear(self.pool, h, &self.weights.head, None, logits);
+            self.kernels.linear(self.pool, h, &self.weights.head, None, &mut scratch.linear, logits);
         }
     }
 }
 
-fn linear(kernels: &Kernels, pool: &WorkerPool, x: &[f32], linear: &Linear, out: &mut [f32]) {
-    kernels.linear(pool, x, &linear.weight, linear.bias.as_deref(), out);
+fn linear(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    x: &[f32],
+    linear: &Linear,
+    scratch: &mut LinearScratch,
+    out: &mut [f32],
+) {
+    kernels.linear(pool, x, &linear.weight, linear.bias.as_deref(), scratch, out);
 }

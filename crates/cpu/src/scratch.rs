@@ -1,7 +1,7 @@
 //! Memory between the operations of a step, sized once for the largest step.
 
 use crate::{CpuError, CpuOptions};
-use pagoda_kernels::{AttentionRow, Buffer};
+use pagoda_kernels::{AttentionRow, Buffer, LinearScratch};
 use pagoda_model::DecoderSpec;
 use pagoda_sched::StepInput;
 
@@ -26,6 +26,8 @@ pub(crate) struct Scratch {
     pub(crate) sin: Buffer<f32>,
     /// `[S, vocab_size]`
     pub(crate) logits: Buffer<f32>,
+    /// Inputs of linear operations as the kernels arrange them.
+    pub(crate) linear: LinearScratch,
     /// `[T]` write slots.
     pub(crate) slots: Vec<u32>,
     /// Block tables, row after row.
@@ -40,6 +42,8 @@ pub(crate) struct Scratch {
 struct Lengths {
     floats: [usize; 9],
     tokens: usize,
+    /// Inputs of the widest linear operation.
+    widest: usize,
     tables: usize,
     rows: usize,
 }
@@ -56,7 +60,7 @@ impl Lengths {
         floats.iter_mut().zip(per_token).for_each(|(len, width)| *len = tokens * width);
         floats[8] = rows * spec.vocab_size as usize;
         let blocks_per_row = spec.max_context.div_ceil(options.block_size) as usize;
-        Self { floats, tokens, tables: rows * blocks_per_row, rows }
+        Self { floats, tokens, widest: hidden.max(inner).max(q), tables: rows * blocks_per_row, rows }
     }
 }
 
@@ -65,10 +69,8 @@ impl Scratch {
     pub(crate) fn new(spec: &DecoderSpec, options: &CpuOptions) -> Result<Self, CpuError> {
         let lengths = Lengths::new(spec, options);
         let mut next = lengths.floats.into_iter();
-        let mut buffer = || {
-            Buffer::zeroed(next.next().expect("a length per buffer"))
-                .map_err(|source| CpuError::OutOfMemory { purpose: "the activations of a step", source })
-        };
+        let no_memory = |source| CpuError::OutOfMemory { purpose: "the activations of a step", source };
+        let mut buffer = || Buffer::zeroed(next.next().expect("a length per buffer")).map_err(no_memory);
         Ok(Self {
             x: buffer()?,
             h: buffer()?,
@@ -79,6 +81,7 @@ impl Scratch {
             cos: buffer()?,
             sin: buffer()?,
             logits: buffer()?,
+            linear: LinearScratch::new(lengths.tokens, lengths.widest).map_err(no_memory)?,
             slots: Vec::with_capacity(lengths.tokens),
             tables: Vec::with_capacity(lengths.tables),
             rows: Vec::with_capacity(lengths.rows),
@@ -90,7 +93,8 @@ impl Scratch {
     pub(crate) fn planned_bytes(spec: &DecoderSpec, options: &CpuOptions) -> u64 {
         let lengths = Lengths::new(spec, options);
         let words = lengths.floats.iter().sum::<usize>() + lengths.tokens + lengths.tables + lengths.rows;
-        (words * 4 + lengths.rows * size_of::<AttentionRow>()) as u64
+        let linear = LinearScratch::planned_bytes(lengths.tokens, lengths.widest);
+        (words * 4 + lengths.rows * size_of::<AttentionRow>()) as u64 + linear
     }
 
     /// Bytes reserved.
@@ -109,7 +113,7 @@ impl Scratch {
         let integers = [&self.slots, &self.tables, &self.sampled];
         let words = floats.iter().map(|buffer| buffer.len()).sum::<usize>()
             + integers.iter().map(|list| list.capacity()).sum::<usize>();
-        (words * 4 + self.rows.capacity() * size_of::<AttentionRow>()) as u64
+        (words * 4 + self.rows.capacity() * size_of::<AttentionRow>()) as u64 + self.linear.bytes()
     }
 
     /// Takes over the integer arrays of a step in the types of the kernels.

@@ -5,8 +5,8 @@
 
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionRow, Buffer, Isa, Kernels, KvRef, KvShape, LinearShape, PackedLinear,
-    WeightFormat, Weights, WorkerPool,
+    AttentionInput, AttentionRow, Buffer, Isa, Kernels, KvRef, KvShape, LinearScratch, LinearShape,
+    PackedLinear, WeightFormat, Weights, WorkerPool,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -139,10 +139,10 @@ fn linear(kernels: &Kernels, pool: &WorkerPool, limits: &Limits) -> Result<(), B
                 (0..copies).map(|_| PackedLinear::pack(&parts, k, format, pool)).collect::<Result<_, _>>()?;
             for m in [1, 2, 4, 8, 16, 64, 256] {
                 let x: Vec<f32> = (0..m * k).map(noise).collect();
-                let mut out = vec![0.0; m * n];
+                let (mut scratch, mut out) = (LinearScratch::new(m, k)?, vec![0.0; m * n]);
                 let seconds = median(9, || {
                     for w in &packed {
-                        kernels.linear(pool, &x, w, None, &mut out);
+                        kernels.linear(pool, &x, w, None, &mut scratch, &mut out);
                     }
                 }) / copies as f64;
                 let bytes = packed[0].bytes() as f64;

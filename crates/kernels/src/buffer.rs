@@ -15,6 +15,7 @@ const HUGE: usize = 2 << 20;
 mod sealed {
     pub trait Sealed {}
     impl Sealed for u8 {}
+    impl Sealed for u32 {}
     impl Sealed for f32 {}
     impl Sealed for half::bf16 {}
     impl Sealed for half::f16 {}
@@ -23,6 +24,7 @@ mod sealed {
 /// Types of which all-zero bytes are a value: 0.
 pub trait Element: Copy + Send + Sync + sealed::Sealed + 'static {}
 impl Element for u8 {}
+impl Element for u32 {}
 impl Element for f32 {}
 impl Element for bf16 {}
 impl Element for f16 {}

@@ -9,14 +9,15 @@
 //! every sum, which is a function of the length of K, or of the position, alone; threads share out outputs, never sums.
 //!
 //! ```
-//! use pagoda_kernels::{Kernels, PackedLinear, WeightFormat, Weights, WorkerPool};
+//! use pagoda_kernels::{Kernels, LinearScratch, PackedLinear, WeightFormat, Weights, WorkerPool};
 //!
 //! let pool = WorkerPool::new(2)?;
 //! let kernels = Kernels::best();
 //! let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // [n = 3, k = 2]
 //! let packed = PackedLinear::pack(&[(Weights::F32(&weights), 3)], 2, WeightFormat::Bf16, &pool)?;
 //! let mut out = [0.0; 3];
-//! kernels.linear(&pool, &[10.0, 1.0], &packed, None, &mut out);
+//! let mut scratch = LinearScratch::new(1, 2)?;
+//! kernels.linear(&pool, &[10.0, 1.0], &packed, None, &mut scratch, &mut out);
 //! assert_eq!(out, [12.0, 34.0, 56.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -46,7 +47,9 @@ mod quantize;
 mod quantized;
 mod rope;
 mod round;
+mod rows;
 mod scalar;
+mod scratch;
 mod shared;
 mod source;
 mod table;
@@ -65,5 +68,6 @@ pub use packed::{LinearShape, PackedLinear};
 pub use pool::{WorkerPool, partition};
 pub use quant::{Activations, Bits, QuantFormat, QuantFormatError};
 pub use quantized::{QuantizedMatrix, QuantizedParts, QuantizedRef};
+pub use scratch::LinearScratch;
 pub use source::Weights;
 pub use table::Kernels;

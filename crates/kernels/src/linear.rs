@@ -1,27 +1,62 @@
-//! Linear operation: shapes and partition.
+//! Linear operation: what is prepared, what is shared out.
 
 use crate::packed::{PackedLinear, UNIT};
-use crate::pool::{WorkerPool, partition};
+use crate::pool::WorkerPool;
+use crate::rows::RowBlocks;
+use crate::scratch::LinearScratch;
 use crate::shared::SharedOut;
 use crate::table::Kernels;
 use std::ops::Range;
 
-/// The share of one worker: some rows times some columns.
+/// Inputs summed at a time: sums start anew at each multiple and are added to the output, in an order that thus depends
+/// on K alone. A multiple of every group.
+pub(crate) const K_BLOCK: usize = 512;
+
+/// Part of the input to arrange for [`LinearTask`]: some inputs of the rows of one block. Where and how they are written
+/// is between the two functions of an instruction set.
+pub(crate) struct PrepareTask<'a> {
+    /// `[m, k]`
+    pub(crate) x: &'a [f32],
+    /// The weights that the rows will meet.
+    pub(crate) w: &'a PackedLinear,
+    pub(crate) rows: RowBlocks,
+    pub(crate) block: usize,
+    /// One K block, the last of which ends at k.
+    pub(crate) k: Range<usize>,
+    /// A word for each element of `[m, k]`, m padded to a multiple of 16 and k of 128; this task alone writes what belongs
+    /// to its block and inputs.
+    pub(crate) out: &'a SharedOut<'a, u32>,
+}
+
+/// Some rows times some outputs.
 pub(crate) struct LinearTask<'a> {
     /// `[m, k]`
     pub(crate) x: &'a [f32],
+    /// `x` as the tasks of preparation arranged it.
+    pub(crate) prepared: &'a [u32],
     pub(crate) w: &'a PackedLinear,
     /// `[n]`
     pub(crate) bias: Option<&'a [f32]>,
-    /// `[m, n]`; this worker alone writes `rows` times `columns`.
+    /// `[m, n]`; this task alone writes its rows times its outputs.
     pub(crate) out: &'a SharedOut<'a, f32>,
-    pub(crate) rows: Range<usize>,
-    /// Outputs, in whole units; the last may end beyond n.
-    pub(crate) columns: Range<usize>,
+    pub(crate) rows: RowBlocks,
+    /// Blocks of `rows`.
+    pub(crate) blocks: Range<usize>,
+    /// Units of outputs; the last may end beyond n.
+    pub(crate) units: Range<usize>,
 }
 
-/// Rows that are worth a worker of their own: about one register block.
-const ROW_UNIT: usize = 12;
+/// Elements that one worker arranges at least: a few microseconds of work.
+const PREPARE_GRAIN: usize = 16 << 10;
+
+/// Products that one worker computes at least: about ten microseconds of work.
+const GRAIN: usize = 1 << 20;
+
+/// Products that take as long as reading a weight from memory.
+const READ: usize = 16;
+
+/// Pieces per worker below which rows are shared out too.
+const PIECES: usize = 4;
 
 pub(crate) fn run(
     kernels: &Kernels,
@@ -29,6 +64,7 @@ pub(crate) fn run(
     x: &[f32],
     w: &PackedLinear,
     bias: Option<&[f32]>,
+    scratch: &mut LinearScratch,
     out: &mut [f32],
 ) {
     let m = x.len() / w.k();
@@ -38,49 +74,47 @@ pub(crate) fn run(
     if m == 0 {
         return;
     }
+    let rows = RowBlocks::new(m, kernels.blocking);
+    let prepared = scratch.words_mut(m, w.k());
+    prepare(kernels, pool, x, w, rows, prepared);
     let out = SharedOut::new(out);
-    let row_units = m.div_ceil(ROW_UNIT);
-    let grid = Grid::choose(pool.threads(), row_units, w.units());
-    let part = |worker: usize| {
-        let (i, j) = (worker / grid.columns, worker % grid.columns);
-        let rows = partition(row_units, grid.rows, i);
-        let rows = rows.start * ROW_UNIT..(rows.end * ROW_UNIT).min(m);
-        let units = partition(w.units(), grid.columns, j);
-        let columns = units.start * UNIT..units.end * UNIT;
-        if !rows.is_empty() && !columns.is_empty() {
-            (kernels.linear)(LinearTask { x, w, bias, out: &out, rows, columns });
+    let units = w.units();
+    // Few outputs for many workers: cut the rows as well.
+    let row_parts = (PIECES * pool.threads()).div_ceil(units).min(rows.count());
+    let row_parts = if pool.threads() == 1 { 1 } else { row_parts };
+    let products = UNIT * w.k() * (m / row_parts + READ);
+    pool.share(units * row_parts, GRAIN.div_ceil(products), &|items| {
+        let task = |units, part| {
+            let blocks = crate::partition(rows.count(), row_parts, part);
+            (kernels.linear)(LinearTask { x, prepared, w, bias, out: &out, rows, blocks, units });
+        };
+        if row_parts == 1 {
+            return task(items, 0);
         }
-    };
-    pool.run(&part);
+        for item in items {
+            let unit = item / row_parts;
+            task(unit..unit + 1, item % row_parts);
+        }
+    });
 }
 
-/// Workers in rows and columns over the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Grid {
-    rows: usize,
-    columns: usize,
-}
-
-impl Grid {
-    /// The grid whose busiest worker has least to do; among equals the one with most columns, which reads each weight
-    /// on one worker only.
-    fn choose(threads: usize, row_units: usize, units: usize) -> Grid {
-        let busiest = |grid: &Grid| row_units.div_ceil(grid.rows) * units.div_ceil(grid.columns);
-        let grids = (1..=threads).filter(|rows| threads.is_multiple_of(*rows));
-        let grids = grids.map(|rows| Grid { rows, columns: threads / rows });
-        grids.min_by_key(busiest).expect("one row of workers is always possible")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wide_outputs_are_cut_by_columns_and_narrow_ones_by_rows_too() {
-        assert_eq!(Grid::choose(4, 1, 100), Grid { rows: 1, columns: 4 });
-        assert_eq!(Grid::choose(4, 40, 1), Grid { rows: 4, columns: 1 });
-        assert_eq!(Grid::choose(4, 40, 2), Grid { rows: 2, columns: 2 });
-        assert_eq!(Grid::choose(1, 3, 3), Grid { rows: 1, columns: 1 });
-    }
+/// Arranges the whole input, on the calling thread alone if it is small.
+fn prepare(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    x: &[f32],
+    w: &PackedLinear,
+    rows: RowBlocks,
+    out: &mut [u32],
+) {
+    let parts = w.k().div_ceil(K_BLOCK);
+    let grain = PREPARE_GRAIN.div_ceil(rows.padded(0) * K_BLOCK.min(w.k()));
+    let out = SharedOut::new(out);
+    pool.share(rows.count() * parts, grain, &|items| {
+        for item in items {
+            let start = item % parts * K_BLOCK;
+            let k = start..(start + K_BLOCK).min(w.k());
+            (kernels.prepare)(PrepareTask { x, w, rows, block: item / parts, k, out: &out });
+        }
+    });
 }

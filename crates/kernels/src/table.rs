@@ -2,8 +2,9 @@
 
 use crate::attention::{AttentionInput, AttentionTask};
 use crate::kv::{KvMut, KvRef, KvRows, KvShape};
-use crate::linear::LinearTask;
-use crate::{Glu, HeadRows, Isa, PackedLinear, RowStats, WorkerPool};
+use crate::linear::{LinearTask, PrepareTask};
+use crate::rows::Blocking;
+use crate::{Glu, HeadRows, Isa, LinearScratch, PackedLinear, RowStats, WorkerPool};
 
 /// Every operation in the version of one instruction set.
 ///
@@ -13,6 +14,11 @@ use crate::{Glu, HeadRows, Isa, PackedLinear, RowStats, WorkerPool};
 /// other rows.
 pub struct Kernels {
     pub(crate) isa: Isa,
+    /// Rows of the blocks that `prepare` and `linear` work on.
+    pub(crate) blocking: Blocking,
+    /// Arranges part of the input of a linear operation as `linear` reads it.
+    pub(crate) prepare: fn(PrepareTask<'_>),
+    /// Computes part of the output, after all of the input was prepared.
     pub(crate) linear: fn(LinearTask<'_>),
     pub(crate) attention: fn(AttentionTask<'_>),
     /// One row: `(x, weight, eps, out)`, all of one length.
@@ -40,14 +46,18 @@ impl Kernels {
             Isa::Avx2 => crate::avx2::kernels(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => crate::avx512::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => crate::avx512::bf16_kernels(),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => None,
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => None,
         }
     }
 
-    /// The kernels of the strongest instruction set that this machine runs.
+    /// The kernels of the fastest instruction set that this machine runs: the strongest, save that dot products of bf16
+    /// are passed over where plain multiply-adds are faster.
     pub fn best() -> &'static Kernels {
-        Isa::ALL.into_iter().rev().find_map(Kernels::for_isa).unwrap_or(&crate::scalar::KERNELS)
+        let mut strongest_first = Isa::ALL.into_iter().rev().filter(|isa| isa.is_worthwhile());
+        strongest_first.find_map(Kernels::for_isa).unwrap_or(&crate::scalar::KERNELS)
     }
 
     /// The instruction set.
@@ -55,21 +65,22 @@ impl Kernels {
         self.isa
     }
 
-    /// `out = x · wᵀ + bias`: `x` is `[m, k]`, `bias` `[n]`, `out` `[m, n]`, all row-major. Each output is one chain of
-    /// fused multiply-adds along K in an order that depends on K alone.
+    /// `out = x · wᵀ + bias`: `x` is `[m, k]`, `bias` `[n]`, `out` `[m, n]`, all row-major. The terms of each output are
+    /// added in an order that depends on K alone. The input is arranged in `scratch` first, once for all workers.
     ///
     /// # Panics
     ///
-    /// When the lengths do not fit `w`.
+    /// When the lengths do not fit `w` or `scratch` is too small.
     pub fn linear(
         &self,
         pool: &WorkerPool,
         x: &[f32],
         w: &PackedLinear,
         bias: Option<&[f32]>,
+        scratch: &mut LinearScratch,
         out: &mut [f32],
     ) {
-        crate::linear::run(self, pool, x, w, bias, out);
+        crate::linear::run(self, pool, x, w, bias, scratch, out);
     }
 
     /// Root mean square norm of the rows of `x`, `[m, h]`: `out = x / sqrt(mean(x²) + eps) * weight`, `weight` `[h]`.

@@ -2,8 +2,8 @@
 
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionRow, Glu, HeadRows, Isa, Kernels, KvMut, KvRef, KvRows, KvShape, PackedLinear,
-    WeightFormat, Weights, WorkerPool,
+    AttentionInput, AttentionRow, Glu, HeadRows, Isa, Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch,
+    PackedLinear, WeightFormat, Weights, WorkerPool,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -36,6 +36,7 @@ fn no_operation_allocates() {
     let (m, h) = (40, 256);
     let weights = vec![0.5; h * h];
     let w = PackedLinear::pack(&[(Weights::F32(&weights), h)], h, WeightFormat::Bf16, &pool).unwrap();
+    let mut scratch = LinearScratch::new(m, h).unwrap();
     let (x, ones, mut y, mut z) = (vec![1.0; m * h], vec![1.0; h], vec![0.0; m * h], vec![0.0; 2 * m * h]);
     let mut keys = vec![bf16::ZERO; 4 * shape.block_elements()];
     let mut values = keys.clone();
@@ -45,7 +46,7 @@ fn no_operation_allocates() {
     for kernels in Isa::available().map(|isa| Kernels::for_isa(isa).unwrap()) {
         let mut step = || {
             kernels.rms_norm(&pool, &x, &ones, 1e-5, &mut y);
-            kernels.linear(&pool, &x, &w, Some(&ones), &mut y);
+            kernels.linear(&pool, &x, &w, Some(&ones), &mut scratch, &mut y);
             kernels.rms_norm_heads(&pool, heads, &mut y, &ones[..64], 1e-5);
             kernels.rope(&pool, heads, &mut y, &x[..m * 32], &x[..m * 32]);
             let kv = KvMut::Bf16 { keys: &mut keys, values: &mut values };

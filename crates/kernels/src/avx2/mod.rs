@@ -2,14 +2,20 @@
 
 mod simd;
 
-use crate::vector::linear::{Block, Blocking};
-use crate::vector::simd::Stored;
+use crate::linear::{LinearTask, PrepareTask};
+use crate::rows::Blocking;
+use crate::vector::arrange::Floats;
+use crate::vector::dot::Fma;
+use crate::vector::level::{Level, level};
+use crate::vector::linear::{FloatSums, drive};
 use crate::vector::table;
-use crate::{Isa, Kernels};
+use crate::{Isa, Kernels, WeightFormat};
+use half::{bf16, f16};
 use simd::Avx2;
-use std::ops::Range;
 
 table!(Isa::Avx2, Avx2, "avx2,fma,f16c");
+
+static KERNELS: Kernels = TABLE;
 
 /// The table, where the machine and its operating system run AVX2, FMA and F16C.
 pub(crate) fn kernels() -> Option<&'static Kernels> {
@@ -19,33 +25,28 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
     has.then_some(&KERNELS)
 }
 
-/// Blocks of 6 by 2 registers use 12 sums, 2 columns and 1 element of the left side, of 16 registers. Fewer rows take
-/// more columns, so that at least 8 sums are under way: enough to hide the latency of two multiply-add units.
-impl Blocking for Avx2 {
-    const MAX_ROWS: usize = 6;
+/// Blocks of 6 by 2 registers use 12 sums, 2 weights and 1 word of activations, of 16 registers.
+const BLOCKING: Blocking = Blocking { max: 6, step: 2 };
 
-    #[inline(always)]
-    fn block_rows(rows: usize) -> usize {
-        match rows {
-            0..=2 => rows,
-            3..=4 => 4,
-            _ => 6,
+level!(Features, Avx2, "avx2,fma,f16c", [1, 2, 4, 6]);
+
+fn prepare(task: PrepareTask<'_>) {
+    let rows = task.rows.padded(task.block);
+    // SAFETY: the table was handed out after the features were detected.
+    unsafe {
+        match task.w.format() {
+            WeightFormat::F32 | WeightFormat::F16 => Features::arrange::<Floats<1>>(rows, &task),
+            WeightFormat::Bf16 => Features::arrange::<Floats<2>>(rows, &task),
+            WeightFormat::Quantized(_) => {}
         }
     }
+}
 
-    #[inline(always)]
-    unsafe fn block<T: Stored<Self>>(self, block: &Block<'_, T>, columns: Range<usize>) {
-        // SAFETY: as the caller promises, here and below.
-        unsafe {
-            match Self::block_rows(block.rows.len()) {
-                1 => {
-                    let rest = block.compute::<Self, 1, 8>(self, columns);
-                    block.compute::<Self, 1, 4>(self, rest);
-                }
-                2 => _ = block.compute::<Self, 2, 4>(self, columns),
-                4 => _ = block.compute::<Self, 4, 2>(self, columns),
-                _ => _ = block.compute::<Self, 6, 2>(self, columns),
-            }
-        }
+fn linear(task: LinearTask<'_>) {
+    match task.w.format() {
+        WeightFormat::F32 => drive::<Features, FloatSums<Fma<_, f32>>>(&task, Floats::<1>::words),
+        WeightFormat::F16 => drive::<Features, FloatSums<Fma<_, f16>>>(&task, Floats::<1>::words),
+        WeightFormat::Bf16 => drive::<Features, FloatSums<Fma<_, bf16>>>(&task, Floats::<2>::words),
+        WeightFormat::Quantized(_) => (crate::scalar::KERNELS.linear)(task),
     }
 }

@@ -25,10 +25,10 @@ pub(super) fn linear(task: LinearTask<'_>) {
 fn floats<T>(task: &LinearTask<'_>, w: &[T], weight: impl Fn(&[T], usize, usize) -> f32) {
     let (n, k) = (task.w.n(), task.w.k());
     let panel = w.len() / (task.w.units() * (UNIT / PANEL));
-    for start in (task.columns.start..task.columns.end.min(n)).step_by(PANEL) {
+    for start in (task.units.start * UNIT..(task.units.end * UNIT).min(n)).step_by(PANEL) {
         let columns = start..(start + PANEL).min(n);
         let w = &w[start / PANEL * panel..(start / PANEL + 1) * panel];
-        for row in task.rows.clone() {
+        for row in task.rows.rows(task.blocks.clone()) {
             let mut sums = [0f64; PANEL];
             if let Some(bias) = task.bias {
                 sums.iter_mut().zip(&bias[columns.clone()]).for_each(|(sum, &b)| *sum = f64::from(b));
@@ -47,8 +47,8 @@ fn floats<T>(task: &LinearTask<'_>, w: &[T], weight: impl Fn(&[T], usize, usize)
 /// Exact integers within a group; one fused multiply-add for each group, in order, from the bias on.
 fn quantized(task: &LinearTask<'_>, w: QuantPanels<'_>) {
     let (n, k) = (task.w.n(), task.w.k());
-    let columns = task.columns.start..task.columns.end.min(n);
-    for row in task.rows.clone() {
+    let columns = task.units.start * UNIT..(task.units.end * UNIT).min(n);
+    for row in task.rows.rows(task.blocks.clone()) {
         let out = output(task, row, &columns);
         match task.bias {
             Some(bias) => out.copy_from_slice(&bias[columns.clone()]),
@@ -101,6 +101,6 @@ fn dots(codes: &[u8], bits: Bits, q: &[i16]) -> [i32; PANEL] {
 /// Outputs `columns` of `row`.
 fn output<'a>(task: &LinearTask<'a>, row: usize, columns: &Range<usize>) -> &'a mut [f32] {
     let n = task.w.n();
-    // SAFETY: the rows and columns of a task belong to one worker, which takes each part once at a time.
+    // SAFETY: the rows and columns of a task belong to one task, which takes each part once at a time.
     unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) }
 }

@@ -8,11 +8,14 @@ mod attention;
 mod elementwise;
 mod linear;
 
+use crate::rows::Blocking;
 use crate::{Isa, Kernels};
 
 /// The table.
 pub(crate) static KERNELS: Kernels = Kernels {
     isa: Isa::Scalar,
+    blocking: Blocking { max: 1, step: 1 },
+    prepare: |_| (),
     linear: linear::linear,
     attention: attention::attention,
     rms_norm: elementwise::rms_norm,

@@ -1,97 +1,54 @@
-//! Linear operation: cache blocks around the inner loop.
+//! Linear operation: cache blocks around the register blocks.
 //!
 //! K is cut at multiples of [`K_BLOCK`]. The sum of a block starts at 0 and is added to the output, which starts at the
-//! bias, so an output is `((bias + s0) + s1) + …` for every number of rows. Rows are taken [`ROWS`] at a time, transposed
-//! into scratch memory that stays in the second-level cache, while the weights stream past once.
+//! bias, so an output is `((bias + s0) + s1) + …` for every number of rows.
 
-use super::simd::{Simd, Stored};
-use super::tile::{Left, Right, Sums, Whole, accumulate};
-use crate::linear::LinearTask;
+use super::dot::{Dot, Sums, accumulate};
+use super::level::{Level, Multiply};
+use super::simd::Simd;
+use crate::linear::{K_BLOCK, LinearTask};
 use crate::packed::{PANEL, Panels, UNIT};
-use std::mem::MaybeUninit;
+use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Steps of K summed in registers: a slice of a panel of bf16 is 16 KiB.
-const K_BLOCK: usize = 512;
+/// Register blocks of rows taken through the weights together: their words of a K block stay in the second-level cache.
+const BLOCKS: usize = 16;
 
-/// Rows taken through the weights together; a multiple of every register block.
-const ROWS: usize = 96;
+/// Units of outputs whose weights of a K block stay in the second-level cache while the blocks of rows pass.
+const UNITS: usize = 4;
 
-/// Columns taken through all K blocks in scratch before the next ones.
-const COLUMNS: usize = 8 * PANEL;
-
-/// Elements of scratch memory: ROWS by K_BLOCK, 192 KiB.
-const SCRATCH: usize = ROWS * K_BLOCK;
-
-/// How an instruction set cuts the output into register blocks.
-pub(crate) trait Blocking: Simd {
-    /// Most rows of a block.
-    const MAX_ROWS: usize;
-
-    /// Rows of the smallest block that takes `rows`, at most MAX_ROWS.
-    fn block_rows(rows: usize) -> usize;
-
-    /// Computes a block of [`block_rows`](Self::block_rows) rows over `columns`, whole units.
-    ///
-    /// # Safety
-    ///
-    /// As [`Block::compute`].
-    unsafe fn block<T: Stored<Self>>(self, block: &Block<'_, T>, columns: Range<usize>);
-}
-
-/// Some rows times one K block.
-pub(crate) struct Block<'a, T> {
-    task: &'a LinearTask<'a>,
-    /// All panels.
-    weights: &'a [T],
-    /// Elements of a panel.
-    panel: usize,
-    /// Transposed rows: `[k][R]`.
-    left: *const f32,
-    /// Rows of the output; at most R.
+/// A register block: some rows times one unit over one K block.
+pub(crate) struct Block<'a> {
+    pub(crate) task: &'a LinearTask<'a>,
+    /// Words of the rows, from the first of this K block: `[words][R]`.
+    pub(crate) words: *const u32,
+    /// The rows that there are, at most R.
     pub(crate) rows: Range<usize>,
-    /// Steps of K.
-    k: Range<usize>,
+    pub(crate) unit: usize,
+    pub(crate) k: Range<usize>,
 }
 
-#[inline(always)]
-pub(crate) fn linear<S: Blocking>(s: S, task: LinearTask<'_>) {
-    match task.w.panels() {
-        Panels::F32(weights) => blocks(s, &task, weights),
-        Panels::Bf16(weights) => blocks(s, &task, weights),
-        Panels::F16(weights) => blocks(s, &task, weights),
-        Panels::Quantized(_) => (crate::scalar::KERNELS.linear)(task),
-    }
-}
-
-#[inline(always)]
-fn blocks<S: Blocking, T: Stored<S>>(s: S, task: &LinearTask<'_>, weights: &[T]) {
+/// Runs `K` over the whole task; a row has `words(k)` words for its first k inputs.
+pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words: impl Fn(usize) -> usize) {
     let k = task.w.k();
-    let columns = task.columns.clone();
-    let mut scratch = [const { MaybeUninit::<f32>::uninit() }; SCRATCH];
-    let panel = weights.len() / (task.w.units() * (UNIT / PANEL));
-    for first in task.rows.clone().step_by(ROWS) {
-        let rows = first..(first + ROWS).min(task.rows.end);
-        let padded = padded_rows::<S>(rows.len());
-        // As many K blocks at a time as fit: all of them for a few rows, one for many.
-        let slice = (SCRATCH / (padded * K_BLOCK)).max(1) * K_BLOCK;
-        for k_first in (0..k).step_by(slice) {
-            let ks = k_first..(k_first + slice).min(k);
-            transpose::<S>(task, &rows, &ks, &mut scratch);
-            for c in columns.clone().step_by(COLUMNS) {
-                let columns = c..(c + COLUMNS).min(columns.end);
-                for k_start in ks.clone().step_by(K_BLOCK) {
-                    let k = k_start..(k_start + K_BLOCK).min(ks.end);
-                    let mut left = (k_start - ks.start) * padded;
-                    for row in rows.clone().step_by(S::MAX_ROWS) {
-                        let rows = row..(row + S::MAX_ROWS).min(rows.end);
-                        let block_rows = S::block_rows(rows.len());
-                        let start = scratch[left..left + k.len() * block_rows].as_ptr().cast();
-                        left += k.len() * block_rows;
-                        let block = Block { task, weights, panel, left: start, rows, k: k.clone() };
-                        // SAFETY: `transpose` wrote the rows of this block at `start`; the columns are those of the
-                        // task, whose units are whole.
-                        unsafe { s.block(&block, columns.clone()) };
+    for first in task.blocks.clone().step_by(BLOCKS) {
+        let blocks = first..(first + BLOCKS).min(task.blocks.end);
+        // A single block of rows reads the weights in the order of memory.
+        let units_together = if blocks.len() == 1 { 1 } else { UNITS };
+        for first in task.units.clone().step_by(units_together) {
+            let units = first..(first + units_together).min(task.units.end);
+            for k_start in (0..k).step_by(K_BLOCK) {
+                let ks = k_start..(k_start + K_BLOCK).min(k);
+                for block in blocks.clone() {
+                    let padded = task.rows.padded(block);
+                    let start = task.rows.start(block) * words(k) + words(k_start) * padded;
+                    let words = task.prepared[start..start + words(ks.len()) * padded].as_ptr();
+                    let rows = task.rows.rows(block..block + 1);
+                    for unit in units.clone() {
+                        let block = Block { task, words, rows: rows.clone(), unit, k: ks.clone() };
+                        // SAFETY: a level is named only in the table that was handed out after its features were
+                        // detected; the words of the rows were sliced above and the unit is one of the task's.
+                        unsafe { L::multiply::<K>(padded, &block) };
                     }
                 }
             }
@@ -99,87 +56,61 @@ fn blocks<S: Blocking, T: Stored<S>>(s: S, task: &LinearTask<'_>, weights: &[T])
     }
 }
 
-/// Rows in scratch memory, the padding of the last block included.
-#[inline(always)]
-fn padded_rows<S: Blocking>(rows: usize) -> usize {
-    let rest = rows % S::MAX_ROWS;
-    rows - rest + if rest == 0 { 0 } else { S::block_rows(rest) }
-}
+/// Weights in floats: K blocks are summed by `D` and added to the output.
+pub(crate) struct FloatSums<D>(PhantomData<D>);
 
-/// Writes steps `ks` of `rows` as `[K block][row block][k][R]`; rows that are lacking in the last block are 0.
-#[inline(always)]
-fn transpose<S: Blocking>(
-    task: &LinearTask<'_>,
-    rows: &Range<usize>,
-    ks: &Range<usize>,
-    scratch: &mut [MaybeUninit<f32>; SCRATCH],
-) {
-    let mut at = 0;
-    for k_start in ks.clone().step_by(K_BLOCK) {
-        let k = k_start..(k_start + K_BLOCK).min(ks.end);
-        for row in rows.clone().step_by(S::MAX_ROWS) {
-            let present = S::MAX_ROWS.min(rows.end - row);
-            let block_rows = S::block_rows(present);
-            let to = &mut scratch[at..at + k.len() * block_rows];
-            at += to.len();
-            for r in 0..block_rows {
-                let to = to[r..].iter_mut().step_by(block_rows);
-                if r < present {
-                    let start = (row + r) * task.w.k();
-                    let from = &task.x[start + k.start..start + k.end];
-                    to.zip(from).for_each(|(to, &x)| _ = to.write(x));
+impl<S: Simd, D: Dot<Sum = S::F> + From<S>> Multiply<S> for FloatSums<D> {
+    #[inline(always)]
+    unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
+        // Few rows take more registers of outputs, so that the latency of the multiply-adds is hidden.
+        let registers = UNIT / S::LANES;
+        for v in (0..registers).step_by(if R <= 2 { registers } else { 2 }) {
+            let column = block.unit * UNIT + v * S::LANES;
+            // SAFETY: as the caller promises.
+            unsafe {
+                if R <= 2 && registers == 4 {
+                    block.sum_floats::<S, D, R, 4>(s, column);
                 } else {
-                    to.for_each(|to| _ = to.write(0.0));
+                    block.sum_floats::<S, D, R, 2>(s, column);
                 }
             }
         }
     }
 }
 
-impl<T: Copy> Block<'_, T> {
-    /// Adds the products of R rows to as many columns as V registers take from `columns`, and returns the columns that
-    /// are left; takes none when fewer are left.
+impl Block<'_> {
+    /// Adds the products of R rows with V registers of outputs, from `column` on, to the output.
     ///
     /// # Safety
     ///
-    /// `left` is readable for `[k][R]`, `columns` are in the panels.
+    /// As [`Multiply::run`]; the outputs are within the unit.
     #[inline(always)]
-    pub(crate) unsafe fn compute<S: Simd, const R: usize, const V: usize>(
-        &self,
-        s: S,
-        mut columns: Range<usize>,
-    ) -> Range<usize>
+    unsafe fn sum_floats<S, D, const R: usize, const V: usize>(&self, s: S, column: usize)
     where
-        T: Stored<S>,
+        S: Simd,
+        D: Dot<Sum = S::F> + From<S>,
     {
-        // SAFETY: an offset below R of the first step.
-        let left = Left { rows: std::array::from_fn(|r| unsafe { self.left.add(r) }), step: R };
-        while columns.len() >= V * S::LANES {
-            let starts = std::array::from_fn(|v| self.weight_index::<S>(columns.start + v * S::LANES));
-            let right =
-                Right { columns: starts.map(|start| self.weights[start..].as_ptr()), step: PANEL * T::STEP };
-            let mut sums: Sums<S, R, V> = [[s.splat(0.0); V]; R];
-            // SAFETY: as the caller promises; a panel holds all steps of its columns.
-            unsafe { accumulate(s, left, right, Whole, self.k.len(), &mut sums) };
-            self.add(s, columns.start, &sums);
-            columns.start += V * S::LANES;
-        }
-        columns
-    }
-
-    /// Index of the first step of this K block in column `column`.
-    #[inline(always)]
-    fn weight_index<S: Simd>(&self, column: usize) -> usize
-    where
-        T: Stored<S>,
-    {
-        // K_BLOCK is even, so a K block starts with a whole pair.
-        column / PANEL * self.panel + self.k.start * PANEL + column % PANEL * T::STEP
+        let d = D::from(s);
+        let (start, panel_bytes) = floats(self.task);
+        let weights = std::array::from_fn(|v| {
+            let column = column + v * S::LANES;
+            // K_BLOCK is even, so a K block starts with a whole load.
+            let offset = column / PANEL * panel_bytes
+                + self.k.start / D::STEPS * PANEL * D::CELL
+                + column % PANEL * D::CELL;
+            // SAFETY: the first load of the K block of a column in the panels.
+            unsafe { start.add(offset) }
+        });
+        let loads = self.k.len().div_ceil(D::STEPS);
+        let mut sums: Sums<S::F, R, V> = [[d.zero(); V]; R];
+        // SAFETY: a panel holds all loads of its columns; the words are as the caller promises.
+        unsafe { accumulate(d, self.words, weights, PANEL * D::CELL, loads, &mut sums) };
+        self.add(s, column, &sums);
     }
 
     /// Adds sums to the output, or to the bias in the first K block.
     #[inline(always)]
-    fn add<S: Simd, const R: usize, const V: usize>(&self, s: S, column: usize, sums: &Sums<S, R, V>) {
+    fn add<S: Simd, const R: usize, const V: usize>(&self, s: S, column: usize, sums: &Sums<S::F, R, V>) {
         let n = self.task.w.n();
         for (row, sums) in self.rows.clone().zip(sums) {
             for (v, &sum) in sums.iter().enumerate() {
@@ -188,7 +119,7 @@ impl<T: Copy> Block<'_, T> {
                     break;
                 }
                 let end = (start + S::LANES).min(n);
-                // SAFETY: the rows and columns of a task belong to one worker.
+                // SAFETY: the rows and outputs of a task are written by it alone.
                 let out = unsafe { self.task.out.slice(row * n + start..row * n + end) };
                 let before = match (self.k.start, self.task.bias) {
                     (0, Some(bias)) => s.get(&bias[..end], start),
@@ -199,4 +130,16 @@ impl<T: Copy> Block<'_, T> {
             }
         }
     }
+}
+
+/// Start of the panels of a float format and the bytes of one.
+#[inline(always)]
+fn floats(task: &LinearTask<'_>) -> (*const u8, usize) {
+    let (start, bytes) = match task.w.panels() {
+        Panels::F32(w) => (w.as_ptr().cast(), size_of_val(w)),
+        Panels::Bf16(w) => (w.as_ptr().cast(), size_of_val(w)),
+        Panels::F16(w) => (w.as_ptr().cast(), size_of_val(w)),
+        Panels::Quantized(_) => unreachable!("a quantised format has other kernels"),
+    };
+    (start, bytes / (task.w.units() * (UNIT / PANEL)))
 }

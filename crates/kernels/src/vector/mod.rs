@@ -3,20 +3,27 @@
 //! Every function here is inlined into an entry of an instruction set's table, which enables its features; see
 //! [`table!`].
 
+pub(crate) mod arrange;
 pub(crate) mod attention;
+pub(crate) mod dot;
 pub(crate) mod elementwise;
+pub(crate) mod level;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod simd;
 pub(crate) mod tile;
 
-/// Defines the table `KERNELS` of an instruction set: for every kernel a safe function that enters its generic version
-/// with the features enabled. The table must be handed out only after the features were detected.
+/// Defines the table `TABLE` of an instruction set: for every kernel a safe function that enters its generic version
+/// with the features enabled. The table must be handed out only after the features were detected. Linear operations have
+/// features of their own, see [`level!`](level::level); the functions `prepare` and `linear` and the constant
+/// `BLOCKING` stand beside the table.
 macro_rules! table {
     ($isa:expr, $token:ty, $features:literal) => {
-        static KERNELS: $crate::Kernels = $crate::Kernels {
+        const TABLE: $crate::Kernels = $crate::Kernels {
             isa: $isa,
-            linear: entry::linear,
+            blocking: BLOCKING,
+            prepare,
+            linear,
             attention: entry::attention,
             rms_norm: entry::rms_norm,
             rms_norm_in_place: entry::rms_norm_in_place,
@@ -42,7 +49,6 @@ macro_rules! table {
             table!(@entry $token, $features, elementwise, add(x: &mut [f32], y: &[f32]));
             table!(@entry $token, $features, elementwise, row_stats(x: &[f32]) -> $crate::RowStats);
             table!(@entry $token, $features, elementwise, sum_exp(x: &[f32], max: f32, scale: f32) -> f32);
-            table!(@entry $token, $features, linear, linear(task: $crate::linear::LinearTask<'_>));
         }
     };
     (@entry $token:ty, $features:literal, $module:ident, $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {

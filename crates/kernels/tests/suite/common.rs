@@ -1,7 +1,7 @@
 //! Inputs, comparison and paged storage for the tests.
 
 use half::bf16;
-use pagoda_kernels::{Isa, Kernels, KvMut, KvRef, KvRows, KvShape, WorkerPool};
+use pagoda_kernels::{Isa, Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch, PackedLinear, WorkerPool};
 
 /// Half the distance from 1 to the next `f32`.
 pub(crate) const EPS: f64 = f32::EPSILON as f64 / 2.0;
@@ -13,6 +13,19 @@ pub(crate) fn all_kernels() -> impl Iterator<Item = &'static Kernels> {
 
 pub(crate) fn scalar() -> &'static Kernels {
     Kernels::for_isa(Isa::Scalar).unwrap()
+}
+
+/// [`Kernels::linear`] with scratch memory of exactly the size that the operation needs.
+pub(crate) fn linear(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    x: &[f32],
+    w: &PackedLinear,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let mut scratch = LinearScratch::new(x.len() / w.k(), w.k()).unwrap();
+    kernels.linear(pool, x, w, bias, &mut scratch, out);
 }
 
 /// A small random number generator (splitmix64).

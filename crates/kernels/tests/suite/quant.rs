@@ -106,7 +106,7 @@ fn linear(
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / w.k() * w.n()];
-    kernels.linear(pool, x, w, bias, &mut out);
+    crate::common::linear(kernels, pool, x, w, bias, &mut out);
     out
 }
 

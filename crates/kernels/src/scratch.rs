@@ -1,0 +1,54 @@
+//! Activations of a linear operation, arranged for the register blocks.
+
+use crate::buffer::{Buffer, OutOfMemory};
+
+/// Memory in which a linear operation arranges its input, once for all workers.
+#[derive(Debug)]
+pub struct LinearScratch {
+    words: Buffer<u32>,
+}
+
+/// What rows are padded to at most: the rows of a matrix tile.
+const MAX_STEP: usize = 16;
+
+/// What K is padded to at most: the largest group of a quantised format.
+const MAX_GROUP: usize = 128;
+
+impl LinearScratch {
+    /// Memory for operations of up to `max_rows` rows of up to `max_k` inputs.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not have the memory.
+    pub fn new(max_rows: usize, max_k: usize) -> Result<Self, OutOfMemory> {
+        Ok(LinearScratch { words: Buffer::zeroed(words(max_rows, max_k))? })
+    }
+
+    /// Bytes that [`new`](Self::new) reserves; they become resident as they are first used.
+    pub fn planned_bytes(max_rows: usize, max_k: usize) -> u64 {
+        4 * words(max_rows, max_k) as u64
+    }
+
+    /// Bytes reserved.
+    pub fn bytes(&self) -> u64 {
+        4 * self.words.len() as u64
+    }
+
+    /// The memory for `m` rows of `k` inputs: a word for each, rows and inputs padded, which is room enough for smaller
+    /// elements with what belongs to their groups.
+    ///
+    /// # Panics
+    ///
+    /// When this is more than was reserved.
+    pub(crate) fn words_mut(&mut self, m: usize, k: usize) -> &mut [u32] {
+        let needed = words(m, k);
+        assert!(needed <= self.words.len(), "the scratch memory is too small for {m} rows of {k} inputs");
+        &mut self.words[..needed]
+    }
+}
+
+/// Words for `rows` of `k` inputs; saturates, so that an absurd size is an allocation that fails.
+fn words(rows: usize, k: usize) -> usize {
+    let pad = |n: usize, to: usize| n.checked_next_multiple_of(to).unwrap_or(usize::MAX);
+    pad(rows, MAX_STEP).saturating_mul(pad(k, MAX_GROUP))
+}
