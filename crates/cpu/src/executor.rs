@@ -3,12 +3,15 @@
 use crate::check::check;
 use crate::forward::Forward;
 use crate::kv::KvStorage;
+use crate::profile::StepRecord;
 use crate::rope::RopeTable;
 use crate::sampling::RowSamplers;
 use crate::scratch::Scratch;
+use crate::stopwatch::Stopwatch;
+use crate::traffic::Traffic;
 use crate::weights::ModelWeights;
 use crate::work::Work;
-use crate::{CpuError, CpuOptions, MemoryPlan};
+use crate::{CpuError, CpuOptions, MemoryPlan, Operation, Profile};
 use pagoda_kernels::{Isa, Kernels, WorkerPool};
 use pagoda_model::{Checkpoint, DecoderSpec};
 use pagoda_sched::{ExecError, Executor, KvCapacity, StepInput, StepOutput};
@@ -24,6 +27,8 @@ pub struct CpuExecutor {
     /// A pool of the calling thread alone, for steps too small to share out.
     solo: WorkerPool,
     work: Work,
+    traffic: Traffic,
+    profile: Profile,
     weights: ModelWeights,
     kv: KvStorage,
     rope: RopeTable,
@@ -73,8 +78,11 @@ impl CpuExecutor {
         let pool = workers(plan.threads)?;
         let kv = KvStorage::new(plan.layout, plan.kv_dtype)
             .map_err(|source| CpuError::OutOfMemory { purpose: "keys and values", source })?;
+        let weights = ModelWeights::load(checkpoint, plan.weight_format, &pool, progress)?;
         Ok(Self {
-            weights: ModelWeights::load(checkpoint, plan.weight_format, &pool, progress)?,
+            traffic: Traffic::new(spec, &weights, &plan.layout),
+            profile: Profile::default(),
+            weights,
             rope: RopeTable::new(&spec.rope, spec.max_context),
             scratch: Scratch::new(spec, options)?,
             samplers: RowSamplers::new(plan.threads, spec.vocab_size),
@@ -105,6 +113,16 @@ impl CpuExecutor {
         [self.weights.bytes(), self.kv.bytes(), rest]
     }
 
+    /// The profile that its steps are measured in; off until it is started.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Measures steps in `profile` from here on.
+    pub fn set_profile(&mut self, profile: Profile) {
+        self.profile = profile;
+    }
+
     /// Raw logits, `[vocab_size]`, of the `index`-th row among those of the latest step that sampled; `None` past
     /// the last one. For tests and tools; a step overwrites them.
     pub fn last_logits(&self, index: usize) -> Option<&[f32]> {
@@ -123,10 +141,12 @@ impl Executor for CpuExecutor {
     }
 
     fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError> {
+        let mut watch = Stopwatch::start(&self.profile);
         check(input, &self.capacity(), self.max_tokens)?;
         self.scratch.prepare(input);
         let pool = if self.work.of(input) < SOLO_WORK { &self.solo } else { &self.pool };
         input.copies.iter().for_each(|&copy| self.kv.copy(copy));
+        watch.lap(Operation::Other);
         Forward {
             kernels: self.kernels,
             pool,
@@ -135,12 +155,18 @@ impl Executor for CpuExecutor {
             kv: &mut self.kv,
             rope: &mut self.rope,
             scratch: &mut self.scratch,
+            watch: &mut watch,
             tokens: input.tokens.len(),
         }
         .run(input);
         let Scratch { sampled, logits, .. } = &self.scratch;
         let logits = &logits[..sampled.len() * self.spec.vocab_size as usize];
         self.samplers.run(pool, input, sampled, logits, output);
+        watch.lap(Operation::Sample);
+        if let Some(record) = watch.finish() {
+            let (tokens, sampled) = (input.tokens.len() as u64, sampled.len() as u64);
+            self.profile.add(&StepRecord { tokens, sampled, costs: self.traffic.of(input), ..record });
+        }
         Ok(())
     }
 }

@@ -1,8 +1,10 @@
 //! The forward pass, written once over the kernels: it interprets a [`DecoderSpec`].
 
+use crate::Operation;
 use crate::kv::KvStorage;
 use crate::rope::RopeTable;
 use crate::scratch::Scratch;
+use crate::stopwatch::Stopwatch;
 use crate::weights::{LayerWeights, Linear, ModelWeights};
 use pagoda_kernels::{AttentionInput, Glu, HeadRows, Kernels, KvRows, LinearScratch, WorkerPool};
 use pagoda_model::{Activation, AttentionSpan, DecoderSpec};
@@ -21,6 +23,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) kv: &'a mut KvStorage,
     pub(crate) rope: &'a mut RopeTable,
     pub(crate) scratch: &'a mut Scratch,
+    pub(crate) watch: &'a mut Stopwatch,
     /// Tokens of the step.
     pub(crate) tokens: usize,
 }
@@ -46,8 +49,10 @@ impl Forward<'_> {
         for (&token, row) in input.tokens.iter().zip(scratch.x.chunks_exact_mut(hidden)) {
             self.weights.embedding().read_row(token as usize, row);
         }
+        self.watch.lap(Operation::Embed);
         let angles = self.tokens * self.rope.pairs();
         self.rope.gather(&input.positions, &mut scratch.cos[..angles], &mut scratch.sin[..angles]);
+        self.watch.lap(Operation::Rope);
     }
 
     /// `x += O(attention(qkv(norm(x))))`
@@ -59,11 +64,13 @@ impl Forward<'_> {
         let qkv = &mut scratch.qkv[..self.tokens * stride];
         let hidden = self.tokens * self.spec.hidden as usize;
         linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.qkv, &mut scratch.linear, qkv);
+        self.watch.lap(Operation::Qkv);
         self.turn(layer);
         let scratch = &mut *self.scratch;
         let (shape, qkv) = (self.kv.shape(), &scratch.qkv[..self.tokens * stride]);
         let rows = KvRows { keys: &qkv[q_width..], values: &qkv[q_width + kv_width..], stride };
         self.kernels.kv_write(self.pool, &shape, self.kv.layer_mut(index), rows, &scratch.slots);
+        self.watch.lap(Operation::KvWrite);
         let attention = AttentionInput {
             q: qkv,
             q_stride: stride,
@@ -80,8 +87,11 @@ impl Forward<'_> {
         };
         let attended = &mut scratch.attended[..self.tokens * q_width];
         self.kernels.attention(self.pool, &attention, self.kv.layer(index), attended);
+        self.watch.lap(Operation::Attention);
         linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.linear, &mut scratch.h[..hidden]);
+        self.watch.lap(Operation::O);
         self.kernels.add(self.pool, &mut scratch.x[..hidden], &scratch.h[..hidden]);
+        self.watch.lap(Operation::Add);
     }
 
     /// Normalises the heads of queries and keys where the model does so, and rotates them to their positions.
@@ -97,12 +107,14 @@ impl Forward<'_> {
         if let Some((q_norm, k_norm)) = &layer.qk_norm {
             self.kernels.rms_norm_heads(self.pool, queries, qkv, q_norm, spec.norm_eps);
             self.kernels.rms_norm_heads(self.pool, keys, &mut qkv[q_width..], k_norm, spec.norm_eps);
+            self.watch.lap(Operation::Norm);
         }
         let angles = self.tokens * self.rope.pairs();
         let (cos, sin) = (&scratch.cos[..angles], &scratch.sin[..angles]);
         // Queries and keys stand next to each other, so one call turns the heads of both.
         let heads = HeadRows { heads: queries.heads + keys.heads, ..queries };
         self.kernels.rope(self.pool, heads, qkv, cos, sin);
+        self.watch.lap(Operation::Rope);
     }
 
     /// `x += Down(act(Gate(norm(x))) * Up(norm(x)))`
@@ -115,12 +127,16 @@ impl Forward<'_> {
         let gated = &mut scratch.gated[..self.tokens * inner];
         let staging = &mut scratch.linear;
         linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.gate_up, staging, gate_up);
+        self.watch.lap(Operation::GateUp);
         let kind = match self.spec.activation {
             Activation::Silu => Glu::Silu,
         };
         self.kernels.glu(self.pool, kind, inner, gate_up, gated);
+        self.watch.lap(Operation::Glu);
         linear(self.kernels, self.pool, gated, &layer.down, &mut scratch.linear, &mut scratch.h[..hidden]);
+        self.watch.lap(Operation::Down);
         self.kernels.add(self.pool, &mut scratch.x[..hidden], &scratch.h[..hidden]);
+        self.watch.lap(Operation::Add);
     }
 
     /// `h = norm(x)`
@@ -134,6 +150,7 @@ impl Forward<'_> {
             self.spec.norm_eps,
             &mut scratch.h[..len],
         );
+        self.watch.lap(Operation::Norm);
     }
 
     /// Logits of the last token of each row that samples.
@@ -145,10 +162,12 @@ impl Forward<'_> {
             let x = &scratch.x[last * hidden..(last + 1) * hidden];
             self.kernels.rms_norm(self.pool, x, &self.weights.final_norm, self.spec.norm_eps, out);
         }
+        self.watch.lap(Operation::Norm);
         let sampled = scratch.sampled.len();
         if sampled > 0 {
             let (h, logits) = (&scratch.h[..sampled * hidden], &mut scratch.logits[..sampled * vocab]);
             self.kernels.linear(self.pool, h, &self.weights.head, None, &mut scratch.linear, logits);
+            self.watch.lap(Operation::Head);
         }
     }
 }

@@ -75,16 +75,18 @@ impl ModelWeights {
         pool: &WorkerPool,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, CpuError> {
-        let total = checkpoint.tensors().map(|(_, tensor)| tensor.bytes.len() as u64).sum();
+        let total = checkpoint.tensors().map(|(_, tensor)| tensor.byte_len() as u64).sum();
         let mut loader =
             Loader { checkpoint, format, pool, progress, state: LoadProgress { done: 0, total } };
         loader.report(0);
         let spec = checkpoint.spec();
+        // The largest tensors first: what is made or mapped of a tensor while it is packed comes on top of what is
+        // packed already.
         let embedding = (!spec.tied_head).then(|| loader.pack(&[Role::Embedding])).transpose()?;
+        let head = loader.pack(&[Role::Head])?;
         let layers =
             (0..spec.layers.len() as u32).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
         let final_norm = loader.vector(Role::FinalNorm);
-        let head = loader.pack(&[Role::Head])?;
         Ok(Self { embedding, layers, final_norm, head })
     }
 
@@ -137,7 +139,8 @@ impl LayerWeights {
 }
 
 impl Linear {
-    fn bytes(&self) -> u64 {
+    /// Bytes of weights and bias.
+    pub(crate) fn bytes(&self) -> u64 {
         self.weight.bytes() as u64 + self.bias.as_deref().map_or(0, vector_bytes)
     }
 }
@@ -175,13 +178,13 @@ impl Loader<'_> {
         let k = tensors[0].shape[1] as usize;
         let packed = PackedLinear::pack(&parts, k, self.format, self.pool)
             .map_err(|source| CpuError::Pack { role: roles[0], source })?;
-        self.report(tensors.iter().map(|tensor| tensor.bytes.len()).sum());
+        self.report(tensors.iter().map(Tensor::byte_len).sum());
         Ok(packed)
     }
 
     fn vector(&mut self, role: Role) -> Vec<f32> {
         let tensor = self.checkpoint.tensor(role);
-        self.report(tensor.bytes.len());
+        self.report(tensor.byte_len());
         tensor.to_f32_vec()
     }
 

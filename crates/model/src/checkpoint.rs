@@ -2,8 +2,9 @@
 
 use crate::config::MAX_CONFIG_BYTES;
 use crate::json::Object;
+use crate::random::RandomWeights;
 use crate::weights::WeightFiles;
-use crate::{DecoderSpec, GenerationDefaults, ModelError, ModelSource, Role, Tensor};
+use crate::{DecoderSpec, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
 use crate::{arch, generation};
 use std::borrow::Cow;
 
@@ -19,7 +20,14 @@ pub struct Checkpoint {
     spec: DecoderSpec,
     generation: GenerationDefaults,
     stop_ids: Vec<u32>,
-    weights: WeightFiles,
+    weights: Weights,
+}
+
+/// Where the tensors come from.
+#[derive(Debug)]
+enum Weights {
+    Files(WeightFiles),
+    Random(RandomWeights),
 }
 
 impl Checkpoint {
@@ -38,9 +46,24 @@ impl Checkpoint {
         };
         let eos_ids = config.token_ids("eos_token_id", spec.vocab_size)?;
         let stop_ids = generation::stop_ids(&eos_ids, &generation.eos_ids);
-        let weights = WeightFiles::open(source, &spec)?;
-        spec.dtype = weights.main_dtype();
+        let weights = match source {
+            ModelSource::Random { seed, .. } => {
+                spec.dtype = RandomWeights::DTYPE;
+                Weights::Random(RandomWeights::new(&spec, *seed))
+            }
+            ModelSource::Folder(_) | ModelSource::Memory { .. } => {
+                let files = WeightFiles::open(source, &spec)?;
+                spec.dtype = files.main_dtype();
+                Weights::Files(files)
+            }
+        };
         Ok(Self { source: source.clone(), spec, generation, stop_ids, weights })
+    }
+
+    /// A model of `shape` with random weights, made when they are asked for; the same for the same seed everywhere.
+    /// It comes with a tokenizer that makes each byte of a text a token.
+    pub fn random(shape: RandomShape, seed: u64) -> Self {
+        Self::open(&ModelSource::Random { shape, seed }).expect("the values of a known shape are sound")
     }
 
     /// Where the files are.
@@ -71,7 +94,11 @@ impl Checkpoint {
     /// [`Role::all`] which it calls for.
     pub fn tensor(&self, role: Role) -> Tensor<'_> {
         let stored = if role == Role::Head && self.spec.tied_head { Role::Embedding } else { role };
-        self.weights.get(stored).unwrap_or_else(|| panic!("the spec calls for no tensor {role}"))
+        let found = match &self.weights {
+            Weights::Files(files) => files.get(stored),
+            Weights::Random(weights) => weights.get(stored),
+        };
+        found.unwrap_or_else(|| panic!("the spec calls for no tensor {role}"))
     }
 
     /// Every tensor that the spec calls for, with its role, each once.
@@ -95,7 +122,7 @@ impl Checkpoint {
 
     /// Bytes of the tensors that the spec calls for, as stored.
     pub fn stored_bytes(&self) -> u64 {
-        self.tensors().map(|(_, tensor)| tensor.bytes.len() as u64).sum()
+        self.tensors().map(|(_, tensor)| tensor.byte_len() as u64).sum()
     }
 
     /// Fails if a weight file was resized or rewritten since it was opened; call after the weights are loaded.
@@ -103,7 +130,10 @@ impl Checkpoint {
     /// # Errors
     /// [`ModelError::FileChanged`] with the file's name.
     pub fn check_unchanged(&self) -> Result<(), ModelError> {
-        self.weights.check_unchanged()
+        match &self.weights {
+            Weights::Files(files) => files.check_unchanged(),
+            Weights::Random(_) => Ok(()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariants: no arithmetic on weights; nothing is computed with before every tensor that the spec calls for
 //! has been found with the right shape, in a readable format, inside its file. Model files are untrusted: any
 //! bytes give a [`Checkpoint`] or a [`ModelError`], never a panic, and memory is bounded by the size of the
-//! files. No code is ever read from a model: safetensors and JSON only.
+//! files. No code is ever read from a model: safetensors and JSON only. A model with random weights reads like a folder.
 #![deny(unsafe_code)]
 
 mod arch;
@@ -15,6 +15,7 @@ mod generation;
 mod header;
 mod json;
 mod mmap;
+mod random;
 mod role;
 mod rope;
 mod rope_config;
@@ -29,6 +30,7 @@ pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use error::ModelError;
 pub use generation::GenerationDefaults;
+pub use random::{RandomShape, ShapeError};
 pub use role::{LayerRole, Role};
 pub use rope::{RopeScaling, RopeSpec};
 pub use source::ModelSource;

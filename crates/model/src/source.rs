@@ -1,7 +1,8 @@
-//! Where a model's files are: a folder, or the binary itself.
+//! Where a model's files are: a folder, the binary itself, or nowhere.
 
-use crate::ModelError;
 use crate::mmap::MappedFile;
+use crate::random::stand_in;
+use crate::{ModelError, RandomShape};
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File};
@@ -20,6 +21,13 @@ pub enum ModelSource {
         /// File name and contents.
         files: &'static [(&'static str, &'static [u8])],
     },
+    /// A public shape with random weights; config.json and a stand-in tokenizer.json are made when they are read.
+    Random {
+        /// Dimensions.
+        shape: RandomShape,
+        /// Chooses the weights.
+        seed: u64,
+    },
 }
 
 impl fmt::Debug for ModelSource {
@@ -28,6 +36,7 @@ impl fmt::Debug for ModelSource {
         match self {
             Self::Folder(path) => f.debug_tuple("Folder").field(path).finish(),
             Self::Memory { name, .. } => f.debug_tuple("Memory").field(name).finish(),
+            Self::Random { shape, seed } => f.debug_tuple("Random").field(&shape.name()).field(seed).finish(),
         }
     }
 }
@@ -37,6 +46,7 @@ impl fmt::Display for ModelSource {
         match self {
             Self::Folder(path) => path.display().fmt(f),
             Self::Memory { name, .. } => f.write_str(name),
+            Self::Random { shape, .. } => f.write_str(shape.name()),
         }
     }
 }
@@ -94,6 +104,11 @@ impl ModelSource {
             },
             Self::Folder(_) => Ok(None),
             Self::Memory { files, .. } => Ok(find(files, name).map(Cow::Borrowed)),
+            Self::Random { shape, .. } => Ok(match name {
+                "config.json" => Some(Cow::Owned(shape.config())),
+                "tokenizer.json" => Some(Cow::Owned(stand_in(shape.vocab_size()))),
+                _ => None,
+            }),
         }
     }
 
@@ -106,6 +121,7 @@ impl ModelSource {
             },
             Self::Folder(_) => Ok(None),
             Self::Memory { files, .. } => Ok(find(files, name).map(Blob::Static)),
+            Self::Random { .. } => Ok(None),
         }
     }
 
@@ -119,6 +135,7 @@ impl ModelSource {
                 .filter_map(|entry| entry.file_name().into_string().ok())
                 .collect(),
             Self::Memory { files, .. } => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            Self::Random { .. } => vec!["config.json".to_owned(), "tokenizer.json".to_owned()],
         }
     }
 }

@@ -1,11 +1,12 @@
 //! A read-only view of one stored tensor.
 
 use crate::Dtype;
+use crate::random::Generator;
 use bytemuck::Pod;
 use half::{bf16, f16};
 use std::borrow::Cow;
 
-/// One tensor of a checkpoint, checked: the bytes are in the file and are exactly `shape` x `dtype`.
+/// One tensor of a checkpoint, checked: what it holds is exactly `shape` x `dtype`.
 #[derive(Clone, Copy, Debug)]
 pub struct Tensor<'a> {
     /// Name in the file.
@@ -16,8 +17,16 @@ pub struct Tensor<'a> {
     pub dtype: Dtype,
     /// Dimensions, slowest first: `[outputs, inputs]` of a matrix, `[n]` of a vector.
     pub shape: &'a [u64],
-    /// Little-endian elements, row-major, at any alignment.
-    pub bytes: &'a [u8],
+    pub(crate) content: Content<'a>,
+}
+
+/// Where the elements of a tensor come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content<'a> {
+    /// Little-endian elements, row-major, at any alignment, in a file.
+    Stored(&'a [u8]),
+    /// bf16 elements made on demand.
+    Random(Generator),
 }
 
 /// The elements of a tensor, borrowed from the file where its alignment allows.
@@ -34,15 +43,37 @@ pub enum TensorData<'a> {
 impl<'a> Tensor<'a> {
     /// Number of elements.
     pub fn elements(&self) -> usize {
-        self.bytes.len() / self.dtype.bytes()
+        self.shape.iter().product::<u64>() as usize
     }
 
-    /// The elements in their stored format; copied only when the file puts them at an odd address.
+    /// Bytes of all elements.
+    pub fn byte_len(&self) -> usize {
+        self.elements() * self.dtype.bytes()
+    }
+
+    /// Little-endian elements, row-major, at any alignment; borrowed where a file holds them.
+    pub fn bytes(&self) -> Cow<'a, [u8]> {
+        match self.content {
+            Content::Stored(bytes) => Cow::Borrowed(bytes),
+            Content::Random(generator) => {
+                Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&generator.elements(self.elements())))
+            }
+        }
+    }
+
+    /// The elements in their stored format; copied only when the file puts them at an odd address. Those of a model
+    /// with random weights are made by every call.
     pub fn data(&self) -> TensorData<'a> {
+        let bytes = match self.content {
+            Content::Stored(bytes) => bytes,
+            Content::Random(generator) => {
+                return TensorData::Bf16(Cow::Owned(generator.elements(self.elements())));
+            }
+        };
         match self.dtype {
-            Dtype::F32 => TensorData::F32(aligned(self.bytes)),
-            Dtype::F16 => TensorData::F16(aligned(self.bytes)),
-            Dtype::Bf16 => TensorData::Bf16(aligned(self.bytes)),
+            Dtype::F32 => TensorData::F32(aligned(bytes)),
+            Dtype::F16 => TensorData::F16(aligned(bytes)),
+            Dtype::Bf16 => TensorData::Bf16(aligned(bytes)),
         }
     }
 

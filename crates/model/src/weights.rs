@@ -2,6 +2,7 @@
 
 use crate::json::clip;
 use crate::shards::{Found, Shard, Shards, layer_of};
+use crate::tensor::Content;
 use crate::{DecoderSpec, Dtype, ModelError, ModelSource, Role, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -46,8 +47,12 @@ impl WeightFiles {
             file: &shard.file,
             dtype: place.dtype,
             shape: &place.shape,
-            bytes: &shard.blob.bytes()[place.range.clone()],
+            content: Content::Stored(self.stored(place)),
         })
+    }
+
+    fn stored(&self, place: &Place) -> &[u8] {
+        &self.shards[place.shard].blob.bytes()[place.range.clone()]
     }
 
     /// The format of most stored bytes.
@@ -90,8 +95,9 @@ impl WeightFiles {
     /// Some tools write the head of a tied model a second time; it must be the embedding.
     fn check_tied(&self, head: &Found, file: &str) -> Result<(), ModelError> {
         let stored = &self.shards[head.shard].blob.bytes()[head.entry.range.clone()];
-        let embedding = self.get(Role::Embedding);
-        let same = embedding.is_some_and(|e| Some(e.dtype) == head.entry.format.dtype() && e.bytes == stored);
+        let embedding = self.bound.get(&Role::Embedding);
+        let same =
+            embedding.is_some_and(|e| Some(e.dtype) == head.entry.format.dtype() && self.stored(e) == stored);
         if same {
             return Ok(());
         }

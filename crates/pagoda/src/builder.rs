@@ -3,10 +3,10 @@
 use crate::memory::{KvDemand, available_bytes};
 use crate::served::served_model;
 use crate::{BuildError, Engine};
-use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype, LoadProgress, MemoryPlan};
+use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype, LoadProgress, MemoryPlan, Profile};
 use pagoda_engine::{EngineConfig, ServedModel};
 use pagoda_kernels::{Isa, Kernels};
-use pagoda_model::{Checkpoint, ModelSource};
+use pagoda_model::{Checkpoint, ModelSource, RandomShape};
 use pagoda_sched::Executor;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -36,6 +36,8 @@ pub struct Prepared {
     pub cpu: CpuOptions,
     /// Resolved options of the engine.
     pub engine: EngineConfig,
+    /// The profile of the executor's steps; clone it and start it to measure them.
+    pub profile: Profile,
 }
 
 impl Default for EngineBuilder {
@@ -59,6 +61,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn model(mut self, folder: impl Into<PathBuf>) -> Self {
         self.source = Some(ModelSource::Folder(folder.into()));
+        self
+    }
+
+    /// A public shape with random weights instead of a model, to measure with. Its tokenizer is a stand-in that makes
+    /// each byte of a text a token, and its text means nothing.
+    #[must_use]
+    pub fn random(mut self, shape: RandomShape, seed: u64) -> Self {
+        self.source = Some(ModelSource::Random { shape, seed });
         self
     }
 
@@ -171,7 +181,14 @@ impl EngineBuilder {
         self.cpu.blocks = size.blocks;
         let memory = MemoryPlan::new(checkpoint.spec(), &self.cpu)?;
         let model = Arc::new(served_model(&checkpoint, &self.names, size.max_model_len)?);
-        Ok(Prepared { checkpoint, model, memory, cpu: self.cpu, engine: self.engine })
+        Ok(Prepared {
+            checkpoint,
+            model,
+            memory,
+            cpu: self.cpu,
+            engine: self.engine,
+            profile: Profile::default(),
+        })
     }
 
     /// Loads the model and starts the engine.
@@ -206,7 +223,8 @@ impl Prepared {
     /// # Errors
     /// [`BuildError`] when the weights cannot be loaded or the engine cannot be started.
     pub fn load(self, progress: &mut dyn FnMut(LoadProgress)) -> Result<Engine, BuildError> {
-        let executor = CpuExecutor::load(&self.checkpoint, &self.cpu, progress)?;
+        let mut executor = CpuExecutor::load(&self.checkpoint, &self.cpu, progress)?;
+        executor.set_profile(self.profile);
         self.checkpoint.check_unchanged()?;
         Ok(Engine::new(pagoda_engine::Engine::start(self.model, executor, self.engine)?))
     }
@@ -216,11 +234,12 @@ impl Prepared {
     /// # Errors
     /// [`BuildError::Engine`] when there is no thread.
     pub fn load_in_background(self) -> Result<Engine, BuildError> {
-        let Self { checkpoint, model, cpu, engine, .. } = self;
+        let Self { checkpoint, model, cpu, engine, profile, .. } = self;
         let loader = move |report: pagoda_engine::LoadReport<'_>| {
             let mut progress = |at: LoadProgress| report(at.fraction());
-            let executor =
+            let mut executor =
                 CpuExecutor::load(&checkpoint, &cpu, &mut progress).map_err(|error| error.to_string())?;
+            executor.set_profile(profile);
             checkpoint.check_unchanged().map_err(|error| error.to_string())?;
             Ok(executor)
         };
