@@ -4,13 +4,11 @@ mod simd;
 
 use crate::linear::{LinearTask, PrepareTask};
 use crate::rows::Blocking;
-use crate::vector::arrange::Floats;
-use crate::vector::dot::Fma;
-use crate::vector::level::{Level, level};
-use crate::vector::linear::{FloatSums, drive};
+use crate::vector::int_dot::TwoSteps;
+use crate::vector::level::level;
+use crate::vector::products::{arrange, multiply};
 use crate::vector::table;
-use crate::{Isa, Kernels, WeightFormat};
-use half::{bf16, f16};
+use crate::{Isa, Kernels};
 use simd::Avx2;
 
 table!(Isa::Avx2, Avx2, "avx2,fma,f16c");
@@ -31,22 +29,9 @@ const BLOCKING: Blocking = Blocking { max: 6, step: 2 };
 level!(Features, Avx2, "avx2,fma,f16c", [1, 2, 4, 6]);
 
 fn prepare(task: PrepareTask<'_>) {
-    let rows = task.rows.padded(task.block);
-    // SAFETY: the table was handed out after the features were detected.
-    unsafe {
-        match task.w.format() {
-            WeightFormat::F32 | WeightFormat::F16 => Features::arrange::<Floats<1>>(rows, &task),
-            WeightFormat::Bf16 => Features::arrange::<Floats<2>>(rows, &task),
-            WeightFormat::Quantized(_) => {}
-        }
-    }
+    arrange::<Features>(&task);
 }
 
 fn linear(task: LinearTask<'_>) {
-    match task.w.format() {
-        WeightFormat::F32 => drive::<Features, FloatSums<Fma<_, f32>>>(&task, Floats::<1>::words),
-        WeightFormat::F16 => drive::<Features, FloatSums<Fma<_, f16>>>(&task, Floats::<1>::words),
-        WeightFormat::Bf16 => drive::<Features, FloatSums<Fma<_, bf16>>>(&task, Floats::<2>::words),
-        WeightFormat::Quantized(_) => (crate::scalar::KERNELS.linear)(task),
-    }
+    multiply::<Features, TwoSteps>(&task);
 }

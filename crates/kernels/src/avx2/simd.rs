@@ -1,5 +1,6 @@
 //! Registers of AVX2.
 
+use crate::vector::ints::Ints;
 use crate::vector::simd::Simd;
 use half::{bf16, f16};
 use std::arch::x86_64::*;
@@ -137,5 +138,48 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch<T>(self, address: *const T) {
         proven!(_mm_prefetch::<_MM_HINT_T1>(address.cast()));
+    }
+}
+
+impl Ints for Avx2 {
+    type I = __m256i;
+
+    #[inline(always)]
+    fn zero_words(self) -> __m256i {
+        proven!(_mm256_setzero_si256())
+    }
+    #[inline(always)]
+    fn and_word(self, a: __m256i, mask: u32) -> __m256i {
+        proven!(_mm256_and_si256(a, _mm256_set1_epi32(mask.cast_signed())))
+    }
+    #[inline(always)]
+    fn shift_halves<const BITS: u32>(self, a: __m256i) -> __m256i {
+        proven!(_mm256_srl_epi16(a, _mm_cvtsi32_si128(BITS.cast_signed())))
+    }
+    #[inline(always)]
+    fn add_pairs(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_add_epi32(sum, _mm256_madd_epi16(a, b)))
+    }
+    #[inline(always)]
+    fn to_floats(self, a: __m256i) -> __m256 {
+        proven!(_mm256_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, from: *const u8) -> __m256i {
+        proven!(_mm256_loadu_si256(from.cast()))
+    }
+    #[inline(always)]
+    unsafe fn splat_word(self, from: *const u32) -> __m256i {
+        proven!(_mm256_set1_epi32((*from).cast_signed()))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const bf16) -> __m256 {
+        let words = proven!(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())));
+        proven!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)))
+    }
+    #[inline(always)]
+    unsafe fn load_zeros(self, from: *const u8) -> __m256i {
+        let words = proven!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())));
+        proven!(_mm256_or_si256(words, _mm256_slli_epi32::<23>(words)))
     }
 }

@@ -1,5 +1,6 @@
 //! Registers of AVX-512.
 
+use crate::vector::ints::Ints;
 use crate::vector::simd::Simd;
 use half::{bf16, f16};
 use std::arch::x86_64::*;
@@ -124,5 +125,48 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch<T>(self, address: *const T) {
         proven!(_mm_prefetch::<_MM_HINT_T1>(address.cast()));
+    }
+}
+
+impl Ints for Avx512 {
+    type I = __m512i;
+
+    #[inline(always)]
+    fn zero_words(self) -> __m512i {
+        proven!(_mm512_setzero_si512())
+    }
+    #[inline(always)]
+    fn and_word(self, a: __m512i, mask: u32) -> __m512i {
+        proven!(_mm512_and_si512(a, _mm512_set1_epi32(mask.cast_signed())))
+    }
+    #[inline(always)]
+    fn shift_halves<const BITS: u32>(self, a: __m512i) -> __m512i {
+        proven!(_mm512_srli_epi16::<BITS>(a))
+    }
+    #[inline(always)]
+    fn add_pairs(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_add_epi32(sum, _mm512_madd_epi16(a, b)))
+    }
+    #[inline(always)]
+    fn to_floats(self, a: __m512i) -> __m512 {
+        proven!(_mm512_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, from: *const u8) -> __m512i {
+        proven!(_mm512_loadu_si512(from.cast()))
+    }
+    #[inline(always)]
+    unsafe fn splat_word(self, from: *const u32) -> __m512i {
+        proven!(_mm512_set1_epi32((*from).cast_signed()))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const bf16) -> __m512 {
+        let words = proven!(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())));
+        proven!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)))
+    }
+    #[inline(always)]
+    unsafe fn load_zeros(self, from: *const u8) -> __m512i {
+        let words = proven!(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())));
+        proven!(_mm512_or_si512(words, _mm512_slli_epi32::<23>(words)))
     }
 }

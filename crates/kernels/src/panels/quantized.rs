@@ -31,7 +31,7 @@ pub(crate) struct QuantLayout {
 }
 
 /// Bytes of the scales of a unit, and of its zero points.
-const HEADER: usize = 64;
+pub(crate) const HEADER: usize = 64;
 
 impl QuantLayout {
     pub(crate) fn new(format: QuantFormat, k: usize) -> Self {
@@ -49,7 +49,7 @@ impl QuantLayout {
     }
 
     /// Place of the codes in the bytes of a unit and group.
-    fn codes_start(self) -> usize {
+    pub(crate) fn codes_start(self) -> usize {
         if self.format.zero_point { 2 * HEADER } else { HEADER }
     }
 
@@ -96,6 +96,11 @@ impl<'a> QuantPanels<'a> {
 }
 
 impl<'a> QuantBlock<'a> {
+    /// Its first byte.
+    pub(crate) fn start(&self) -> *const u8 {
+        self.bytes.as_ptr()
+    }
+
     /// Scale of output `column` of the unit.
     pub(crate) fn scale(&self, column: usize) -> bf16 {
         bf16::from_ne_bytes([self.bytes[2 * column], self.bytes[2 * column + 1]])

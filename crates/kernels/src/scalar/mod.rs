@@ -3,7 +3,7 @@
 //! Sums and functions are computed in `f64` and rounded once, in one order per output, so that these kernels obey the
 //! same invariance as the others.
 
-mod activations;
+pub(crate) mod activations;
 mod attention;
 mod elementwise;
 mod linear;

@@ -105,28 +105,52 @@ impl Block<'_> {
         let mut sums: Sums<S::F, R, V> = [[d.zero(); V]; R];
         // SAFETY: a panel holds all loads of its columns; the words are as the caller promises.
         unsafe { accumulate(d, self.words, weights, PANEL * D::CELL, loads, &mut sums) };
-        self.add(s, column, &sums);
+        let before: Sums<S::F, R, V> = self.before(s, column);
+        for (sums, before) in sums.iter_mut().zip(before) {
+            sums.iter_mut().zip(before).for_each(|(sum, before)| *sum = s.add(before, *sum));
+        }
+        self.put(s, column, &sums);
     }
 
-    /// Adds sums to the output, or to the bias in the first K block.
+    /// What the K blocks before left in the output; the bias before the first.
     #[inline(always)]
-    fn add<S: Simd, const R: usize, const V: usize>(&self, s: S, column: usize, sums: &Sums<S::F, R, V>) {
+    pub(super) fn before<S: Simd, const R: usize, const V: usize>(
+        &self,
+        s: S,
+        column: usize,
+    ) -> Sums<S::F, R, V> {
+        let n = self.task.w.n();
+        let mut sums = [[s.splat(0.0); V]; R];
+        for (row, sums) in self.rows.clone().zip(&mut sums) {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let start = (column + v * S::LANES).min(n);
+                let end = (start + S::LANES).min(n);
+                *sum = match (self.k.start, self.task.bias) {
+                    (0, Some(bias)) => s.get(&bias[..end], start),
+                    (0, None) => s.splat(0.0),
+                    // SAFETY: the rows and outputs of a task are written by it alone.
+                    _ => s.get(unsafe { self.task.out.slice(row * n + start..row * n + end) }, 0),
+                };
+            }
+        }
+        sums
+    }
+
+    /// Writes sums to the output.
+    #[inline(always)]
+    pub(super) fn put<S: Simd, const R: usize, const V: usize>(
+        &self,
+        s: S,
+        column: usize,
+        sums: &Sums<S::F, R, V>,
+    ) {
         let n = self.task.w.n();
         for (row, sums) in self.rows.clone().zip(sums) {
             for (v, &sum) in sums.iter().enumerate() {
-                let start = column + v * S::LANES;
-                if start >= n {
-                    break;
-                }
+                let start = (column + v * S::LANES).min(n);
                 let end = (start + S::LANES).min(n);
                 // SAFETY: the rows and outputs of a task are written by it alone.
-                let out = unsafe { self.task.out.slice(row * n + start..row * n + end) };
-                let before = match (self.k.start, self.task.bias) {
-                    (0, Some(bias)) => s.get(&bias[..end], start),
-                    (0, None) => s.splat(0.0),
-                    _ => s.get(out, 0),
-                };
-                s.put(out, 0, s.add(before, sum));
+                s.put(unsafe { self.task.out.slice(row * n + start..row * n + end) }, 0, sum);
             }
         }
     }

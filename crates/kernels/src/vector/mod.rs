@@ -4,12 +4,17 @@
 //! [`table!`].
 
 pub(crate) mod arrange;
+pub(crate) mod arrange_codes;
 pub(crate) mod attention;
 pub(crate) mod dot;
 pub(crate) mod elementwise;
+pub(crate) mod int_dot;
+pub(crate) mod ints;
 pub(crate) mod level;
 pub(crate) mod linear;
 pub(crate) mod math;
+pub(crate) mod products;
+pub(crate) mod quantized;
 pub(crate) mod simd;
 pub(crate) mod tile;
 

@@ -1,0 +1,41 @@
+//! What integer dot products need of an instruction set.
+
+use super::simd::Simd;
+use half::bf16;
+
+/// Registers of [`LANES`](Simd::LANES) words of 32 bits: an integer, two of 16 bits or four of 8.
+pub(crate) trait Ints: Simd {
+    /// A register.
+    type I: Copy;
+
+    fn zero_words(self) -> Self::I;
+    fn and_word(self, a: Self::I, mask: u32) -> Self::I;
+    /// Shifts each 16 bits right.
+    fn shift_halves<const BITS: u32>(self, a: Self::I) -> Self::I;
+    /// `sum + a0 b0 + a1 b1` of the signed halves of each word; 0 and 1 may not both be -32768 squared.
+    fn add_pairs(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    fn to_floats(self, a: Self::I) -> Self::F;
+
+    /// # Safety
+    ///
+    /// `from` is readable for LANES words.
+    unsafe fn load_words(self, from: *const u8) -> Self::I;
+    /// The word in all lanes.
+    ///
+    /// # Safety
+    ///
+    /// `from` is readable.
+    unsafe fn splat_word(self, from: *const u32) -> Self::I;
+    /// LANES elements, widened.
+    ///
+    /// # Safety
+    ///
+    /// `from` is readable for LANES elements.
+    unsafe fn load_bf16(self, from: *const bf16) -> Self::F;
+    /// LANES bytes `z` as pairs `(z, 128 z)`.
+    ///
+    /// # Safety
+    ///
+    /// `from` is readable for LANES bytes.
+    unsafe fn load_zeros(self, from: *const u8) -> Self::I;
+}

@@ -1,0 +1,68 @@
+//! Which arrangement and which products the formats take.
+
+use super::arrange::Floats;
+use super::arrange_codes::{Codes, quant_format};
+use super::dot::Fma;
+use super::int_dot::{CodeDot, PairUnit, Wide};
+use super::ints::Ints;
+use super::level::{Arrange, Level};
+use super::linear::{FloatSums, drive};
+use super::quantized::GroupSums;
+use crate::linear::{LinearTask, PrepareTask};
+use crate::{Bits, WeightFormat};
+use half::{bf16, f16};
+
+/// Arranges activations for [`multiply`].
+pub(crate) fn arrange<L: Level>(task: &PrepareTask<'_>) {
+    match task.w.format() {
+        WeightFormat::F32 | WeightFormat::F16 => arrange_as::<L, Floats<1>>(task),
+        WeightFormat::Bf16 => arrange_as::<L, Floats<2>>(task),
+        WeightFormat::Quantized(_) => arrange_as::<L, Codes<2>>(task),
+    }
+}
+
+/// Products of floats with `f32`, and of codes with activations of 16 bits, or of 8 bits widened to 16, in `P`.
+pub(crate) fn multiply<L: Level<Simd: Ints>, P: PairUnit<L::Simd>>(task: &LinearTask<'_>) {
+    match task.w.format() {
+        WeightFormat::F32 => drive::<L, FloatSums<Fma<_, f32>>>(task, Floats::<1>::words),
+        WeightFormat::F16 => drive::<L, FloatSums<Fma<_, f16>>>(task, Floats::<1>::words),
+        WeightFormat::Bf16 => drive::<L, FloatSums<Fma<_, bf16>>>(task, Floats::<2>::words),
+        WeightFormat::Quantized(_) => codes::<L, Wide<_, P, 8>, Wide<_, P, 4>, 2>(task),
+    }
+}
+
+/// Arranges activations for [`multiply_quads`].
+pub(crate) fn arrange_quads<L: Level>(task: &PrepareTask<'_>) {
+    arrange_as::<L, Codes<1>>(task);
+}
+
+/// Products of codes with activations of 8 bits: `D8` for codes of 8 bits, `D4` of 4.
+pub(crate) fn multiply_quads<L, D8, D4>(task: &LinearTask<'_>)
+where
+    L: Level<Simd: Ints>,
+    D8: CodeDot<L::Simd>,
+    D4: CodeDot<L::Simd>,
+{
+    codes::<L, D8, D4, 1>(task);
+}
+
+/// Products of codes with activations of BYTES bytes.
+fn codes<L, D8, D4, const BYTES: usize>(task: &LinearTask<'_>)
+where
+    L: Level<Simd: Ints>,
+    D8: CodeDot<L::Simd>,
+    D4: CodeDot<L::Simd>,
+{
+    let format = quant_format(task.w);
+    let words = |k| Codes::<BYTES>::words(k, format.group.into());
+    match format.bits {
+        Bits::Eight => drive::<L, GroupSums<D8>>(task, words),
+        Bits::Four => drive::<L, GroupSums<D4>>(task, words),
+    }
+}
+
+/// Arranges activations as `A`.
+pub(crate) fn arrange_as<L: Level, A: Arrange>(task: &PrepareTask<'_>) {
+    // SAFETY: a level is named only in the table that was handed out after its features were detected.
+    unsafe { L::arrange::<A>(task.rows.padded(task.block), task) };
+}
