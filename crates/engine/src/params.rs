@@ -47,6 +47,8 @@ pub struct GenerateParams {
     pub ignore_eos: bool,
     /// Leave special tokens out of the text; the default is to.
     pub skip_special_tokens: Option<bool>,
+    /// Deliver each token at once and make no text of it; for measurements. Excludes `stop`.
+    pub tokens_only: bool,
     /// What stands before the generated text; it decides about SentencePiece's leading space.
     pub text_start: TextStart,
     /// `Some(k)`: report log-probabilities of the chosen token and of the `k` most likely ones.

@@ -186,7 +186,8 @@ impl Session {
     fn take(&mut self) -> Taken {
         let text = self.text.take_unsent();
         let ended = !matches!(self.phase, Phase::Running);
-        if !text.is_empty() || (ended && !self.pending.is_empty()) {
+        let due = ended || self.text.is_tokens_only();
+        if !text.is_empty() || (due && !self.pending.is_empty()) {
             return Taken::Event(SessionEvent::Delta { text, tokens: std::mem::take(&mut self.pending) });
         }
         if !ended {

@@ -13,6 +13,7 @@ pub(crate) struct TextAssembler {
     matcher: StopMatcher,
     sampling: Arc<SamplingParams>,
     include_stop: bool,
+    tokens_only: bool,
     tokens: Vec<TokenId>,
     /// Whether the last token is a stop id whose text is held back: it is text only if another token follows.
     holds_stop_id: bool,
@@ -34,6 +35,7 @@ impl TextAssembler {
             matcher: options.matcher.clone(),
             sampling,
             include_stop: options.include_stop,
+            tokens_only: options.tokens_only,
             tokens: Vec::new(),
             holds_stop_id: false,
             text: String::new(),
@@ -41,6 +43,11 @@ impl TextAssembler {
             scratch: String::new(),
             stopped: None,
         }
+    }
+
+    /// Whether tokens are handed out without text.
+    pub(crate) fn is_tokens_only(&self) -> bool {
+        self.tokens_only
     }
 
     /// The stop string that ended the text.
@@ -58,6 +65,9 @@ impl TextAssembler {
 
     /// Adds a token. Not to be called after a stop string was met.
     pub(crate) fn push(&mut self, token: TokenId) {
+        if self.tokens_only {
+            return self.tokens.push(token);
+        }
         if std::mem::take(&mut self.holds_stop_id) {
             let held = *self.tokens.last().expect("a held token has been pushed");
             self.detokenize(held);

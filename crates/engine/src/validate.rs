@@ -37,6 +37,7 @@ pub(crate) struct TextOptions {
     pub(crate) matcher: StopMatcher,
     pub(crate) include_stop: bool,
     pub(crate) skip_special: bool,
+    pub(crate) tokens_only: bool,
     pub(crate) start: TextStart,
 }
 
@@ -116,6 +117,12 @@ impl ServedModel {
             None => RequestId::new(),
         };
         let sampling = self.sampling(&params, min_tokens, id)?;
+        if params.tokens_only && !params.stop.is_empty() {
+            return Err(invalid(
+                "stop",
+                "stop strings need text, and tokens_only makes none; drop one".to_owned(),
+            ));
+        }
         let stops = self.check_stops(params.stop)?;
         Ok(ValidatedRequest {
             id,
@@ -132,6 +139,7 @@ impl ServedModel {
                 stops,
                 include_stop: params.include_stop,
                 skip_special: params.skip_special_tokens.unwrap_or(true),
+                tokens_only: params.tokens_only,
                 start: params.text_start,
             },
         })

@@ -16,6 +16,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod bench;
 mod builder;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;

@@ -156,6 +156,25 @@ fn log_probabilities_come_with_their_tokens() {
     engine.finish();
 }
 
+#[test]
+fn tokens_alone_come_at_once_and_without_text() {
+    let (engine, gate) = Setup::saying("a🎉b").start_gated();
+    let mut session = engine.session(GenerateParams { tokens_only: true, ..prompt_for("x", 6) });
+    let mut tokens = Vec::new();
+    while tokens.len() < 6 {
+        gate.steps(1);
+        match session.next_blocking() {
+            Some(SessionEvent::Delta { text, tokens: more }) if text.is_empty() => tokens.extend(more),
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(gate);
+    let Some(SessionEvent::Finished(result)) = session.next_blocking() else { panic!("no end") };
+    let ids: Vec<_> = tokens.iter().map(|info| info.token).collect();
+    assert_eq!((result.text.as_str(), result.token_ids), ("", ids));
+    engine.finish();
+}
+
 /// The text as defined: cut where the first stop string is complete, the longest of several.
 fn naive(whole: &str, stops: &[String]) -> (String, Option<String>) {
     for end in 1..=whole.len() {

@@ -1,5 +1,6 @@
 //! The command line as typed. Names are vLLM's where vLLM has one; llama.cpp's are accepted as aliases.
 
+use super::bench::BenchCommand;
 use super::size::ByteSize;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -46,6 +47,11 @@ pub(crate) enum Command {
     ///
     /// Example: pagoda sim --seeds 400 --steps 2500
     Sim(SimArgs),
+    /// Measure: throughput and latency of the engine, speed of its kernels, load on any server.
+    ///
+    /// Example: pagoda bench throughput --concurrency 1,4,16
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 #[derive(Debug, Args)]

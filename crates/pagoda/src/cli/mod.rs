@@ -1,6 +1,7 @@
 //! The command line: parse, set up logs, run the command, say what went wrong in one last line.
 
 mod args;
+mod bench;
 mod exit;
 mod inspect;
 mod options;
@@ -24,6 +25,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Sim(args) => sim::sim(args),
+        Command::Bench(command) => bench::bench(command),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

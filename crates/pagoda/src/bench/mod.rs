@@ -1,0 +1,30 @@
+//! Measurements: the engine on this machine, its kernels, and any server over HTTP.
+//!
+//! Every figure stands beside the limit of the machine that it was measured on, and the limits are measured before and
+//! after, because shared machines change their speed.
+
+pub mod chart;
+mod limits;
+mod machine;
+mod measure;
+pub mod plot;
+mod process;
+mod random;
+mod report;
+mod roofline;
+pub mod serve;
+pub mod stats;
+mod table;
+mod time;
+mod workload;
+
+pub use limits::MachineLimits;
+pub use machine::{CpuQuota, Machine};
+pub use measure::{BenchError, Repetition, measure};
+pub use process::{Disturbance, Usage, peak_rss_bytes, reset_peak_rss};
+pub use random::Random;
+pub use report::{BOUND_DIGITS, Point, Report, ReportError, Settings};
+pub use roofline::{Bound, Cost};
+pub use table::Table;
+pub use time::{compact_utc, iso_utc};
+pub use workload::Workload;

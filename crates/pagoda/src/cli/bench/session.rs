@@ -1,0 +1,141 @@
+//! An engine set up for a measurement, and the limits beside it.
+
+use super::super::args::EngineArgs;
+use super::super::exit::{CliError, Failure};
+use super::super::options::builder;
+use super::super::progress::LoadBar;
+use super::super::size::show_bytes;
+use super::args::{ModelArgs, RunArgs};
+use pagoda::bench::stats::Spread;
+use pagoda::bench::{Cost, MachineLimits, Repetition, Settings, Workload, measure};
+use pagoda::{Engine, Prepared};
+use pagoda_kernels::WorkerPool;
+
+/// A loaded engine with what the report says about it.
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) cost: Cost,
+    pub(super) settings: Settings,
+    /// Number of runs so far; it keeps the prefix caches of runs apart.
+    runs: u64,
+}
+
+/// The largest workload of a measurement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) concurrency: u32,
+    /// Prompt and answer together.
+    pub(super) tokens: u32,
+    pub(super) prompts: u32,
+}
+
+impl Bench {
+    /// Loads the model with room for `extent`; options that were left at their defaults are raised to it.
+    pub(super) fn load(
+        model: &ModelArgs,
+        engine: &EngineArgs,
+        extent: Extent,
+        runs: &RunArgs,
+    ) -> Result<Self, CliError> {
+        let mut args = engine.clone();
+        args.max_num_seqs = args.max_num_seqs.max(extent.concurrency);
+        args.max_num_batched_tokens = args.max_num_batched_tokens.max(args.max_num_seqs);
+        args.max_model_len = args.max_model_len.or(Some(extent.tokens));
+        let mut builder = builder(model.model.as_deref(), &args)?;
+        let config = builder.engine_config();
+        config.scheduler.max_waiting_requests = extent.prompts.max(1);
+        config.scheduler.max_waiting_tokens = u64::from(extent.prompts) * u64::from(extent.tokens);
+        config.deadlines = pagoda::sched::Deadlines::default();
+        let prepared = builder.prepare()?;
+        let cost = Cost::new(prepared.checkpoint.spec(), &prepared.memory);
+        let settings = settings(&prepared, &cost, runs);
+        let mut bar = LoadBar::new();
+        let engine = prepared.load(&mut |at| bar.show(at.fraction()))?;
+        Ok(Self { engine, cost, settings, runs: 0 })
+    }
+
+    /// One run of `load`.
+    pub(super) fn run(&mut self, load: &Workload) -> Result<Repetition, CliError> {
+        self.runs += 1;
+        measure(&self.engine, load, self.runs).map_err(|error| CliError::new(Failure::Runtime, error))
+    }
+
+    /// A short run that does not count: memory is touched and threads are awake after it.
+    pub(super) fn warm_up(&mut self, load: &Workload) -> Result<(), CliError> {
+        let short =
+            Workload { concurrency: 1, prompts: 1, output_len: load.output_len.min(4), ..load.clone() };
+        self.run(&short).map(|_| ())
+    }
+
+    /// Measures what the machine can do, with as many threads as the engine has, while the engine is idle.
+    pub(super) fn limits(&self, wanted: bool) -> Option<MachineLimits> {
+        if !wanted {
+            return None;
+        }
+        MachineLimits::measure(&WorkerPool::new(self.settings.threads).ok()?)
+    }
+
+    /// One line about model and settings.
+    pub(super) fn headline(&self) -> String {
+        let settings = &self.settings;
+        format!(
+            "pagoda {} · {} · weights {} ({} per decode step) · KV {} · {} · {} threads",
+            env!("CARGO_PKG_VERSION"),
+            settings.model,
+            settings.weights,
+            show_bytes(settings.weight_bytes),
+            settings.kv,
+            settings.isa,
+            settings.threads,
+        )
+    }
+}
+
+fn settings(prepared: &Prepared, cost: &Cost, runs: &RunArgs) -> Settings {
+    let Prepared { checkpoint, model, memory, engine, .. } = prepared;
+    Settings {
+        model: model.name().to_owned(),
+        architecture: checkpoint.spec().architecture.clone(),
+        parameters: checkpoint.parameters(),
+        weights: memory.weight_format.to_string(),
+        kv: memory.kv_dtype.to_string(),
+        weight_bytes: cost.weight_bytes as u64,
+        isa: prepared.isa().to_string(),
+        threads: memory.threads,
+        max_num_batched_tokens: engine.scheduler.max_num_batched_tokens,
+        max_num_seqs: engine.scheduler.max_num_seqs,
+        prefix_len: 0,
+        input_len: 0,
+        output_len: 0,
+        seed: runs.seed,
+        repetitions: runs.repetitions,
+    }
+}
+
+/// One line about limits: read bandwidth and the peak of each unit.
+pub(super) fn show_limits(limits: &MachineLimits) -> String {
+    let peaks: Vec<String> =
+        limits.peak_gops.iter().map(|(unit, peak)| format!("{unit} {peak:.0}")).collect();
+    format!("reads {:.1} GB/s · peaks in Gop/s: {}", limits.read_gbs, peaks.join(", "))
+}
+
+/// `654 (631–677)`, or the figure alone when there is one run.
+pub(super) fn show_spread(spread: Option<Spread>) -> String {
+    match spread {
+        None => "-".to_owned(),
+        Some(Spread { median, min, max }) if min == max => figure(median),
+        Some(Spread { median, min, max }) => format!("{} ({}–{})", figure(median), figure(min), figure(max)),
+    }
+}
+
+/// Share of a limit in percent.
+pub(super) fn show_share(spread: Option<Spread>, limit: Option<f64>) -> String {
+    match (spread, limit) {
+        (Some(spread), Some(limit)) => format!("{:.0}", 100.0 * spread.median / limit),
+        _ => "-".to_owned(),
+    }
+}
+
+pub(super) fn figure(value: f64) -> String {
+    if value < 99.95 { format!("{value:.1}") } else { format!("{value:.0}") }
+}
