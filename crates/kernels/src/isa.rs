@@ -14,11 +14,13 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with dot products of bf16: activations are rounded to bf16 where the weights are.
     Avx512Bf16,
+    /// Tiles of AMX, with products of bf16 and of bytes, beside AVX-512.
+    Amx,
 }
 
 impl Isa {
     /// Every instruction set, weakest first.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// Name as [`FromStr`] reads it.
     pub fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         }
     }
 

@@ -24,6 +24,8 @@
 
 mod act;
 mod affinity;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -74,7 +74,7 @@ pub(crate) fn run(
     if m == 0 {
         return;
     }
-    let rows = RowBlocks::new(m, kernels.blocking);
+    let rows = RowBlocks::new(m, (kernels.blocking)(w.format(), m));
     let prepared = scratch.words_mut(m, w.k());
     prepare(kernels, pool, x, w, rows, prepared);
     let out = SharedOut::new(out);

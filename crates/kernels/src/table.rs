@@ -4,7 +4,7 @@ use crate::attention::{AttentionInput, AttentionTask};
 use crate::kv::{KvMut, KvRef, KvRows, KvShape};
 use crate::linear::{LinearTask, PrepareTask};
 use crate::rows::Blocking;
-use crate::{Glu, HeadRows, Isa, LinearScratch, PackedLinear, RowStats, WorkerPool};
+use crate::{Glu, HeadRows, Isa, LinearScratch, PackedLinear, RowStats, WeightFormat, WorkerPool};
 
 /// Every operation in the version of one instruction set.
 ///
@@ -14,8 +14,8 @@ use crate::{Glu, HeadRows, Isa, LinearScratch, PackedLinear, RowStats, WorkerPoo
 /// other rows.
 pub struct Kernels {
     pub(crate) isa: Isa,
-    /// Rows of the blocks that `prepare` and `linear` work on.
-    pub(crate) blocking: Blocking,
+    /// Rows of the blocks that `prepare` and `linear` work on, for weights of a format and a number of rows.
+    pub(crate) blocking: fn(WeightFormat, usize) -> Blocking,
     /// Arranges part of the input of a linear operation as `linear` reads it.
     pub(crate) prepare: fn(PrepareTask<'_>),
     /// Computes part of the output, after all of the input was prepared.
@@ -48,8 +48,10 @@ impl Kernels {
             Isa::Avx512 => crate::avx512::kernels(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => crate::avx512::bf16_kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => crate::amx::kernels(),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => None,
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => None,
         }
     }
 
@@ -58,6 +60,14 @@ impl Kernels {
     pub fn best() -> &'static Kernels {
         let mut strongest_first = Isa::ALL.into_iter().rev().filter(|isa| isa.is_worthwhile());
         strongest_first.find_map(Kernels::for_isa).unwrap_or(&crate::scalar::KERNELS)
+    }
+
+    /// The kernels of [`Isa::Amx`] over tiles in plain Rust, for tests on machines without tiles: slow, with the same bits
+    /// where sums are exact and sums in the documented order of the hardware where they are not. Operations that do not
+    /// use tiles are scalar.
+    #[cfg(target_arch = "x86_64")]
+    pub fn emulated_amx() -> &'static Kernels {
+        crate::amx::emulated()
     }
 
     /// The instruction set.

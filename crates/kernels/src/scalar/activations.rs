@@ -7,16 +7,16 @@ use crate::quantize::MAX_GROUP;
 pub(crate) const TINY: f32 = f32::from_bits(27 << 23); // 2^-100
 
 /// One group of a row: `x = q * scale`.
-pub(super) struct QuantizedGroup {
-    pub(super) scale: f32,
+pub(crate) struct QuantizedGroup {
+    pub(crate) scale: f32,
     /// What is beyond the group is 0.
-    pub(super) q: [i16; MAX_GROUP],
+    pub(crate) q: [i16; MAX_GROUP],
     /// Sum of `q`.
-    pub(super) sum: i32,
+    pub(crate) sum: i32,
 }
 
 /// Rounds the elements of a group to integers, ties to even. With an element that is NaN or infinite the scale is NaN.
-pub(super) fn quantize(x: &[f32], activations: Activations) -> QuantizedGroup {
+pub(crate) fn quantize(x: &[f32], activations: Activations) -> QuantizedGroup {
     let mut group = QuantizedGroup { scale: 0.0, q: [0; MAX_GROUP], sum: 0 };
     if !x.iter().all(|x| x.is_finite()) {
         group.scale = f32::NAN;

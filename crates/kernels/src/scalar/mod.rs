@@ -14,7 +14,7 @@ use crate::{Isa, Kernels};
 /// The table.
 pub(crate) static KERNELS: Kernels = Kernels {
     isa: Isa::Scalar,
-    blocking: Blocking { max: 1, step: 1 },
+    blocking: |_, _| Blocking { max: 1, step: 1 },
     prepare: |_| (),
     linear: linear::linear,
     attention: attention::attention,

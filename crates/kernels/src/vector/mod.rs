@@ -24,9 +24,9 @@ pub(crate) mod tile;
 /// `BLOCKING` stand beside the table.
 macro_rules! table {
     ($isa:expr, $token:ty, $features:literal) => {
-        const TABLE: $crate::Kernels = $crate::Kernels {
+        pub(crate) const TABLE: $crate::Kernels = $crate::Kernels {
             isa: $isa,
-            blocking: BLOCKING,
+            blocking: |_, _| BLOCKING,
             prepare,
             linear,
             attention: entry::attention,

@@ -6,9 +6,12 @@ use pagoda_kernels::{Isa, Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch,
 /// Half the distance from 1 to the next `f32`.
 pub(crate) const EPS: f64 = f32::EPSILON as f64 / 2.0;
 
-/// The kernels of every instruction set of this machine, the scalar ones included.
+/// The kernels of every instruction set of this machine, the scalar ones included, and those over emulated tiles.
 pub(crate) fn all_kernels() -> impl Iterator<Item = &'static Kernels> {
-    Isa::available().map(|isa| Kernels::for_isa(isa).unwrap())
+    let here = Isa::available().map(|isa| Kernels::for_isa(isa).unwrap());
+    #[cfg(target_arch = "x86_64")]
+    let here = here.chain(std::iter::once(Kernels::emulated_amx()));
+    here
 }
 
 pub(crate) fn scalar() -> &'static Kernels {
