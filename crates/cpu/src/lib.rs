@@ -28,6 +28,6 @@ pub use error::CpuError;
 pub use executor::{CpuExecutor, LoadProgress};
 pub use options::{ComputeDtype, CpuOptions, DtypeError, KvDtype};
 pub use plan::MemoryPlan;
-pub use profile::{Cost, Operation, OperationReport, Profile, ProfileReport};
+pub use profile::{Cost, Operation, OperationReport, Profile, ProfileReport, StepKind};
 pub use rng::uniform;
 pub use sampler::{RowLogits, Sampler};

@@ -111,6 +111,12 @@ pub struct Profile {
 #[derive(Debug, Default)]
 struct Shared {
     on: AtomicBool,
+    /// By kind of step.
+    kinds: [Totals; 2],
+}
+
+#[derive(Debug, Default)]
+struct Totals {
     steps: AtomicU64,
     tokens: AtomicU64,
     sampled: AtomicU64,
@@ -125,6 +131,15 @@ struct Counters {
     weight_bytes: AtomicU64,
     kv_bytes: AtomicU64,
     flops: AtomicU64,
+}
+
+/// Kinds of steps, which differ in what limits them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StepKind {
+    /// Some row computes more than one token, or does not sample: prompts are being read, maybe beside decoding rows.
+    Prefill,
+    /// Every row computes one token and samples.
+    Decode,
 }
 
 /// What was measured since the start.
@@ -170,10 +185,11 @@ impl Profile {
     /// Forgets what was measured and measures from the next step on.
     pub fn start(&self) {
         self.shared.on.store(false, Relaxed);
-        let shared = &*self.shared;
-        let totals = [&shared.steps, &shared.tokens, &shared.sampled, &shared.nanos];
-        let parts = shared.operations.iter().flat_map(Counters::all);
-        totals.into_iter().chain(parts).for_each(|counter| counter.store(0, Relaxed));
+        for totals in &self.shared.kinds {
+            let counters = [&totals.steps, &totals.tokens, &totals.sampled, &totals.nanos];
+            let parts = totals.operations.iter().flat_map(Counters::all);
+            counters.into_iter().chain(parts).for_each(|counter| counter.store(0, Relaxed));
+        }
         self.shared.on.store(true, Relaxed);
     }
 
@@ -187,9 +203,26 @@ impl Profile {
         self.shared.on.load(Relaxed)
     }
 
-    /// What was measured so far.
+    /// What was measured so far, of steps of both kinds.
     pub fn report(&self) -> ProfileReport {
-        let shared = &*self.shared;
+        let [mut sum, more] = [StepKind::Prefill, StepKind::Decode].map(|kind| self.report_of(kind));
+        sum.steps += more.steps;
+        sum.tokens += more.tokens;
+        sum.sampled += more.sampled;
+        sum.time += more.time;
+        for (sum, more) in sum.operations.iter_mut().zip(more.operations) {
+            sum.calls += more.calls;
+            sum.time += more.time;
+            sum.cost.weight_bytes += more.cost.weight_bytes;
+            sum.cost.kv_bytes += more.cost.kv_bytes;
+            sum.cost.flops += more.cost.flops;
+        }
+        sum
+    }
+
+    /// What was measured so far, of steps of one kind.
+    pub fn report_of(&self, kind: StepKind) -> ProfileReport {
+        let totals = &self.shared.kinds[kind as usize];
         let operation = |(operation, counters): (Operation, &Counters)| OperationReport {
             operation,
             calls: counters.calls.load(Relaxed),
@@ -201,20 +234,21 @@ impl Profile {
             },
         };
         ProfileReport {
-            steps: shared.steps.load(Relaxed),
-            tokens: shared.tokens.load(Relaxed),
-            sampled: shared.sampled.load(Relaxed),
-            time: Duration::from_nanos(shared.nanos.load(Relaxed)),
-            operations: Operation::ALL.into_iter().zip(&shared.operations).map(operation).collect(),
+            steps: totals.steps.load(Relaxed),
+            tokens: totals.tokens.load(Relaxed),
+            sampled: totals.sampled.load(Relaxed),
+            time: Duration::from_nanos(totals.nanos.load(Relaxed)),
+            operations: Operation::ALL.into_iter().zip(&totals.operations).map(operation).collect(),
         }
     }
 
     pub(crate) fn add(&self, step: &StepRecord) {
-        let shared = &*self.shared;
-        let totals = [(&shared.steps, 1), (&shared.tokens, step.tokens), (&shared.sampled, step.sampled)];
-        totals.into_iter().for_each(|(counter, value)| add(counter, value));
-        add(&shared.nanos, step.nanos);
-        for (index, counters) in shared.operations.iter().enumerate() {
+        let kind = if step.tokens == step.sampled { StepKind::Decode } else { StepKind::Prefill };
+        let totals = &self.shared.kinds[kind as usize];
+        let sums = [(&totals.steps, 1), (&totals.tokens, step.tokens), (&totals.sampled, step.sampled)];
+        sums.into_iter().for_each(|(counter, value)| add(counter, value));
+        add(&totals.nanos, step.nanos);
+        for (index, counters) in totals.operations.iter().enumerate() {
             let cost = step.costs[index];
             let values = [
                 step.calls[index],

@@ -7,7 +7,7 @@ mod common {
 
 use common::feed::feed;
 use common::rows::{Sequence, push_row, step};
-use pagoda_cpu::{CpuExecutor, CpuOptions, MemoryPlan, Operation, OperationReport, ProfileReport};
+use pagoda_cpu::{CpuExecutor, CpuOptions, MemoryPlan, Operation, OperationReport, ProfileReport, StepKind};
 use pagoda_model::{Checkpoint, DecoderSpec};
 use pagoda_sched::{Executor, SamplingParams, StepOutput};
 use std::sync::Arc;
@@ -66,6 +66,9 @@ fn the_parts_sum_to_the_whole_and_count_what_a_step_does() {
 
     let report = profile.report();
     assert_eq!((report.steps, report.tokens, report.sampled), (3, 25, 2));
+    let [prefill, decode] = [StepKind::Prefill, StepKind::Decode].map(|kind| profile.report_of(kind));
+    assert_eq!((prefill.steps, prefill.tokens, decode.steps, decode.sampled), (1, 23, 2, 2));
+    assert_eq!(prefill.time + decode.time, report.time);
     let parts: Duration = report.operations.iter().map(|part| part.time).sum();
     assert!(report.time > Duration::ZERO);
     assert_eq!(parts, report.time);

@@ -155,6 +155,14 @@ impl EngineBuilder {
         &mut self.engine
     }
 
+    /// Reads the model's configuration and checks its tensors, without planning for this machine.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the file or field that cannot be used.
+    pub fn checkpoint(self) -> Result<Checkpoint, BuildError> {
+        Ok(Checkpoint::open(&self.source.map_or_else(embedded, Ok)?)?)
+    }
+
     /// Reads the model's configuration, checks its tensors and plans its memory; loads no weights.
     ///
     /// # Errors

@@ -28,7 +28,9 @@ mod served;
 pub use builder::{EngineBuilder, Prepared};
 pub use engine::{Engine, GenerateError, Prompt};
 pub use error::BuildError;
-pub use pagoda_cpu::{ComputeDtype, KvDtype, LoadProgress, MemoryPlan, Operation, Profile, ProfileReport};
+pub use pagoda_cpu::{
+    ComputeDtype, KvDtype, LoadProgress, MemoryPlan, Operation, Profile, ProfileReport, StepKind,
+};
 pub use pagoda_engine::{
     EngineConfig, EngineError, EngineHandle, EngineState, GenerateParams, RequestError, RequestResult,
     ServedModel, Session, SessionEvent,

@@ -111,6 +111,69 @@ fn latency_has_a_row_for_each_length() {
 }
 
 #[test]
+fn profiles_show_the_operations_of_both_phases() {
+    let json = TempFile::new("p.json");
+    let runs =
+        ["--concurrency", "2", "--repetitions", "1", "--profile", "--random", "tiny", "--json", json.path()];
+    let output = pagoda(&[&["bench", "throughput"], &SMALL[..], &runs].concat());
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", text(&output.stderr));
+    for expected in ["N = 2, prefill", "N = 2, decode", "gate_up", "attention", "sample", "% of step"] {
+        assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
+    }
+    let profile = &json.json()["points"][0]["repetitions"][0]["profile"]["decode"];
+    let operations = profile["operations"].as_array().expect("a list");
+    let sum: f64 = operations.iter().filter_map(|operation| operation["ms"].as_f64()).sum();
+    let step = profile["ms"].as_f64().expect("a number");
+    assert!((sum / step - 1.0).abs() < 0.02, "{sum} of {step} ms");
+}
+
+#[test]
+fn kernels_are_measured_in_every_format_and_shape() {
+    let json = TempFile::new("k.json");
+    let small = [
+        "--random",
+        "tiny",
+        "--rows",
+        "1,3",
+        "--contexts",
+        "40",
+        "--repetitions",
+        "1",
+        "--json",
+        json.path(),
+    ];
+    let formats = ["--formats", "bf16,f32,int8,int4-g64", "--no-limits"];
+    let output = pagoda(&[&["bench", "kernels"], &small[..], &formats].concat());
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", text(&output.stderr));
+    for expected in
+        ["qkv", "gate_up", "head", "int4-g64", "attention, decode", "attention, prefill", "kv_write"]
+    {
+        assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
+    }
+    let rows = json.json()["rows"].as_array().expect("a list").clone();
+    // Five linear operations in four formats, two decodes and a chunk, five small ones.
+    assert_eq!(rows.len(), 5 * 4 * 2 + 3 + 5 * 2);
+    assert!(rows.iter().all(|row| row["seconds"]["median"].as_f64() > Some(0.0)), "{rows:?}");
+}
+
+#[test]
+fn the_doctor_tells_limits_balance_and_expectations() {
+    let json = TempFile::new("d.json");
+    let output = pagoda(&["doctor", "--random", "llama-3.2-1b", "--json", json.path()]);
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", text(&output.stderr));
+    for expected in ["cpu ", "isa      scalar", "reads, GB/s", "arithmetic limits from", "int4", "N = 64"] {
+        assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
+    }
+    let found = json.json();
+    assert_eq!(found["expectations"].as_array().map(Vec::len), Some(3));
+    assert!(found["isas"].as_array().is_some_and(|isas| isas.iter().any(|isa| isa["chosen"] == true)));
+    assert!(found["all"]["read_gbs"].as_f64() > Some(0.0), "{found}");
+}
+
+#[test]
 fn plots_overlay_several_results() {
     let files = [TempFile::new("a.json"), TempFile::new("b.json"), TempFile::new("o.html")];
     for (file, dtype) in files.iter().zip(["bfloat16", "float32"]) {
@@ -139,6 +202,10 @@ fn wrong_arguments_exit_with_2_and_name_what_is_wrong() {
         (&["throughput", "--isa", "mmx"], "scalar"),
         (&["throughput", "--input-len", "4000000000", "--output-len", "4000000000"], "too long"),
         (&["latency", "-n", "1"], "--output-len"),
+        (&["latency", "--random", "qwen9-7b"], "qwen2.5-0.5b"),
+        (&["latency", "some/folder", "--random", "tiny"], "drop one"),
+        (&["kernels", "--formats", "int3"], "int4"),
+        (&["kernels", "--operations", "fft"], "attention"),
         (&["serve", "--base-url", "https://127.0.0.1:1"], "TLS"),
         (&["serve", "--base-url", "127.0.0.1:1"], "http://127.0.0.1:8000"),
         (&["serve", "--model", "m", "--request-rate", "0"], "--request-rate"),

@@ -73,6 +73,12 @@ impl Machine {
     }
 }
 
+/// Features of the processor, as the kernel names them.
+pub(super) fn cpu_flags() -> BTreeSet<String> {
+    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
+    flags(&cpuinfo).into_iter().map(str::to_owned).collect()
+}
+
 fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok()
 }

@@ -1,9 +1,12 @@
 //! One run of a workload through the engine, timed.
 
 use super::process::{Disturbance, Usage, peak_rss_bytes, reset_peak_rss};
+use super::profile::{PhaseProfiles, Profiler};
 use super::stats::Distribution;
 use super::workload::Workload;
-use crate::{Engine, GenerateError, GenerateParams, Prompt, RequestError, Session, SessionEvent};
+use crate::{
+    Engine, GenerateError, GenerateParams, Prompt, RequestError, RequestResult, Session, SessionEvent,
+};
 use pagoda_engine::CacheSalt;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -72,6 +75,9 @@ pub struct Repetition {
     pub answers: Vec<String>,
     /// What else went on; absent where the system does not tell.
     pub cores: Option<Disturbance>,
+    /// Where the time of the steps went; absent unless it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<PhaseProfiles>,
 }
 
 impl Repetition {
@@ -86,17 +92,26 @@ pub(crate) fn output_hash(answers: &[String]) -> String {
     hash(answers.iter().flat_map(|answer| answer.bytes()))
 }
 
-/// Runs `load` once: greedy, the end-of-sequence token ignored. `salt` keeps the prefix caches of runs apart.
+/// Runs `load` once: greedy, the end-of-sequence token ignored. `salt` keeps the prefix caches of runs apart. The steps
+/// are profiled if `profiler` is given.
 ///
 /// # Errors
 /// [`BenchError`] at the first request that does not come to its full length.
-pub fn measure(engine: &Engine, load: &Workload, salt: u64) -> Result<Repetition, BenchError> {
+pub fn measure(
+    engine: &Engine,
+    load: &Workload,
+    salt: u64,
+    profiler: Option<&Profiler<'_>>,
+) -> Result<Repetition, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     reset_peak_rss();
     let usage = Usage::look();
+    profiler.iter().for_each(|profiler| profiler.profile.start());
     let (answers, seconds) = runtime.block_on(drive(engine, load, salt))?;
     let cores = usage.and_then(|usage| usage.until_now());
-    Ok(repetition(load, &answers, seconds, cores))
+    profiler.iter().for_each(|profiler| profiler.profile.stop());
+    let profile = profiler.map(Profiler::phases);
+    Ok(Repetition { profile, ..repetition(load, &answers, seconds, cores) })
 }
 
 /// One answer and when its tokens came, in seconds since the start.
@@ -129,7 +144,7 @@ async fn drive(engine: &Engine, load: &Workload, salt: u64) -> Result<(Vec<Answe
             clients.spawn(client(engine, load, salt, index, start)?);
         }
     }
-    let end = start.elapsed().as_secs_f64();
+    let end = answers.iter().filter_map(|answer| answer.times.last()).copied().fold(0.0, f64::max);
     answers.sort_by_key(|answer| answer.index);
     // Time counts from the first step for those that waited for it.
     for answer in &mut answers {
@@ -164,6 +179,17 @@ fn client(
 }
 
 impl Answer {
+    /// Takes the engine's own times of the first and the last token, since a client that had to wait for a processor
+    /// saw them late.
+    fn correct(&mut self, result: &RequestResult) {
+        if let (Some(first), Some(wait)) = (self.times.first_mut(), result.time_to_first_token) {
+            *first = first.min(self.sent + wait.as_secs_f64());
+        }
+        if let [.., before, last] = self.times.as_mut_slice() {
+            *last = last.min(self.sent + result.processing_time.as_secs_f64()).max(*before);
+        }
+    }
+
     fn new(index: u32, sent: f64) -> Self {
         Self { index, sent, times: Vec::new(), hash: String::new(), cached_tokens: 0, preemptions: 0 }
     }
@@ -183,6 +209,7 @@ async fn receive(
                 answer.times.extend(tokens.iter().map(|_| now));
             }
             Some(SessionEvent::Finished(result)) if result.tokens_generated == expected => {
+                answer.correct(&result);
                 answer.hash = hash(result.token_ids.iter().flat_map(|id| id.to_le_bytes()));
                 answer.cached_tokens = result.cached_tokens;
                 answer.preemptions = result.preemptions;
@@ -217,6 +244,7 @@ fn repetition(load: &Workload, answers: &[Answer], seconds: f64, cores: Option<D
         preemptions: answers.iter().map(|answer| u64::from(answer.preemptions)).sum(),
         answers: answers.iter().map(|answer| answer.hash.clone()).collect(),
         cores,
+        profile: None,
     }
 }
 

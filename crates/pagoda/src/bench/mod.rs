@@ -4,11 +4,14 @@
 //! after, because shared machines change their speed.
 
 pub mod chart;
+pub mod diagnosis;
+pub mod kernels;
 mod limits;
 mod machine;
 mod measure;
 pub mod plot;
 mod process;
+mod profile;
 mod random;
 mod report;
 mod roofline;
@@ -22,6 +25,7 @@ pub use limits::MachineLimits;
 pub use machine::{CpuQuota, Machine};
 pub use measure::{BenchError, Repetition, measure};
 pub use process::{Disturbance, Usage, peak_rss_bytes, reset_peak_rss};
+pub use profile::{OperationShare, PhaseProfiles, Profiler, StepProfile};
 pub use random::Random;
 pub use report::{BOUND_DIGITS, Point, Report, ReportError, Settings};
 pub use roofline::{Bound, Cost};

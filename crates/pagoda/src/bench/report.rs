@@ -206,6 +206,7 @@ mod tests {
             preemptions: 0,
             answers: answers.iter().map(|answer| (*answer).to_owned()).collect(),
             cores: None,
+            profile: None,
         }
     }
 

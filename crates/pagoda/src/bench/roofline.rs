@@ -143,7 +143,7 @@ impl Cost {
 }
 
 /// The format of the head where the layers have `format`.
-fn head_format(format: WeightFormat) -> WeightFormat {
+pub(super) fn head_format(format: WeightFormat) -> WeightFormat {
     match format {
         WeightFormat::Quantized(layers) => WeightFormat::Quantized(layers.for_vocabulary()),
         float => float,

@@ -5,7 +5,9 @@ use super::size::ByteSize;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pagoda_kernels::Isa;
+use pagoda_model::RandomShape;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// LLM inference and serving: continuous batching, PagedAttention, one static binary.
 #[derive(Debug, Parser)]
@@ -47,6 +49,10 @@ pub(crate) enum Command {
     ///
     /// Example: pagoda sim --seeds 400 --steps 2500
     Sim(SimArgs),
+    /// Look at this machine: what it can do at most, what limits it, what is wrong.
+    ///
+    /// Example: pagoda doctor --random llama-3.2-1b
+    Doctor(DoctorArgs),
     /// Measure: throughput and latency of the engine, speed of its kernels, load on any server.
     ///
     /// Example: pagoda bench throughput --concurrency 1,4,16
@@ -162,9 +168,28 @@ pub(crate) struct InspectArgs {
     pub(crate) engine: EngineArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Folder of a model whose speed is predicted.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+
+    /// Write what was found as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArgs {
+    /// A public shape with random weights made in memory, instead of a model: nothing is downloaded, and the text means
+    /// nothing. For instance qwen2.5-0.5b or llama-3.2-1b; another name lists all.
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) random: Option<RandomShape>,
+
     /// Type of weights and arithmetic: `auto` keeps the stored type.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     pub(crate) dtype: Dtype,

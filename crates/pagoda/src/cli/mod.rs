@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod doctor;
 mod exit;
 mod inspect;
 mod options;
@@ -25,6 +26,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Sim(args) => sim::sim(args),
+        Command::Doctor(args) => doctor::doctor(args),
         Command::Bench(command) => bench::bench(command),
     });
     match done {

@@ -4,6 +4,9 @@ use super::args::{Dtype, EngineArgs};
 use super::exit::{CliError, Failure};
 use pagoda::{ComputeDtype, Engine, EngineBuilder, KvDtype};
 
+/// Seed of random weights: the same everywhere, so that outputs can be compared.
+const RANDOM_SEED: u64 = 0;
+
 /// The builder that `args` ask for, over `model` or the embedded one.
 pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBuilder, CliError> {
     let mut builder = Engine::builder()
@@ -12,8 +15,14 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
         .block_size(args.block_size)
         .dtype(compute_dtype(args.dtype))
         .prefix_cache(!args.no_enable_prefix_caching);
-    if let Some(folder) = model {
-        builder = builder.model(folder);
+    match (model, args.random) {
+        (Some(folder), None) => builder = builder.model(folder),
+        (None, Some(shape)) => builder = builder.random(shape, RANDOM_SEED),
+        (None, None) => {}
+        (Some(folder), Some(shape)) => {
+            let error = anyhow::anyhow!("both the model {folder} and --random {shape} are given; drop one");
+            return Err(CliError::new(Failure::Usage, error));
+        }
     }
     if let Some(tokens) = args.max_model_len {
         builder = builder.max_model_len(tokens);

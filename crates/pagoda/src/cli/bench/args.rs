@@ -15,6 +15,10 @@ pub(crate) enum BenchCommand {
     ///
     /// Example: pagoda bench latency ./Qwen2.5-0.5B --input-len 128,512 --output-len 128
     Latency(LatencyArgs),
+    /// Each operation in the shapes of a model, beside the machine's limits.
+    ///
+    /// Example: pagoda bench kernels --random qwen2.5-0.5b --formats bf16,int8,int4 --rows 1,8,64
+    Kernels(KernelsArgs),
     /// Load on any OpenAI-compatible server, with the flags, labels and JSON keys of `vllm bench serve`.
     ///
     /// Example: pagoda bench serve --port 8000 --request-rate 2 --num-prompts 60 --random-input-len 128 --ignore-eos
@@ -90,6 +94,59 @@ pub(crate) struct LatencyArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(crate) struct KernelsArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+
+    /// Formats of weights: bf16, f16, f32, int8, int4, w8a8, w4a8 and their variants.
+    #[arg(long, value_delimiter = ',', default_value = "bf16,int8,int4", value_name = "FORMAT,…")]
+    pub(crate) formats: Vec<String>,
+
+    /// Rows of the input: tokens of a step.
+    #[arg(long, short = 'm', value_delimiter = ',', default_value = "1,4,16,64,256", value_name = "N,…", value_parser = count())]
+    pub(crate) rows: Vec<u32>,
+
+    /// Contexts of attention.
+    #[arg(long, value_delimiter = ',', default_value = "1024", value_name = "TOKENS,…", value_parser = count())]
+    pub(crate) contexts: Vec<u32>,
+
+    /// What is measured.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "linear,attention,small",
+        value_name = "KIND,…"
+    )]
+    pub(crate) operations: Vec<Operations>,
+
+    /// Calls of which the median counts.
+    #[arg(long, short, default_value_t = 7, value_name = "N", value_parser = count())]
+    pub(crate) repetitions: u32,
+
+    /// Write machine, limits and every case as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Do not measure the machine's limits.
+    #[arg(long)]
+    pub(crate) no_limits: bool,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Operations {
+    /// Projections and the head.
+    Linear,
+    /// Attention of decoding sequences and of a chunk of a prompt.
+    Attention,
+    /// Norm, sum, activation, rotation, writing keys and values.
+    Small,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
     /// Runs of which the median counts.
     #[arg(long, short, default_value_t = 3, value_name = "N", value_parser = count())]
@@ -102,6 +159,10 @@ pub(crate) struct RunArgs {
     /// Write machine, settings, limits, every run and the hash of the outputs as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+
+    /// Show where the time of the steps goes, by operation; costs a little speed.
+    #[arg(long)]
+    pub(crate) profile: bool,
 
     /// Do not measure the machine's limits.
     #[arg(long)]

@@ -40,7 +40,7 @@ impl Picture {
 }
 
 /// Writes `value` as JSON.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliError> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliError> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| CliError::new(Failure::Internal, error))?;
     write(path, &(text + "\n"))
@@ -54,7 +54,7 @@ fn write(path: &Path, text: &str) -> Result<(), CliError> {
 }
 
 /// Fails unless the folder of `path` is there, so that a long measurement does not end without its result.
-pub(super) fn check_writable(path: &Path) -> Result<(), CliError> {
+pub(crate) fn check_writable(path: &Path) -> Result<(), CliError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() {
         return Ok(());

@@ -3,7 +3,9 @@
 use super::super::exit::CliError;
 use super::args::LatencyArgs;
 use super::files::{check_writable, write_json};
-use super::session::{Bench, Extent, figure, show_limits, show_share, show_spread};
+use super::session::{
+    Bench, Extent, figure, middle_run, print_profile, show_limits, show_share, show_spread,
+};
 use pagoda::bench::stats::Spread;
 use pagoda::bench::{Bound, Machine, MachineLimits, Repetition, Settings, Table, Workload};
 use serde::Serialize;
@@ -45,7 +47,7 @@ pub(crate) fn latency(args: &LatencyArgs) -> Result<(), CliError> {
     let mut bench = Bench::load(&args.model, &args.engine, extent, &args.runs)?;
     println!("{}", bench.headline());
     let limits_before = bench.limits(!args.runs.no_limits);
-    let runs = measure_all(&mut bench, &tests, args.runs.repetitions)?;
+    let runs = measure_all(&mut bench, &tests, args.runs.repetitions, limits_before.as_ref())?;
     let limits_after = bench.limits(!args.runs.no_limits);
     let limits = match (&limits_before, &limits_after) {
         (Some(before), Some(after)) => Some(before.best_of(after)),
@@ -57,6 +59,9 @@ pub(crate) fn latency(args: &LatencyArgs) -> Result<(), CliError> {
         println!("limits: {}", show_limits(limits));
     }
     println!("\n{}", table(&rows).render());
+    for row in &rows {
+        print_profile(&row.test, middle_run(&row.repetitions));
+    }
     let Some(path) = &args.runs.json else { return Ok(()) };
     let report = LatencyReport {
         kind: "pagoda-latency",
@@ -90,6 +95,7 @@ fn measure_all(
     bench: &mut Bench,
     tests: &[(Phase, Workload)],
     repetitions: u32,
+    limits: Option<&MachineLimits>,
 ) -> Result<Vec<Vec<Repetition>>, CliError> {
     if let Some((_, load)) = tests.first() {
         bench.warm_up(load)?;
@@ -97,7 +103,7 @@ fn measure_all(
     let mut runs = vec![Vec::new(); tests.len()];
     for _ in 0..repetitions {
         for ((_, load), runs) in tests.iter().zip(&mut runs) {
-            runs.push(bench.run(load)?);
+            runs.push(bench.run(load, limits)?);
         }
     }
     Ok(runs)

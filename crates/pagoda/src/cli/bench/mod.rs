@@ -1,7 +1,8 @@
 //! `pagoda bench`: measurements of the engine, its kernels and servers.
 
 mod args;
-mod files;
+pub(crate) mod files;
+mod kernels;
 mod latency;
 mod plot;
 mod serve;
@@ -17,6 +18,7 @@ pub(crate) fn bench(command: &BenchCommand) -> Result<(), CliError> {
     match command {
         BenchCommand::Throughput(args) => throughput::throughput(args),
         BenchCommand::Latency(args) => latency::latency(args),
+        BenchCommand::Kernels(args) => kernels::kernels(args),
         BenchCommand::Serve(args) => serve::serve(args),
         BenchCommand::Plot(args) => plot::plot(args),
     }

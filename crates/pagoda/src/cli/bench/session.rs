@@ -7,15 +7,19 @@ use super::super::progress::LoadBar;
 use super::super::size::show_bytes;
 use super::args::{ModelArgs, RunArgs};
 use pagoda::bench::stats::Spread;
-use pagoda::bench::{Cost, MachineLimits, Repetition, Settings, Workload, measure};
-use pagoda::{Engine, Prepared};
-use pagoda_kernels::WorkerPool;
+use pagoda::bench::{
+    Cost, MachineLimits, Profiler, Repetition, Settings, StepProfile, Table, Workload, measure,
+};
+use pagoda::{Engine, Prepared, Profile};
+use pagoda_kernels::{WeightFormat, WorkerPool};
 
 /// A loaded engine with what the report says about it.
 pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) cost: Cost,
     pub(super) settings: Settings,
+    format: WeightFormat,
+    profile: Option<Profile>,
     /// Number of runs so far; it keeps the prefix caches of runs apart.
     runs: u64,
 }
@@ -49,22 +53,31 @@ impl Bench {
         let prepared = builder.prepare()?;
         let cost = Cost::new(prepared.checkpoint.spec(), &prepared.memory);
         let settings = settings(&prepared, &cost, runs);
+        let profile = runs.profile.then(|| prepared.profile.clone());
+        let format = prepared.memory.weight_format;
         let mut bar = LoadBar::new();
         let engine = prepared.load(&mut |at| bar.show(at.fraction()))?;
-        Ok(Self { engine, cost, settings, runs: 0 })
+        Ok(Self { engine, cost, settings, format, profile, runs: 0 })
     }
 
-    /// One run of `load`.
-    pub(super) fn run(&mut self, load: &Workload) -> Result<Repetition, CliError> {
+    /// One run of `load`; `limits` are for the profile.
+    pub(super) fn run(
+        &mut self,
+        load: &Workload,
+        limits: Option<&MachineLimits>,
+    ) -> Result<Repetition, CliError> {
         self.runs += 1;
-        measure(&self.engine, load, self.runs).map_err(|error| CliError::new(Failure::Runtime, error))
+        let format = self.format;
+        let profiler = self.profile.as_ref().map(|profile| Profiler { profile, format, limits });
+        let run = measure(&self.engine, load, self.runs, profiler.as_ref());
+        run.map_err(|error| CliError::new(Failure::Runtime, error))
     }
 
     /// A short run that does not count: memory is touched and threads are awake after it.
     pub(super) fn warm_up(&mut self, load: &Workload) -> Result<(), CliError> {
         let short =
             Workload { concurrency: 1, prompts: 1, output_len: load.output_len.min(4), ..load.clone() };
-        self.run(&short).map(|_| ())
+        self.run(&short, None).map(|_| ())
     }
 
     /// Measures what the machine can do, with as many threads as the engine has, while the engine is idle.
@@ -138,4 +151,46 @@ pub(super) fn show_share(spread: Option<Spread>, limit: Option<f64>) -> String {
 
 pub(super) fn figure(value: f64) -> String {
     if value < 99.95 { format!("{value:.1}") } else { format!("{value:.0}") }
+}
+
+/// The average step as a table: operations, their part of the time and what they reach of the limits.
+pub(super) fn show_profile(title: &str, profile: &StepProfile) -> String {
+    let mut table = Table::new(["operation", "ms", "% of step", "GB/s", "GFLOP/s", "% of limit"]);
+    let or_dash = |value: f64| if value > 0.0 { figure(value) } else { "-".to_owned() };
+    for operation in &profile.operations {
+        table.row([
+            operation.operation.clone(),
+            format!("{:.3}", operation.ms),
+            format!("{:.1}", 100.0 * operation.share),
+            or_dash(operation.gbs),
+            or_dash(operation.gflops),
+            operation.limit_share.map_or_else(|| "-".to_owned(), |share| format!("{:.0}", 100.0 * share)),
+        ]);
+    }
+    let sum: f64 = profile.operations.iter().map(|operation| operation.ms).sum();
+    table.row(["sum".to_owned(), format!("{sum:.3}"), format!("{:.1}", 100.0 * sum / profile.ms.max(1e-9))]);
+    format!(
+        "{title}: {} steps of {} tokens, {:.3} ms each\n{}",
+        profile.steps,
+        figure(profile.tokens),
+        profile.ms,
+        table.render()
+    )
+}
+
+/// Prints both phases of the middle one of `runs`, if they were profiled.
+pub(super) fn print_profile(what: &str, run: Option<&Repetition>) {
+    let Some(profile) = run.and_then(|run| run.profile.as_ref()) else { return };
+    for (phase, steps) in [("prefill", &profile.prefill), ("decode", &profile.decode)] {
+        if steps.steps > 0 {
+            println!("{}", show_profile(&format!("{what}, {phase}"), steps));
+        }
+    }
+}
+
+/// The run whose end-to-end throughput is the median.
+pub(super) fn middle_run(runs: &[Repetition]) -> Option<&Repetition> {
+    let mut runs: Vec<&Repetition> = runs.iter().collect();
+    runs.sort_by(|a, b| a.output_tok_s.total_cmp(&b.output_tok_s));
+    runs.get(runs.len() / 2).copied()
 }

@@ -4,11 +4,13 @@ use super::super::exit::{CliError, Failure};
 use super::super::size::show_bytes;
 use super::args::ThroughputArgs;
 use super::files::{Picture, check_writable, write_json};
-use super::session::{Bench, Extent, figure, show_limits, show_share, show_spread};
+use super::session::{
+    Bench, Extent, figure, middle_run, print_profile, show_limits, show_share, show_spread,
+};
 use anyhow::anyhow;
 use pagoda::bench::plot::{self, Quantity};
 use pagoda::bench::stats::Distribution;
-use pagoda::bench::{Machine, Point, Repetition, Report, Table, Workload};
+use pagoda::bench::{Machine, MachineLimits, Point, Repetition, Report, Table, Workload};
 
 /// Measures, prints the table and writes the files.
 pub(crate) fn throughput(args: &ThroughputArgs) -> Result<(), CliError> {
@@ -24,7 +26,7 @@ pub(crate) fn throughput(args: &ThroughputArgs) -> Result<(), CliError> {
     let mut report = Report::new(settings.clone(), Machine::look());
     println!("{}", bench.headline());
     report.limits_before = bench.limits(!args.runs.no_limits);
-    let runs = measure_all(&mut bench, &loads, args.runs.repetitions)?;
+    let runs = measure_all(&mut bench, &loads, args.runs.repetitions, report.limits_before.as_ref())?;
     report.limits_after = bench.limits(!args.runs.no_limits);
     let limits = report.limits();
     for (load, runs) in loads.iter().zip(runs) {
@@ -79,6 +81,7 @@ fn measure_all(
     bench: &mut Bench,
     loads: &[Workload],
     repetitions: u32,
+    limits: Option<&MachineLimits>,
 ) -> Result<Vec<Vec<Repetition>>, CliError> {
     let mut runs = vec![Vec::new(); loads.len()];
     if let Some(load) = loads.first() {
@@ -86,7 +89,7 @@ fn measure_all(
     }
     for repetition in 1..=repetitions {
         for (load, runs) in loads.iter().zip(&mut runs) {
-            let run = bench.run(load)?;
+            let run = bench.run(load, limits)?;
             let other = run.cores.map_or(0.0, |cores| cores.other_cores + cores.steal_cores);
             let note =
                 if other > 0.3 { format!(" · {other:.1} cores were busy elsewhere") } else { String::new() };
@@ -109,6 +112,9 @@ fn print_report(report: &Report) {
         }
     }
     println!("\n{}", table(report).render());
+    for point in &report.points {
+        print_profile(&format!("N = {}", point.concurrency), middle_run(&point.repetitions));
+    }
     println!(
         "outputs {} · hash {}",
         if report.outputs_agree { "agree" } else { "differ" },
@@ -132,7 +138,7 @@ fn table(report: &Report) -> Table {
     ]);
     for point in &report.points {
         let limit = point.limit.as_ref();
-        let middle = middle_run(point);
+        let middle = middle_run(&point.repetitions);
         table.row([
             point.concurrency.to_string(),
             point.num_prompts.to_string(),
@@ -148,13 +154,6 @@ fn table(report: &Report) -> Table {
         ]);
     }
     table
-}
-
-/// The run whose end-to-end throughput is the median.
-fn middle_run(point: &Point) -> Option<&Repetition> {
-    let mut runs: Vec<&Repetition> = point.repetitions.iter().collect();
-    runs.sort_by(|a, b| a.output_tok_s.total_cmp(&b.output_tok_s));
-    runs.get(runs.len() / 2).copied()
 }
 
 fn percentiles(values: &Distribution) -> String {
