@@ -8,6 +8,7 @@ use crate::quant::{Activations, QuantFormat};
 use crate::quantize::MAX_GROUP;
 use crate::round::to_bf16;
 use crate::scalar::activations::TINY;
+use crate::vector::arrange_codes::round;
 use std::ops::Range;
 
 /// Rounds the rows to bf16: words `[row tiles][k tiles][16][STEP / 2]`, 0 beyond the rows and beyond k.
@@ -76,7 +77,7 @@ fn copy(task: &PrepareTask<'_>, row: usize, rows: &Range<usize>, start: usize, t
 /// A group of one row: `x = q * scale`.
 struct Group {
     scale: f32,
-    q: [i16; MAX_GROUP],
+    q: [i32; MAX_GROUP],
     sum: i32,
 }
 
@@ -85,18 +86,15 @@ struct Group {
 fn quantize(x: &[f32], activations: Activations) -> Group {
     let mut group = Group { scale: 0.0, q: [0; MAX_GROUP], sum: 0 };
     // As integers the magnitudes have the same order, with NaN above infinity.
-    let magnitude = x.iter().map(|x| x.to_bits() & !(1 << 31)).max().unwrap_or(0);
+    let magnitude = x.iter().fold(0, |largest: u32, x| largest.max(x.to_bits() & !(1 << 31)));
     let largest = f32::from_bits(magnitude);
     if !largest.is_finite() {
         group.scale = f32::NAN;
     } else if largest >= TINY {
         let factor = activations.max() / largest;
         group.scale = largest / activations.max();
-        for (q, x) in group.q.iter_mut().zip(x) {
-            // SAFETY: `|x * factor|` is at most 32767 and a rounding error.
-            *q = unsafe { (x * factor).round_ties_even().to_int_unchecked::<i32>() } as i16;
-            group.sum += i32::from(*q);
-        }
+        group.q.iter_mut().zip(x).for_each(|(q, &x)| *q = round(x * factor));
+        group.sum = group.q.iter().fold(0, |sum: i32, &q| sum.wrapping_add(q));
     }
     group
 }
@@ -107,14 +105,19 @@ fn write(layout: GroupLayout, row: usize, group: &Group, out: &mut [u32]) {
     out[row] = group.scale.to_bits();
     out[TILE_ROWS + row] = group.sum.cast_unsigned();
     let words = group.q[..layout.group].as_chunks::<4>().0.iter().enumerate();
-    for (i, q) in words {
-        let at = layout.place(row, i);
-        let lower = q.map(|q| q as u8);
+    for (quad, &[a, b, c, d]) in words {
+        let at = layout.place(row, quad);
         if layout.width == 2 {
-            out[at] = u32::from_le_bytes(q.map(|q| (q >> 8) as u8));
-            out[at + layout.lower()] = u32::from_le_bytes(lower);
+            out[at] = word([a >> 8, b >> 8, c >> 8, d >> 8]);
+            out[at + layout.lower()] = word([a, b, c, d]);
         } else {
-            out[at] = u32::from_le_bytes(lower);
+            out[at] = word([a, b, c, d]);
         }
     }
+}
+
+/// The lowest bytes.
+#[inline(always)]
+fn word([a, b, c, d]: [i32; 4]) -> u32 {
+    u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
 }

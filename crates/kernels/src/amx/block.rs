@@ -3,7 +3,7 @@
 //! Tiles 0 to 3 are C, `[2 row tiles][2 panels]`; 4 and 5 are A; 6 and 7 are B. With one tile of rows the idle tiles hold
 //! operands, so that a step can be loaded while the one before is multiplied.
 
-use super::tile::{TILE_BYTES, TILE_ROW_BYTES, Tiles};
+use super::tile::{TILE_BYTES, TILE_ROW_BYTES, TILE_ROWS, Tiles};
 use std::mem::MaybeUninit;
 
 /// Bytes between the rows of tiles of B and C in memory.
@@ -16,6 +16,22 @@ pub(super) struct TileMemory(pub(super) [u8; TILE_BYTES]);
 
 impl TileMemory {
     pub(super) const ZERO: TileMemory = TileMemory([0; TILE_BYTES]);
+
+    /// Row `i` of 16 integers.
+    #[inline(always)]
+    pub(super) fn ints(&self, i: usize) -> &[i32; TILE_ROWS] {
+        let row = &self.0.as_chunks::<TILE_ROW_BYTES>().0[i];
+        // SAFETY: a row of an aligned tile is as large and as aligned as the integers; every bit pattern is a value.
+        unsafe { &*row.as_ptr().cast() }
+    }
+
+    /// Row `i` of 16 floats.
+    #[inline(always)]
+    pub(super) fn floats(&self, i: usize) -> &[f32; TILE_ROWS] {
+        let row = &self.0.as_chunks::<TILE_ROW_BYTES>().0[i];
+        // SAFETY: as above.
+        unsafe { &*row.as_ptr().cast() }
+    }
 }
 
 /// Which products a block makes of its two tiles of A.
@@ -67,18 +83,18 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Asks for `bytes` from each of `starts`, which may be any addresses, within `steps` steps.
+    #[inline(always)]
     pub(super) fn new(starts: [*const u8; 2], bytes: usize, steps: usize) -> Self {
         let lines = bytes.div_ceil(64);
-        Ahead { starts, lines, next: 0, per_step: (2 * lines).div_ceil(steps.max(1)) }
+        Ahead { starts, lines, next: 0, per_step: lines.div_ceil(steps.max(1)) }
     }
 
     #[inline(always)]
     fn step<U: Tiles>(&mut self) {
-        let until = (self.next + self.per_step).min(2 * self.lines);
+        let until = (self.next + self.per_step).min(self.lines);
         for line in self.next..until {
-            let (start, line) =
-                if line < self.lines { (self.starts[0], line) } else { (self.starts[1], line - self.lines) };
-            U::prefetch(start.wrapping_add(line * 64));
+            U::prefetch(self.starts[0].wrapping_add(line * 64));
+            U::prefetch(self.starts[1].wrapping_add(line * 64));
         }
         self.next = until;
     }

@@ -8,6 +8,7 @@
 use super::block::{
     Ahead, Bytes, HighLow, Operands, Products, TileMemory, filled, pair, single, store, zero,
 };
+use super::lanes::Lanes;
 use super::rows::RowTiles;
 use super::tile::{TILE_BYTES, TILE_ROW_BYTES, TILE_ROWS, Tiles};
 use crate::packed::{PANEL, UNIT};
@@ -79,14 +80,10 @@ impl GroupLayout {
 struct LeftGroup<'a>(&'a [u32]);
 
 impl LeftGroup<'_> {
+    /// Scale and sum of row `row`.
     #[inline(always)]
-    fn scales(&self) -> [f32; TILE_ROWS] {
-        std::array::from_fn(|row| f32::from_bits(self.0[row]))
-    }
-
-    #[inline(always)]
-    fn sums(&self) -> [i32; TILE_ROWS] {
-        std::array::from_fn(|row| self.0[TILE_ROWS + row].cast_signed())
+    fn row(&self, row: usize) -> (f32, i32) {
+        (f32::from_bits(self.0[row]), self.0[TILE_ROWS + row].cast_signed())
     }
 
     /// The first tile of the upper bytes, or of all.
@@ -134,15 +131,15 @@ impl ByteTask<'_> {
 ///
 /// As [`Tiles::configure`].
 #[inline(always)]
-pub(super) unsafe fn multiply<U: Tiles>(task: &ByteTask<'_>) {
+pub(super) unsafe fn multiply<U: Tiles, L: Lanes>(lanes: L, task: &ByteTask<'_>) {
     let format = task.panels.layout.format;
     // SAFETY: as the caller promises.
     unsafe {
         match (format.activations, format.zero_point) {
-            (Activations::I8, false) => passes::<U, Bytes, false>(task),
-            (Activations::I8, true) => passes::<U, Bytes, true>(task),
-            (Activations::I16, false) => passes::<U, HighLow, false>(task),
-            (Activations::I16, true) => passes::<U, HighLow, true>(task),
+            (Activations::I8, false) => passes::<U, L, Bytes, false>(lanes, task),
+            (Activations::I8, true) => passes::<U, L, Bytes, true>(lanes, task),
+            (Activations::I16, false) => passes::<U, L, HighLow, false>(lanes, task),
+            (Activations::I16, true) => passes::<U, L, HighLow, true>(lanes, task),
         }
     }
 }
@@ -151,19 +148,20 @@ pub(super) unsafe fn multiply<U: Tiles>(task: &ByteTask<'_>) {
 ///
 /// As [`Tiles::configure`].
 #[inline(always)]
-unsafe fn passes<U: Tiles, K: Products, const ZEROS: bool>(task: &ByteTask<'_>) {
+unsafe fn passes<U: Tiles, L: Lanes, K: Products, const ZEROS: bool>(lanes: L, task: &ByteTask<'_>) {
     let (together, layout) = (task.rows_together(), task.layout());
     let mut memory = [const { MaybeUninit::uninit() }; MAX_ROWS];
     for start in task.rows.clone().step_by(together) {
         let rows = start..(start + together).min(task.rows.end);
         let pass = Pass {
+            lanes,
             task,
             first_tile: (start - task.rows.start) / TILE_ROWS,
             tiles: RowTiles { rows: rows.len(), per_block: 2 / layout.width },
         };
+        let sums = filled(&mut memory, rows.len(), [[0.0; PANEL]; 2]);
         // SAFETY: as the caller promises.
         let mut unit = unsafe { U::configure(&pass.tiles.config(layout.row_bytes())) };
-        let sums = filled(&mut memory, rows.len(), [0.0; UNIT]);
         for index in task.units.clone() {
             begin(task, index, sums);
             pass.sum_unit::<U, K, ZEROS>(&mut unit, index, sums);
@@ -172,8 +170,12 @@ unsafe fn passes<U: Tiles, K: Products, const ZEROS: bool>(task: &ByteTask<'_>) 
     }
 }
 
+/// Sums of a row over a unit.
+type RowSums = [[f32; PANEL]; 2];
+
 /// Some rows on their way through the units.
-struct Pass<'a> {
+struct Pass<'a, L> {
+    lanes: L,
     task: &'a ByteTask<'a>,
     /// Tile of the task that the first row is in.
     first_tile: usize,
@@ -187,14 +189,14 @@ struct Dumped {
     group: usize,
 }
 
-impl Pass<'_> {
+impl<L: Lanes> Pass<'_, L> {
     /// Adds all groups of unit `index` to `sums`, `[rows]`.
     #[inline(always)]
     fn sum_unit<U: Tiles, K: Products, const ZEROS: bool>(
         &self,
         unit: &mut U,
         index: usize,
-        sums: &mut [[f32; UNIT]],
+        sums: &mut [RowSums],
     ) {
         let panels = &self.task.panels;
         let mut dumps = [[TileMemory::ZERO; 4]; 2];
@@ -258,22 +260,22 @@ impl Pass<'_> {
         Dumped { block, group }: Dumped,
         dump: &[TileMemory; 4],
         scales: &Scales,
-        sums: &mut [[f32; UNIT]],
+        sums: &mut [RowSums],
     ) {
         let rows_per_block = self.tiles.per_block * TILE_ROWS;
         let sums = &mut sums[block * rows_per_block..];
         for (tile, sums) in sums.chunks_mut(TILE_ROWS).take(self.tiles.per_block).enumerate() {
             let left = self.task.group(self.first_tile + block * self.tiles.per_block + tile, group);
-            let (row_scales, row_sums) = (left.scales(), left.sums());
             for (i, sums) in sums.iter_mut().enumerate() {
-                for (panel, sums) in sums.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-                    let exact: [i32; PANEL] = if K::SPLIT {
-                        let (upper, lower) = (row(&dump[panel], i), row(&dump[2 + panel], i));
-                        std::array::from_fn(|j| (upper[j] << 8) + lower[j])
+                let row = left.row(i);
+                for (panel, sums) in sums.iter_mut().enumerate() {
+                    let exact = if K::SPLIT {
+                        let upper = self.lanes.ints(dump[panel].ints(i));
+                        self.lanes.join(upper, self.lanes.ints(dump[2 + panel].ints(i)))
                     } else {
-                        row(&dump[2 * tile + panel], i)
+                        self.lanes.ints(dump[2 * tile + panel].ints(i))
                     };
-                    scales.add::<ZEROS>(panel, &exact, (row_scales[i], row_sums[i]), sums);
+                    scales.add::<L, ZEROS>(self.lanes, panel, exact, row, sums);
                 }
             }
         }
@@ -308,80 +310,88 @@ impl Default for Scales {
 impl Scales {
     #[inline(always)]
     fn read<const ZEROS: bool>(block: &QuantBlock<'_>) -> Self {
-        let column = |panel: usize, j: usize| panel * PANEL + j;
-        let mut scales = Scales { zero: block.zero(0).into(), ..Scales::default() };
-        for panel in 0..2 {
-            scales.scales[panel] = std::array::from_fn(|j| block.scale(column(panel, j)).to_f32());
-            if ZEROS {
-                scales.zeros[panel] = std::array::from_fn(|j| block.zero(column(panel, j)).into());
+        let mut scales = Scales::default();
+        for (to, from) in scales.scales.as_flattened_mut().iter_mut().zip(block.scales()) {
+            *to = f32::from_bits(u32::from(u16::from_ne_bytes(*from)) << 16);
+        }
+        if ZEROS {
+            for (to, from) in scales.zeros.as_flattened_mut().iter_mut().zip(block.zeros()) {
+                *to = i32::from(*from);
             }
+        } else {
+            scales.zero = i32::from(block.zero(0));
         }
         scales
     }
 
     /// Adds the exact sums of one row and panel, whose activations have this scale and sum.
     #[inline(always)]
-    fn add<const ZEROS: bool>(
+    fn add<L: Lanes, const ZEROS: bool>(
         &self,
+        lanes: L,
         panel: usize,
-        exact: &[i32; PANEL],
+        exact: L::Ints,
         (scale, sum): (f32, i32),
         sums: &mut [f32; PANEL],
     ) {
-        for j in 0..PANEL {
-            let zero = if ZEROS { self.zeros[panel][j] } else { self.zero };
-            let exact = exact[j] - zero * sum;
-            sums[j] = (exact as f32).mul_add(self.scales[panel][j] * scale, sums[j]);
-        }
+        let exact = if ZEROS {
+            lanes.sub_product(exact, lanes.ints(&self.zeros[panel]), sum)
+        } else {
+            lanes.sub(exact, self.zero * sum)
+        };
+        let scale = lanes.mul(lanes.floats(&self.scales[panel]), lanes.splat(scale));
+        let sum = lanes.fma(exact, scale, lanes.floats(sums));
+        lanes.put(sums, sum);
     }
-}
-
-/// Row `i` of a tile of C.
-#[inline(always)]
-fn row(tile: &TileMemory, i: usize) -> [i32; PANEL] {
-    let words = tile.0[i * TILE_ROW_BYTES..][..TILE_ROW_BYTES].as_chunks().0;
-    std::array::from_fn(|j| i32::from_ne_bytes(words[j]))
 }
 
 /// Tiles of B of both panels: the codes themselves, or their halves one after the other in `codes`.
 #[inline(always)]
 fn operand(block: &QuantBlock<'_>, bits: Bits, codes: &mut Codes) -> [*const u8; 2] {
+    let (first, second) = (block.codes(0), block.codes(1));
     match bits {
-        Bits::Eight => [0, 1].map(|panel| block.codes(panel).as_ptr()),
-        Bits::Four => [0, 1].map(|panel| {
-            let from = block.codes(panel).as_chunks::<TILE_ROW_BYTES>().0;
-            let to = &mut codes[2 * panel..2 * panel + 2];
-            for (i, from) in from.iter().enumerate() {
-                let at = 2 * i * TILE_ROW_BYTES;
-                let to = &mut to[at / TILE_BYTES].0[at % TILE_BYTES..][..2 * TILE_ROW_BYTES];
-                let (low, high) = to.split_at_mut(TILE_ROW_BYTES);
-                low.iter_mut().zip(from).for_each(|(to, byte)| *to = byte & 15);
-                high.iter_mut().zip(from).for_each(|(to, byte)| *to = byte >> 4);
-            }
-            to[0].0.as_ptr()
-        }),
+        Bits::Eight => [first.as_ptr(), second.as_ptr()],
+        Bits::Four => {
+            let (to_first, to_second) = codes.split_at_mut(2);
+            split(first, to_first);
+            split(second, to_second);
+            [to_first[0].0.as_ptr(), to_second[0].0.as_ptr()]
+        }
+    }
+}
+
+/// Splits bytes into their lower and upper halves, 64 at a time.
+#[inline(always)]
+fn split(from: &[u8], to: &mut [TileMemory]) {
+    let lines = to.iter_mut().flat_map(|tile| tile.0.as_chunks_mut::<{ 2 * TILE_ROW_BYTES }>().0);
+    for (from, to) in from.as_chunks::<TILE_ROW_BYTES>().0.iter().zip(lines) {
+        let (low, high) = to.split_at_mut(TILE_ROW_BYTES);
+        for (i, byte) in from.iter().enumerate() {
+            low[i] = byte & 15;
+            high[i] = byte >> 4;
+        }
     }
 }
 
 /// Sets the sums of unit `index` to the bias.
 #[inline(always)]
-fn begin(task: &ByteTask<'_>, index: usize, sums: &mut [[f32; UNIT]]) {
-    let mut bias = [0.0; UNIT];
+fn begin(task: &ByteTask<'_>, index: usize, sums: &mut [RowSums]) {
+    let mut bias = [[0.0; PANEL]; 2];
     if let Some(all) = task.bias {
         let all = &all[index * UNIT..];
         let present = all.len().min(UNIT);
-        bias[..present].copy_from_slice(&all[..present]);
+        bias.as_flattened_mut()[..present].copy_from_slice(&all[..present]);
     }
     sums.fill(bias);
 }
 
 /// Writes the sums of unit `index` to the output.
 #[inline(always)]
-fn write(task: &ByteTask<'_>, rows: &Range<usize>, index: usize, sums: &[[f32; UNIT]]) {
+fn write(task: &ByteTask<'_>, rows: &Range<usize>, index: usize, sums: &[RowSums]) {
     let columns = index * UNIT..((index + 1) * UNIT).min(task.n);
     for (row, sums) in rows.clone().zip(sums) {
         // SAFETY: the rows and columns of a task belong to one worker.
         let out = unsafe { task.out.slice(row * task.n + columns.start..row * task.n + columns.end) };
-        out.copy_from_slice(&sums[..columns.len()]);
+        out.copy_from_slice(&sums.as_flattened()[..columns.len()]);
     }
 }

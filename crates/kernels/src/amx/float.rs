@@ -5,6 +5,7 @@
 //! bits for every number of rows.
 
 use super::block::{Ahead, Bf16, Operands, TileMemory, filled, pair, single, store, zero};
+use super::lanes::Lanes;
 use super::rows::RowTiles;
 use super::tile::{TILE_BYTES, TILE_ROW_BYTES, TILE_ROWS, Tiles};
 use crate::packed::{PANEL, UNIT};
@@ -72,7 +73,7 @@ impl Bf16Task<'_> {
 ///
 /// As [`Tiles::configure`].
 #[inline(always)]
-pub(super) unsafe fn multiply<U: Tiles>(task: &Bf16Task<'_>) {
+pub(super) unsafe fn multiply<U: Tiles, L: Lanes>(lanes: L, task: &Bf16Task<'_>) {
     let together = task.rows_together();
     let mut memory = [const { MaybeUninit::uninit() }; MAX_ROWS / TILE_ROWS * 2];
     for start in task.rows.clone().step_by(together) {
@@ -84,7 +85,7 @@ pub(super) unsafe fn multiply<U: Tiles>(task: &Bf16Task<'_>) {
         let mut unit = unsafe { U::configure(&tiles.config(2 * STEP)) };
         for index in task.units.clone() {
             sum_unit(&mut unit, task, left, tiles, index, sums);
-            write(task, &rows, index, sums);
+            write(lanes, task, &rows, index, sums);
         }
     }
 }
@@ -211,7 +212,7 @@ fn rest(panel: &[bf16], k: usize) -> TileMemory {
 
 /// Writes `sums + bias` of unit `index` to the output.
 #[inline(always)]
-fn write(task: &Bf16Task<'_>, rows: &Range<usize>, index: usize, sums: &[TileMemory]) {
+fn write<L: Lanes>(lanes: L, task: &Bf16Task<'_>, rows: &Range<usize>, index: usize, sums: &[TileMemory]) {
     let n = task.n;
     for (panel, start) in [index * UNIT, index * UNIT + PANEL].into_iter().enumerate() {
         if start >= n {
@@ -222,12 +223,19 @@ fn write(task: &Bf16Task<'_>, rows: &Range<usize>, index: usize, sums: &[TileMem
         if let Some(all) = task.bias {
             bias[..columns.len()].copy_from_slice(&all[columns.clone()]);
         }
+        let bias = lanes.floats(&bias);
         for (i, row) in rows.clone().enumerate() {
-            let tile = &sums[i / TILE_ROWS * 2 + panel].0[i % TILE_ROWS * TILE_ROW_BYTES..][..TILE_ROW_BYTES];
+            let tile = &sums[i / TILE_ROWS * 2 + panel];
+            let sum = lanes.add(lanes.floats(tile.floats(i % TILE_ROWS)), bias);
             // SAFETY: the rows and columns of a task belong to one worker.
             let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
-            let sums = tile.as_chunks().0.iter().map(|&sum| f32::from_ne_bytes(sum));
-            out.iter_mut().zip(sums.zip(&bias)).for_each(|(out, (sum, bias))| *out = sum + bias);
+            if let Ok(out) = out.try_into() {
+                lanes.put(out, sum);
+            } else {
+                let mut whole = [0.0; PANEL];
+                lanes.put(&mut whole, sum);
+                out.copy_from_slice(&whole[..columns.len()]);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod bytes;
 mod detect;
 mod float;
 mod hard;
+mod lanes;
 mod probe;
 mod rows;
 mod soft;
@@ -26,6 +27,7 @@ use crate::{Isa, Kernels};
 use bytes::ByteTask;
 use float::Bf16Task;
 use hard::HardTiles;
+use lanes::{Lanes, Plain};
 use soft::SoftTiles;
 use tile::{TILE_ROWS, Tiles};
 
@@ -48,7 +50,7 @@ static EMULATED: Kernels = Kernels {
     blocking: |format, rows| blocking(format, rows, &crate::scalar::KERNELS),
     prepare: |task| prepare(task, &crate::scalar::KERNELS),
     // SAFETY: the emulation needs neither a machine nor a permission.
-    linear: |task| unsafe { linear::<SoftTiles>(task, &crate::scalar::KERNELS) },
+    linear: |task| unsafe { linear::<SoftTiles, _>(Plain, task, &crate::scalar::KERNELS) },
     ..crate::scalar::KERNELS
 };
 
@@ -97,7 +99,7 @@ fn hard_linear(task: LinearTask<'_>) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn enter(task: LinearTask<'_>) {
         // SAFETY: the table was handed out after the tiles were detected and permitted.
-        unsafe { linear::<HardTiles>(task, vectors()) };
+        unsafe { linear::<HardTiles, _>(lanes::Avx512::here(), task, vectors()) };
     }
     // SAFETY: the table was handed out after the features were detected.
     unsafe { enter(task) }
@@ -117,7 +119,7 @@ fn prepare(task: PrepareTask<'_>, vectors: &Kernels) {
 ///
 /// As [`Tiles::configure`].
 #[inline(always)]
-unsafe fn linear<U: Tiles>(task: LinearTask<'_>, vectors: &Kernels) {
+unsafe fn linear<U: Tiles, L: Lanes>(lanes: L, task: LinearTask<'_>, vectors: &Kernels) {
     let (n, k) = (task.w.n(), task.w.k());
     if !on_tiles(task.w.format(), task.x.len() / k) {
         return (vectors.linear)(task);
@@ -129,13 +131,15 @@ unsafe fn linear<U: Tiles>(task: LinearTask<'_>, vectors: &Kernels) {
         Panels::Bf16(panels) => {
             let left = &task.prepared[first_tile * k.div_ceil(float::STEP) * float::TILE_WORDS..];
             // SAFETY: as the caller promises.
-            unsafe { float::multiply::<U>(&Bf16Task { left, panels, n, k, bias, out, rows, units }) };
+            unsafe {
+                float::multiply::<U, L>(lanes, &Bf16Task { left, panels, n, k, bias, out, rows, units })
+            };
         }
         Panels::Quantized(panels) => {
             let words = bytes::GroupLayout::new(panels.layout.format).words() * panels.layout.groups;
             let left = &task.prepared[first_tile * words..];
             // SAFETY: as the caller promises.
-            unsafe { bytes::multiply::<U>(&ByteTask { left, panels, n, bias, out, rows, units }) };
+            unsafe { bytes::multiply::<U, L>(lanes, &ByteTask { left, panels, n, bias, out, rows, units }) };
         }
         Panels::F32(_) | Panels::F16(_) => unreachable!("these run on vectors"),
     }

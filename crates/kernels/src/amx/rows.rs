@@ -13,16 +13,19 @@ pub(super) struct RowTiles {
 
 impl RowTiles {
     /// Tiles of rows.
+    #[inline(always)]
     pub(super) fn tiles(self) -> usize {
         self.rows.div_ceil(TILE_ROWS)
     }
 
     /// Blocks of rows.
+    #[inline(always)]
     pub(super) fn blocks(self) -> usize {
         self.tiles().div_ceil(self.per_block)
     }
 
     /// Whether block `index` has one tile of rows although it has room for two.
+    #[inline(always)]
     pub(super) fn is_single(self, index: usize) -> bool {
         self.per_block == 2 && self.tiles() == 2 * index + 1
     }

@@ -101,6 +101,16 @@ impl<'a> QuantBlock<'a> {
         self.bytes.as_ptr()
     }
 
+    /// Scales of all outputs of the unit, bf16 as they are stored.
+    pub(crate) fn scales(&self) -> &'a [[u8; 2]] {
+        self.bytes[..HEADER].as_chunks().0
+    }
+
+    /// Zero points of all outputs of the unit, in formats that have them.
+    pub(crate) fn zeros(&self) -> &'a [u8] {
+        &self.bytes[HEADER..HEADER + UNIT]
+    }
+
     /// Scale of output `column` of the unit.
     pub(crate) fn scale(&self, column: usize) -> bf16 {
         bf16::from_ne_bytes([self.bytes[2 * column], self.bytes[2 * column + 1]])

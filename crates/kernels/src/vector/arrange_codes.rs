@@ -96,7 +96,7 @@ impl<const BYTES: usize> Codes<BYTES> {
 
 /// The nearest integer, ties to even, of a number below 2^22 in magnitude.
 #[inline(always)]
-fn round(x: f32) -> i32 {
+pub(crate) fn round(x: f32) -> i32 {
     /// Adding it leaves no bits for a fraction.
     const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()).cast_signed()
