@@ -10,7 +10,7 @@ use super::block::{
 };
 use super::lanes::Lanes;
 use super::rows::RowTiles;
-use super::tile::{TILE_BYTES, TILE_ROW_BYTES, TILE_ROWS, Tiles};
+use super::tile::{TILE_ROW_BYTES, TILE_ROWS, Tiles};
 use crate::packed::{PANEL, UNIT};
 use crate::panels::quantized::{QuantBlock, QuantPanels};
 use crate::quant::{Activations, Bits, QuantFormat};
