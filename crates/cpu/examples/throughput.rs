@@ -1,11 +1,13 @@
-//! Tokens per second of a model folder, without scheduler and text:
+//! Tokens per second of a model folder, or of a public shape with random weights, and where the time of a decode step
+//! goes, without scheduler and text:
 //!
 //! ```sh
 //! cargo run --release -p pagoda-cpu --example throughput -- models/folktale [auto|bf16|f16|f32] [threads]
+//! cargo run --release -p pagoda-cpu --example throughput -- qwen2.5-0.5b
 //! ```
 
-use pagoda_cpu::{CpuExecutor, CpuOptions, MemoryPlan};
-use pagoda_model::{Checkpoint, ModelSource};
+use pagoda_cpu::{CpuExecutor, CpuOptions, MemoryPlan, ProfileReport};
+use pagoda_model::{Checkpoint, ModelSource, RandomShape};
 use pagoda_sched::{
     BlockId, Executor, RequestId, Row, SampleIndex, SampleRequest, SamplingParams, Slot, StepInput,
     StepOutput,
@@ -21,10 +23,14 @@ const BATCHES: [u32; 4] = [1, 4, 16, 64];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().ok_or("usage: throughput FOLDER [DTYPE] [THREADS]")?;
+    let model = arguments.next().ok_or("usage: throughput FOLDER|SHAPE [DTYPE] [THREADS]")?;
     let dtype = arguments.next().map_or(Ok(Default::default()), |name| name.parse())?;
     let threads = arguments.next().map(|count| count.parse()).transpose()?;
-    let checkpoint = Checkpoint::open(&ModelSource::Folder(folder.into()))?;
+    let source = match model.parse::<RandomShape>() {
+        Ok(shape) => ModelSource::Random { shape, seed: 0 },
+        Err(_) => ModelSource::Folder(model.into()),
+    };
+    let checkpoint = Checkpoint::open(&source)?;
     let largest = BATCHES[BATCHES.len() - 1];
     let options = CpuOptions {
         threads,
@@ -47,14 +53,43 @@ fn main() -> Result<(), Box<dyn Error>> {
         mib(plan.kv),
         mib(plan.activations)
     );
+    println!("{}", peak_memory());
+    let profile = executor.profile().clone();
     for batch in BATCHES {
         let prefill = timed(|| run(&mut executor, batch, 0..PROMPT, PROMPT.min(512 / batch)));
+        profile.start();
         let decode = timed(|| run(&mut executor, batch, PROMPT..PROMPT + DECODED, 1));
+        profile.stop();
         let rate = |tokens: u32, seconds: f64| f64::from(batch * tokens) / seconds;
         let (prefill, decode) = (rate(PROMPT, prefill), rate(DECODED, decode));
         println!("batch {batch:3}: prefill {prefill:8.0} tokens/s, decode {decode:8.0} tokens/s");
+        show(&profile.report());
     }
+    println!("{}", peak_memory());
     Ok(())
+}
+
+/// One line per operation of a step.
+fn show(report: &ProfileReport) {
+    let steps = report.steps.max(1) as f64;
+    for part in &report.operations {
+        let seconds = part.time.as_secs_f64();
+        let bytes = (part.cost.weight_bytes + part.cost.kv_bytes) as f64;
+        println!(
+            "    {:10} {:9.1} us {:5.1} %  {:6.1} GB/s {:8.1} GFLOP/s",
+            part.operation.name(),
+            seconds * 1e6 / steps,
+            100.0 * seconds / report.time.as_secs_f64(),
+            bytes / seconds.max(1e-9) / 1e9,
+            part.cost.flops as f64 / seconds.max(1e-9) / 1e9
+        );
+    }
+}
+
+/// The most memory that the process has held, as Linux counts it.
+fn peak_memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("VmHWM: unknown").to_owned()
 }
 
 fn timed(work: impl FnOnce()) -> f64 {

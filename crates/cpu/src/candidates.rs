@@ -2,6 +2,9 @@
 
 use std::cmp::Ordering;
 
+/// Ids that are passed over together when none of them qualifies, which is so for nearly all of a large vocabulary.
+const STRIDE: usize = 32;
+
 /// A token id with its logit, both after all adjustments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Candidate {
@@ -50,13 +53,19 @@ impl Candidates {
         }
         let limit = (2 * k).max(64).min(logits.len().max(1));
         let mut threshold = f32::NEG_INFINITY;
-        for (id, &logit) in (0_u32..).zip(logits) {
-            if logit > threshold {
-                self.list.push(Candidate { id, logit: canonical(logit) });
-                if self.list.len() == limit && limit > k {
-                    self.list.select_nth_unstable_by(k - 1, Candidate::rank);
-                    threshold = self.list[k - 1].logit;
-                    self.list.truncate(k);
+        for (first, stride) in (0_u32..).step_by(STRIDE).zip(logits.chunks(STRIDE)) {
+            // Without a way out in the middle the comparisons are done side by side.
+            if !stride.iter().fold(false, |any, &logit| any | (logit > threshold)) {
+                continue;
+            }
+            for (id, &logit) in (first..).zip(stride) {
+                if logit > threshold {
+                    self.list.push(Candidate { id, logit: canonical(logit) });
+                    if self.list.len() == limit && limit > k {
+                        self.list.select_nth_unstable_by(k - 1, Candidate::rank);
+                        threshold = self.list[k - 1].logit;
+                        self.list.truncate(k);
+                    }
                 }
             }
         }
@@ -72,9 +81,15 @@ impl Candidates {
     pub(crate) fn collect_heavy(&mut self, logits: &[f32], weights: &[f32], cutoff: f32) {
         self.list.clear();
         self.ordered = 0;
-        for ((id, &logit), &weight) in (0_u32..).zip(logits).zip(weights) {
-            if weight > 0.0 && weight >= cutoff {
-                self.list.push(Candidate { id, logit: canonical(logit) });
+        let strides = logits.chunks(STRIDE).zip(weights.chunks(STRIDE));
+        for (first, (logits, weights)) in (0_u32..).step_by(STRIDE).zip(strides) {
+            if !weights.iter().fold(false, |any, &weight| any | (weight >= cutoff)) {
+                continue;
+            }
+            for ((id, &logit), &weight) in (first..).zip(logits).zip(weights) {
+                if weight > 0.0 && weight >= cutoff {
+                    self.list.push(Candidate { id, logit: canonical(logit) });
+                }
             }
         }
     }

@@ -85,7 +85,7 @@ impl CpuExecutor {
             weights,
             rope: RopeTable::new(&spec.rope, spec.max_context),
             scratch: Scratch::new(spec, options)?,
-            samplers: RowSamplers::new(plan.threads, spec.vocab_size),
+            samplers: RowSamplers::new(plan.threads, spec.vocab_size, kernels),
             solo: workers(1)?,
             work: Work::new(spec),
             spec: spec.clone(),
@@ -159,8 +159,8 @@ impl Executor for CpuExecutor {
             tokens: input.tokens.len(),
         }
         .run(input);
-        let Scratch { sampled, logits, .. } = &self.scratch;
-        let logits = &logits[..sampled.len() * self.spec.vocab_size as usize];
+        let Scratch { sampled, logits, .. } = &mut self.scratch;
+        let logits = &mut logits[..sampled.len() * self.spec.vocab_size as usize];
         self.samplers.run(pool, input, sampled, logits, output);
         watch.lap(Operation::Sample);
         if let Some(record) = watch.finish() {

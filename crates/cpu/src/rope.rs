@@ -2,14 +2,18 @@
 
 use pagoda_model::RopeSpec;
 
-/// Angles by position. Rows are computed when a position is first seen and kept; the room for all of them is
-/// reserved at the start, so that a step allocates nothing and a short run touches little memory.
+/// Positions whose rows are kept. Those beyond are computed in each step, which costs a long context less than a
+/// thousandth of its time and saves a table of the model's whole context.
+const KEPT: usize = 4096;
+
+/// Angles by position. Rows of the first positions are computed when they are first seen and kept; the room for them
+/// is reserved at the start, so that a step allocates nothing and a short run touches little memory.
 #[derive(Debug)]
 pub(crate) struct RopeTable {
     inv_freq: Vec<f32>,
-    /// `[positions][pairs]`
+    /// `[positions up to KEPT][pairs]`
     cos: Vec<f32>,
-    /// `[positions][pairs]`
+    /// `[positions up to KEPT][pairs]`
     sin: Vec<f32>,
 }
 
@@ -17,14 +21,14 @@ impl RopeTable {
     /// A table for positions below `max_context`.
     pub(crate) fn new(spec: &RopeSpec, max_context: u32) -> Self {
         let inv_freq = spec.inv_freq();
-        let room = max_context as usize * inv_freq.len();
+        let room = kept(max_context) * inv_freq.len();
         Self { cos: Vec::with_capacity(room), sin: Vec::with_capacity(room), inv_freq }
     }
 
     /// Bytes of a full table.
     pub(crate) fn bytes(spec: &RopeSpec, max_context: u32) -> u64 {
         let pairs = u64::from(spec.rotary_dim / 2);
-        (2 * u64::from(max_context) + 1) * pairs * size_of::<f32>() as u64
+        (2 * kept(max_context) as u64 + 1) * pairs * size_of::<f32>() as u64
     }
 
     /// Bytes reserved.
@@ -41,26 +45,44 @@ impl RopeTable {
     pub(crate) fn gather(&mut self, positions: &[u32], cos: &mut [f32], sin: &mut [f32]) {
         let pairs = self.pairs();
         if let Some(&last) = positions.iter().max() {
-            self.extend(last as usize + 1);
+            self.extend((last as usize + 1).min(self.cos.capacity() / pairs));
         }
-        for (index, &position) in positions.iter().enumerate() {
-            let (from, to) = (position as usize * pairs, index * pairs);
-            cos[to..to + pairs].copy_from_slice(&self.cos[from..from + pairs]);
-            sin[to..to + pairs].copy_from_slice(&self.sin[from..from + pairs]);
-        }
-    }
-
-    /// Computes the rows up to `positions`.
-    fn extend(&mut self, positions: usize) {
-        for position in self.cos.len() / self.pairs()..positions {
-            for &frequency in &self.inv_freq {
-                // The angle is rounded to f32, as the reference implementation rounds it.
-                let angle = f64::from(position as f32 * frequency);
-                self.cos.push(angle.cos() as f32);
-                self.sin.push(angle.sin() as f32);
+        let rows = cos.chunks_exact_mut(pairs).zip(sin.chunks_exact_mut(pairs));
+        for (&position, (cos, sin)) in positions.iter().zip(rows) {
+            let from = position as usize * pairs;
+            if let Some(kept) = self.cos.get(from..from + pairs) {
+                cos.copy_from_slice(kept);
+                sin.copy_from_slice(&self.sin[from..from + pairs]);
+                continue;
+            }
+            for ((cos, sin), &frequency) in cos.iter_mut().zip(sin).zip(&self.inv_freq) {
+                (*cos, *sin) = turn(position, frequency);
             }
         }
     }
+
+    /// Computes the kept rows up to `positions`.
+    fn extend(&mut self, positions: usize) {
+        for position in self.cos.len() / self.pairs()..positions {
+            for &frequency in &self.inv_freq {
+                let (cos, sin) = turn(position as u32, frequency);
+                self.cos.push(cos);
+                self.sin.push(sin);
+            }
+        }
+    }
+}
+
+/// Rows that are kept for a model of this context.
+fn kept(max_context: u32) -> usize {
+    (max_context as usize).min(KEPT)
+}
+
+/// Cosine and sine of a position at one frequency.
+fn turn(position: u32, frequency: f32) -> (f32, f32) {
+    // The angle is rounded to f32, as the reference implementation rounds it.
+    let angle = f64::from(position as f32 * frequency);
+    (angle.cos() as f32, angle.sin() as f32)
 }
 
 #[cfg(test)]
@@ -71,11 +93,11 @@ mod tests {
     #[test]
     fn angles_are_those_of_the_position_in_any_order_and_nothing_is_reallocated() {
         let spec = RopeSpec { theta: 10_000.0, rotary_dim: 8, scaling: RopeScaling::None };
-        let mut table = RopeTable::new(&spec, 100);
+        let mut table = RopeTable::new(&spec, 10_000);
         let reserved = table.reserved_bytes();
-        assert_eq!(reserved, RopeTable::bytes(&spec, 100));
-        let positions = [5, 99, 0, 6];
-        let (mut cos, mut sin) = (vec![0.0; 16], vec![0.0; 16]);
+        assert_eq!(reserved, RopeTable::bytes(&spec, 10_000));
+        let positions = [5, 4_096, 0, 4_095, 9_999, 6];
+        let (mut cos, mut sin) = (vec![0.0; 24], vec![0.0; 24]);
         table.gather(&positions, &mut cos, &mut sin);
         for (row, &position) in positions.iter().enumerate() {
             for (pair, frequency) in spec.inv_freq().into_iter().enumerate() {

@@ -10,6 +10,7 @@
 use crate::candidates::Candidates;
 use crate::rng;
 use crate::softmax::{self, Weigher};
+use pagoda_kernels::{Kernels, RowStats};
 use pagoda_sched::{
     RowFault, SampleIndex, SampleRequest, Sampled, SamplingParams, StepOutput, TokenId, TokenLogprob,
 };
@@ -18,14 +19,17 @@ use std::ops::Range;
 /// Ids per partial sum of a draw over the whole vocabulary.
 const SPAN: usize = 256;
 
-/// Set in a mark when the token occurs in prompt or output; the bits below count its occurrences in the output.
+/// Set in a mark when the token occurs in prompt or output; the low bits count its occurrences in the output.
 const SEEN: u32 = 1 << 31;
+/// Set in a mark when the token's raw logit is kept in `undo`.
+const SAVED: u32 = 1 << 30;
 
 /// What one row asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct RowLogits<'a> {
-    /// `[vocab_size]` raw logits of the row's last token.
-    pub logits: &'a [f32],
+    /// `[vocab_size]` raw logits of the row's last token. Penalties, bias and masks change them in place while the row is
+    /// sampled; afterwards they are as they were.
+    pub logits: &'a mut [f32],
     /// Absolute position of the token that is to be chosen.
     pub position: u32,
     /// Index of the first sample; the others follow it.
@@ -39,8 +43,9 @@ pub struct RowLogits<'a> {
 /// Chooses tokens; holds the scratch memory of one row, so that no call allocates.
 #[derive(Debug)]
 pub struct Sampler {
-    /// `[vocab_size]` logits after penalties, bias and masks.
-    adjusted: Vec<f32>,
+    kernels: &'static Kernels,
+    /// Ids whose logit is changed, with the raw one.
+    undo: Vec<(TokenId, f32)>,
     /// `[vocab_size]` weights by id, or by rank where only the most likely ids are kept.
     weights: Vec<f32>,
     /// `[vocab_size / SPAN]` partial sums of `weights`.
@@ -62,10 +67,16 @@ enum Distribution {
 }
 
 impl Sampler {
-    /// A sampler for rows of `vocab_size` logits.
+    /// A sampler for rows of `vocab_size` logits, on the best kernels of the machine.
     pub fn new(vocab_size: usize) -> Self {
+        Self::with_kernels(vocab_size, Kernels::best())
+    }
+
+    /// A sampler for rows of `vocab_size` logits.
+    pub fn with_kernels(vocab_size: usize, kernels: &'static Kernels) -> Self {
         Self {
-            adjusted: vec![0.0; vocab_size],
+            kernels,
+            undo: Vec::with_capacity(vocab_size),
             weights: vec![0.0; vocab_size],
             spans: Vec::with_capacity(vocab_size.div_ceil(SPAN)),
             marks: vec![0; vocab_size],
@@ -75,15 +86,17 @@ impl Sampler {
 
     /// Bytes that a sampler for `vocab_size` logits holds.
     pub fn bytes(vocab_size: usize) -> u64 {
-        let per_id = size_of::<f32>() * 2 + size_of::<u32>() + Candidates::ENTRY_BYTES;
+        let per_id =
+            size_of::<f32>() + size_of::<u32>() + size_of::<(TokenId, f32)>() + Candidates::ENTRY_BYTES;
         (vocab_size * per_id + vocab_size.div_ceil(SPAN) * size_of::<f64>()) as u64
     }
 
     /// Bytes that this sampler holds.
     pub fn held_bytes(&self) -> u64 {
-        let words = self.adjusted.capacity() + self.weights.capacity() + self.marks.capacity();
+        let words = self.weights.capacity() + self.marks.capacity();
         let spans = self.spans.capacity() * size_of::<f64>();
-        (words * size_of::<f32>() + spans + self.candidates.held_bytes()) as u64
+        let undo = self.undo.capacity() * size_of::<(TokenId, f32)>();
+        (words * size_of::<f32>() + undo + spans + self.candidates.held_bytes()) as u64
     }
 
     /// Appends one [`Sampled`] per requested sample, and the row's most likely tokens if they were asked for.
@@ -92,16 +105,19 @@ impl Sampler {
     ///
     /// # Panics
     /// If `row.logits` has another length than the sampler was made for.
-    pub fn sample(&mut self, row: &RowLogits<'_>, output: &mut StepOutput) {
+    pub fn sample(&mut self, row: &mut RowLogits<'_>, output: &mut StepOutput) {
         assert_eq!(row.logits.len(), self.weights.len(), "a row has one logit per token of the vocabulary");
         let params = &*row.request.params;
-        let Some(raw_max) = softmax::finite_max(row.logits) else { return fault(row, output) };
-        let log_total = params.logprobs.map(|_| softmax::log_sum_exp(row.logits, raw_max));
-        let adjusted = self.adjust(row);
-        let Some(distribution) = self.distribution(if adjusted { None } else { Some(row.logits) }, params)
-        else {
+        let raw = self.kernels.row_stats(row.logits);
+        if !raw.finite {
             return fault(row, output);
-        };
+        }
+        let log_total = params.logprobs.map(|_| softmax::log_sum_exp(row.logits, raw.max));
+        self.adjust(row);
+        let stats = if self.undo.is_empty() { raw } else { self.kernels.row_stats(row.logits) };
+        let distribution = self.distribution(row.logits, &stats, params);
+        self.restore(row.logits);
+        let Some(distribution) = distribution else { return fault(row, output) };
         let first = output.samples.len();
         for offset in 0..row.request.count {
             let sample = SampleIndex(row.first_sample.0 + offset);
@@ -115,34 +131,49 @@ impl Sampler {
         }
     }
 
-    /// Fills `adjusted` and says whether it differs from the raw logits.
-    fn adjust(&mut self, row: &RowLogits<'_>) -> bool {
+    /// Applies penalties, bias and masks, and keeps the raw logits of the ids that they change.
+    fn adjust(&mut self, row: &mut RowLogits<'_>) {
         let params = &*row.request.params;
-        let masks_stops = row.request.generated < params.min_tokens && !params.stop_ids.is_empty();
-        if !params.needs_history() && params.logit_bias.is_empty() && !masks_stops {
-            return false;
-        }
-        self.adjusted.copy_from_slice(row.logits);
         if params.needs_history() {
-            self.penalise(params, row.history, row.request.history_prompt as usize);
+            self.penalise(row);
         }
         for &(token, bias) in &params.logit_bias {
-            if let Some(logit) = self.adjusted.get_mut(token as usize) {
+            if let Some(logit) = self.change(row.logits, token) {
                 *logit = bounded(*logit + bias);
             }
         }
-        if masks_stops {
+        if row.request.generated < params.min_tokens {
             for &token in &params.stop_ids {
-                if let Some(logit) = self.adjusted.get_mut(token as usize) {
+                if let Some(logit) = self.change(row.logits, token) {
                     *logit = f32::NEG_INFINITY;
                 }
             }
         }
-        true
     }
 
-    /// Applies the penalties once to each id of `history`, whose first `prompt` ids are the prompt.
-    fn penalise(&mut self, params: &SamplingParams, history: &[TokenId], prompt: usize) {
+    /// The logit of `token`, whose raw value is kept; `None` outside the vocabulary.
+    fn change<'a>(&mut self, logits: &'a mut [f32], token: TokenId) -> Option<&'a mut f32> {
+        let logit = logits.get_mut(token as usize)?;
+        let mark = &mut self.marks[token as usize];
+        if *mark != SAVED {
+            *mark = SAVED;
+            self.undo.push((token, *logit));
+        }
+        Some(logit)
+    }
+
+    /// Puts the raw logits back.
+    fn restore(&mut self, logits: &mut [f32]) {
+        for (token, raw) in self.undo.drain(..) {
+            logits[token as usize] = raw;
+            self.marks[token as usize] = 0;
+        }
+    }
+
+    /// Applies the penalties once to each id of the history.
+    fn penalise(&mut self, row: &mut RowLogits<'_>) {
+        let (params, history) = (&*row.request.params, row.history);
+        let prompt = row.request.history_prompt as usize;
         for &token in &history[..prompt] {
             self.marks[token as usize] |= SEEN;
         }
@@ -150,11 +181,11 @@ impl Sampler {
             self.marks[token as usize] = (self.marks[token as usize] | SEEN) + 1;
         }
         for &token in history {
-            let mark = std::mem::take(&mut self.marks[token as usize]);
-            if mark == 0 {
+            let mark = self.marks[token as usize];
+            if mark == SAVED {
                 continue;
             }
-            let logit = &mut self.adjusted[token as usize];
+            let Some(logit) = self.change(row.logits, token) else { continue };
             let penalty = params.repetition_penalty;
             let repeated = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             let count = (mark & !SEEN) as f32;
@@ -163,20 +194,20 @@ impl Sampler {
         }
     }
 
-    /// Prepares the draws from `raw`, or from the adjusted logits where there is no `raw`; `None` if every id is
-    /// masked.
-    fn distribution(&mut self, raw: Option<&[f32]>, params: &SamplingParams) -> Option<Distribution> {
-        let logits = raw.unwrap_or(&self.adjusted);
-        let max = softmax::max(logits);
-        if max == f32::NEG_INFINITY {
+    /// Prepares the draws from adjusted `logits`; `None` if every id is masked.
+    fn distribution(
+        &mut self,
+        logits: &[f32],
+        stats: &RowStats,
+        params: &SamplingParams,
+    ) -> Option<Distribution> {
+        if stats.max == f32::NEG_INFINITY {
             return None;
         }
         if params.temperature == 0.0 || params.top_k == 1 {
-            let token =
-                logits.iter().position(|&logit| logit == max).expect("the maximum is one of the logits");
-            return Some(Distribution::Certain(token as TokenId));
+            return Some(Distribution::Certain(stats.argmax as TokenId));
         }
-        let weigher = Weigher::new(max, params.temperature);
+        let weigher = Weigher::new(stats.max, params.temperature);
         let top_k = params.top_k as usize;
         if (1..logits.len()).contains(&top_k) {
             self.candidates.select_top(logits, top_k);

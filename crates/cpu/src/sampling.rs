@@ -1,12 +1,18 @@
 //! Sampling of all rows of a step, shared out among the workers.
 
 use crate::sampler::{RowLogits, Sampler};
-use pagoda_kernels::{WorkerPool, partition};
+use pagoda_kernels::{Kernels, WorkerPool, partition};
 use pagoda_sched::{Sampled, StepInput, StepOutput};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Logits per worker below which waking it costs more than it brings.
 const GRAIN: usize = 1 << 15;
+
+/// Most workers that sample; more would not find enough rows to share.
+const MAX_PARTS: usize = 64;
+
+/// Rows of logits that one worker takes.
+type Lot<'a> = Mutex<&'a mut [f32]>;
 
 /// One sampler per worker, with what it chose.
 #[derive(Debug)]
@@ -23,10 +29,12 @@ struct RowSampler {
 
 impl RowSamplers {
     /// Samplers for `threads` workers.
-    pub(crate) fn new(threads: usize, vocab_size: u32) -> Self {
+    pub(crate) fn new(threads: usize, vocab_size: u32, kernels: &'static Kernels) -> Self {
         let vocab_size = vocab_size as usize;
-        let worker =
-            || Mutex::new(RowSampler { sampler: Sampler::new(vocab_size), output: StepOutput::default() });
+        let worker = || {
+            let sampler = Sampler::with_kernels(vocab_size, kernels);
+            Mutex::new(RowSampler { sampler, output: StepOutput::default() })
+        };
         Self { vocab_size, workers: (0..threads).map(|_| worker()).collect() }
     }
 
@@ -46,22 +54,33 @@ impl RowSamplers {
         pool: &WorkerPool,
         input: &StepInput,
         sampled: &[u32],
-        logits: &[f32],
+        logits: &mut [f32],
         output: &mut StepOutput,
     ) {
-        let parts = (logits.len() / GRAIN).clamp(1, self.workers.len()).min(sampled.len().max(1));
+        let most = self.workers.len().min(MAX_PARTS);
+        let parts = (logits.len() / GRAIN).clamp(1, most).min(sampled.len().max(1));
+        let mut rest = logits;
+        // The rows of each part, for its worker to take.
+        let lots: [Lot<'_>; MAX_PARTS] = std::array::from_fn(|part| {
+            let rows = if part < parts { partition(sampled.len(), parts, part).len() } else { 0 };
+            let (lot, others) = std::mem::take(&mut rest).split_at_mut(rows * self.vocab_size);
+            rest = others;
+            Mutex::new(lot)
+        });
         let part = |worker: usize| {
+            let mut lot = lots[worker].lock().unwrap_or_else(PoisonError::into_inner);
             let mut guard = lock(&self.workers[worker]);
             let RowSampler { sampler, output } = &mut *guard;
             output.clear();
-            for index in partition(sampled.len(), parts, worker) {
+            let rows = lot.chunks_exact_mut(self.vocab_size);
+            for (index, logits) in partition(sampled.len(), parts, worker).zip(rows) {
                 let row = &input.rows[sampled[index] as usize];
                 let request = row.sampling.as_ref().expect("a sampled row has a request");
                 let history = &input.history[request.history.start as usize..request.history.end as usize];
-                let logits = &logits[index * self.vocab_size..(index + 1) * self.vocab_size];
                 let position = row.context;
                 let first_sample = row.sample;
-                sampler.sample(&RowLogits { logits, position, first_sample, request, history }, output);
+                let mut row = RowLogits { logits, position, first_sample, request, history };
+                sampler.sample(&mut row, output);
             }
         };
         if parts == 1 {

@@ -1,39 +1,9 @@
-//! Passes over one row of logits that the compiler can vectorise: maximum, exponential, sums.
+//! Passes over one row of logits that the compiler can vectorise: exponential, sums.
 //!
 //! Sums are taken in a fixed order of their own, so that their bits depend on the logits alone.
 
 /// Independent accumulators of a pass; enough to hide the latency of an addition.
 const LANES: usize = 16;
-
-/// The largest of `logits`, or `None` if one of them is NaN or infinite (or there is none).
-pub(crate) fn finite_max(logits: &[f32]) -> Option<f32> {
-    let mut max = [f32::NEG_INFINITY; LANES];
-    // Zero times a finite number is zero; times an infinity or NaN it is NaN, which sticks.
-    let mut poison = [0.0_f32; LANES];
-    let (chunks, tail) = logits.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            poison[lane] += chunk[lane] * 0.0;
-            max[lane] = larger(max[lane], chunk[lane]);
-        }
-    }
-    let tail_poison: f32 = tail.iter().map(|x| x * 0.0).sum();
-    let finite = (poison.iter().sum::<f32>() + tail_poison) == 0.0;
-    let max = max.iter().chain(tail).fold(f32::NEG_INFINITY, |a, &b| larger(a, b));
-    (finite && max > f32::NEG_INFINITY).then_some(max)
-}
-
-/// The largest of `logits`, which hold no NaN; negative infinity if all are masked.
-pub(crate) fn max(logits: &[f32]) -> f32 {
-    let mut max = [f32::NEG_INFINITY; LANES];
-    let (chunks, tail) = logits.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            max[lane] = larger(max[lane], chunk[lane]);
-        }
-    }
-    max.iter().chain(tail).fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
-}
 
 /// Turns adjusted logits into weights relative to the most likely token, at one temperature.
 #[derive(Clone, Copy, Debug)]
@@ -92,10 +62,6 @@ pub(crate) fn log_sum_exp(logits: &[f32], max: f32) -> f64 {
     f64::from(max) + (sums.iter().sum::<f64>() + tail).ln()
 }
 
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
-}
-
 /// `exp(x)` for `x <= 0`, to 2 units in the last place; 0 below the smallest normal number.
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; a polynomial for `exp(r)`, then `n` goes into the exponent bits.
@@ -137,28 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn the_maximum_refuses_every_non_finite_value_at_every_place() {
-        for len in 1..70 {
-            let logits: Vec<f32> = (0..len).map(|i| ((i * 37) % 11) as f32 - 20.0).collect();
-            let expected = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            assert_eq!(finite_max(&logits), Some(expected));
-            assert_eq!(max(&logits), expected);
-            for place in 0..len {
-                for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                    let mut poisoned = logits.clone();
-                    poisoned[place] = bad;
-                    assert_eq!(finite_max(&poisoned), None, "{bad} at {place} of {len}");
-                }
-            }
-        }
-        assert_eq!(finite_max(&[]), None);
-        assert_eq!(finite_max(&[f32::MAX, f32::MIN]), Some(f32::MAX));
-    }
-
-    #[test]
     fn log_sum_exp_agrees_with_64_bit_arithmetic() {
         let logits: Vec<f32> = (0..1_003).map(|i| ((i * 7919) % 1_000) as f32 * 0.03 - 11.0).collect();
-        let max = finite_max(&logits).expect("finite");
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exact = logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
         assert!((log_sum_exp(&logits, max) - exact).abs() < 1e-6);
     }

@@ -171,6 +171,7 @@ impl Loader<'_> {
 
     /// Packs the matrices of `roles`, which have equal inputs, stacked along their outputs.
     fn pack(&mut self, roles: &[Role]) -> Result<PackedLinear, CpuError> {
+        roles.iter().for_each(|&role| self.checkpoint.prefetch(role));
         let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
         let data: Vec<TensorData<'_>> = tensors.iter().map(Tensor::data).collect();
         let parts: Vec<(Weights<'_>, usize)> =
@@ -178,14 +179,17 @@ impl Loader<'_> {
         let k = tensors[0].shape[1] as usize;
         let packed = PackedLinear::pack(&parts, k, self.format, self.pool)
             .map_err(|source| CpuError::Pack { role: roles[0], source })?;
+        roles.iter().for_each(|&role| self.checkpoint.release(role));
         self.report(tensors.iter().map(Tensor::byte_len).sum());
         Ok(packed)
     }
 
     fn vector(&mut self, role: Role) -> Vec<f32> {
         let tensor = self.checkpoint.tensor(role);
+        let elements = tensor.to_f32_vec();
+        self.checkpoint.release(role);
         self.report(tensor.byte_len());
-        tensor.to_f32_vec()
+        elements
     }
 
     fn report(&mut self, bytes: usize) {

@@ -45,8 +45,11 @@ fn sample_all(
     history: &[TokenId],
 ) -> StepOutput {
     let mut output = StepOutput::default();
-    let row = RowLogits { logits, position, first_sample: SampleIndex(0), request, history };
-    sampler.sample(&row, &mut output);
+    let mut own = logits.to_vec();
+    let mut row = RowLogits { logits: &mut own, position, first_sample: SampleIndex(0), request, history };
+    sampler.sample(&mut row, &mut output);
+    let bits = |logits: &[f32]| logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&own), bits(logits), "the raw logits are put back");
     output
 }
 
@@ -306,15 +309,15 @@ fn a_draw_depends_on_seed_sample_and_position_alone() {
     let four = sample_all(&mut fresh, &logits, &SampleRequest { count: 4, ..request(&params) }, 5, &[]);
     for index in 0..4 {
         let one = request(&params);
-        let row = RowLogits {
-            logits: &logits,
+        let mut row = RowLogits {
+            logits: &mut logits.clone(),
             position: 5,
             first_sample: SampleIndex(index),
             request: &one,
             history: &[],
         };
         let mut output = StepOutput::default();
-        used.sample(&row, &mut output);
+        used.sample(&mut row, &mut output);
         assert_eq!(output.samples[0].token, four.samples[usize::from(index)].token);
     }
 }

@@ -20,9 +20,9 @@ pub(crate) const GELU_CUBIC: f32 = 0.044_715;
 /// What a sampler needs to know of a row of logits first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowStats {
-    /// Largest element; negative infinity of an empty row, unspecified when not all are finite.
+    /// Largest element; negative infinity of an empty row, unspecified where one is NaN.
     pub max: f32,
-    /// First place where it stands; unspecified when not all are finite.
+    /// First place where it stands; unspecified where one is NaN or all are negative infinity.
     pub argmax: usize,
     /// Whether no element is NaN or infinite.
     pub finite: bool,

@@ -93,12 +93,31 @@ impl Checkpoint {
     /// If the spec does not call for the role (for example a bias of a model without biases); ask
     /// [`Role::all`] which it calls for.
     pub fn tensor(&self, role: Role) -> Tensor<'_> {
-        let stored = if role == Role::Head && self.spec.tied_head { Role::Embedding } else { role };
+        let stored = self.stored_as(role);
         let found = match &self.weights {
             Weights::Files(files) => files.get(stored),
             Weights::Random(weights) => weights.get(stored),
         };
         found.unwrap_or_else(|| panic!("the spec calls for no tensor {role}"))
+    }
+
+    /// Brings a mapped tensor into memory in one go; for one that is about to be read whole.
+    pub fn prefetch(&self, role: Role) {
+        if let Weights::Files(files) = &self.weights {
+            files.prefetch(self.stored_as(role));
+        }
+    }
+
+    /// Gives the memory of a mapped tensor back to the system; for one that has been copied. It can still be read, but
+    /// comes from the file again.
+    pub fn release(&self, role: Role) {
+        if let Weights::Files(files) = &self.weights {
+            files.release(self.stored_as(role));
+        }
+    }
+
+    fn stored_as(&self, role: Role) -> Role {
+        if role == Role::Head && self.spec.tied_head { Role::Embedding } else { role }
     }
 
     /// Every tensor that the spec calls for, with its role, each once.

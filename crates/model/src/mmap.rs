@@ -11,6 +11,7 @@
 use crate::ModelError;
 use memmap2::{Mmap, MmapOptions};
 use std::fs::{File, Metadata};
+use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -49,6 +50,31 @@ impl MappedFile {
     /// The file's bytes as they are when they are read.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
+    }
+
+    /// Asks the system to bring in a part of the file in one go, instead of page by page when it is read.
+    pub(crate) fn prefetch(&self, range: Range<usize>) {
+        #[cfg(target_os = "linux")]
+        if let Some(map) = &self.map {
+            // A refusal (an old kernel, a file that shrank) costs speed only: the pages then come one by one.
+            let _ = map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len());
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
+    }
+
+    /// Gives the pages of a part of the file back to the system; reading them again brings them in again.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            // SAFETY: the mapping is read-only, so there is no change of ours to lose: the pages that are dropped come
+            // back from the file with the same contents when they are read. A refusal costs memory only.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 
     /// Whether length and time of change are still those of the opening.

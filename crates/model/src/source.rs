@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Where a model's files are.
@@ -63,6 +64,20 @@ impl Blob {
         match self {
             Self::Mapped(file) => file.bytes(),
             Self::Static(bytes) => bytes,
+        }
+    }
+
+    /// See [`MappedFile::prefetch`]; nothing to do for bytes in memory.
+    pub(crate) fn prefetch(&self, range: Range<usize>) {
+        if let Self::Mapped(file) = self {
+            file.prefetch(range);
+        }
+    }
+
+    /// See [`MappedFile::release`]; nothing to do for bytes in memory.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        if let Self::Mapped(file) = self {
+            file.release(range);
         }
     }
 

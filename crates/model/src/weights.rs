@@ -51,6 +51,20 @@ impl WeightFiles {
         })
     }
 
+    /// Brings in the pages of the tensor of `role` before they are read.
+    pub(crate) fn prefetch(&self, role: Role) {
+        if let Some(place) = self.bound.get(&role) {
+            self.shards[place.shard].blob.prefetch(place.range.clone());
+        }
+    }
+
+    /// Gives back the pages of the tensor of `role`.
+    pub(crate) fn release(&self, role: Role) {
+        if let Some(place) = self.bound.get(&role) {
+            self.shards[place.shard].blob.release(place.range.clone());
+        }
+    }
+
     fn stored(&self, place: &Place) -> &[u8] {
         &self.shards[place.shard].blob.bytes()[place.range.clone()]
     }

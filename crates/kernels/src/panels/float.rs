@@ -62,7 +62,8 @@ pub(crate) fn pack_panel(
     first: usize,
     to: &mut [u8],
 ) {
-    for step in (0..k).step_by(PACK_STEPS) {
+    let lines = to.chunks_mut(PACK_STEPS * PANEL * format.bytes());
+    for (step, to) in (0..k).step_by(PACK_STEPS).zip(lines) {
         let steps = step..(step + PACK_STEPS).min(k);
         let mut part_start = 0;
         for &(weights, rows) in parts {
@@ -70,50 +71,61 @@ pub(crate) fn pack_panel(
             let until = (first + PANEL).min(part_start + rows);
             for row in from..until.max(from) {
                 let start = (row - part_start) * k;
-                let elements = start + steps.start..start + steps.end;
-                let cell = |i: usize| format.cell(row - first, steps.start + i);
-                pack_row(weights, elements, format, to, cell);
+                pack_row(weights, start + steps.start..start + steps.end, format, row - first, to);
             }
             part_start += rows;
         }
     }
 }
 
-/// Writes some elements of a row of the matrix; element `i` of them goes to `cell(i)` of the panel.
-fn pack_row(
-    weights: Weights<'_>,
-    elements: Range<usize>,
-    format: FloatFormat,
-    to: &mut [u8],
-    cell: impl Fn(usize) -> usize,
-) {
+/// Writes consecutive elements of a row of the matrix to its column of a panel, `to` being the lines of their steps.
+fn pack_row(weights: Weights<'_>, elements: Range<usize>, format: FloatFormat, column: usize, to: &mut [u8]) {
     use FloatFormat as To;
     match (weights, format) {
-        (Weights::F32(w), To::F32) => scatter(&w[elements], to, cell, f32::to_ne_bytes),
-        (Weights::Bf16(w), To::F32) => scatter(&w[elements], to, cell, |x| x.to_f32().to_ne_bytes()),
-        (Weights::F16(w), To::F32) => scatter(&w[elements], to, cell, |x| x.to_f32().to_ne_bytes()),
-        (Weights::F32(w), To::Bf16) => scatter(&w[elements], to, cell, |x| to_bf16(x).to_ne_bytes()),
-        (Weights::Bf16(w), To::Bf16) => scatter(&w[elements], to, cell, bf16::to_ne_bytes),
-        (Weights::F16(w), To::Bf16) => {
-            scatter(&w[elements], to, cell, |x| to_bf16(x.to_f32()).to_ne_bytes());
-        }
-        (Weights::F32(w), To::F16) => scatter(&w[elements], to, cell, |x| f16::from_f32(x).to_ne_bytes()),
+        (Weights::F32(w), To::F32) => singles(&w[elements], column, to, f32::to_ne_bytes),
+        (Weights::Bf16(w), To::F32) => singles(&w[elements], column, to, |x| x.to_f32().to_ne_bytes()),
+        (Weights::F16(w), To::F32) => singles(&w[elements], column, to, |x| x.to_f32().to_ne_bytes()),
+        (Weights::F32(w), To::Bf16) => pairs(&w[elements], column, to, to_bf16),
+        (Weights::Bf16(w), To::Bf16) => pairs(&w[elements], column, to, |x| x),
+        (Weights::F16(w), To::Bf16) => pairs(&w[elements], column, to, |x| to_bf16(x.to_f32())),
+        (Weights::F32(w), To::F16) => singles(&w[elements], column, to, |x| f16::from_f32(x).to_ne_bytes()),
         (Weights::Bf16(w), To::F16) => {
-            scatter(&w[elements], to, cell, |x| f16::from_f32(x.to_f32()).to_ne_bytes());
+            singles(&w[elements], column, to, |x| f16::from_f32(x.to_f32()).to_ne_bytes());
         }
-        (Weights::F16(w), To::F16) => scatter(&w[elements], to, cell, f16::to_ne_bytes),
+        (Weights::F16(w), To::F16) => singles(&w[elements], column, to, f16::to_ne_bytes),
         (Weights::Quantized(_), _) => unreachable!("quantised weights are packed only in their own format"),
     }
 }
 
-fn scatter<T: Copy, const BYTES: usize>(
+/// One element per line of the panel.
+fn singles<T: Copy, const BYTES: usize>(
     row: &[T],
+    column: usize,
     to: &mut [u8],
-    cell: impl Fn(usize) -> usize,
     convert: impl Fn(T) -> [u8; BYTES],
 ) {
     let (cells, _) = to.as_chunks_mut::<BYTES>();
-    for (i, &x) in row.iter().enumerate() {
-        cells[cell(i)] = convert(x);
+    let (lines, _) = cells.as_chunks_mut::<PANEL>();
+    for (line, &x) in lines.iter_mut().zip(row) {
+        line[column] = convert(x);
+    }
+}
+
+/// Two elements per line of the panel; the last one is alone where K is odd.
+fn pairs<T: Copy>(row: &[T], column: usize, to: &mut [u8], convert: impl Fn(T) -> bf16) {
+    let (cells, _) = to.as_chunks_mut::<4>();
+    let (lines, _) = cells.as_chunks_mut::<PANEL>();
+    let pair = |x: bf16, y: bf16| {
+        // One store of the two.
+        let [a, b] = x.to_ne_bytes();
+        let [c, d] = y.to_ne_bytes();
+        [a, b, c, d]
+    };
+    let (whole, last) = row.as_chunks::<2>();
+    for (line, &[x, y]) in lines.iter_mut().zip(whole) {
+        line[column] = pair(convert(x), convert(y));
+    }
+    if let (&[x], Some(line)) = (last, lines.get_mut(whole.len())) {
+        line[column] = pair(convert(x), bf16::ZERO);
     }
 }

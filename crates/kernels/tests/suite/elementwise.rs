@@ -169,6 +169,11 @@ fn statistics_of_a_row_find_the_first_largest_and_what_is_not_finite() {
             x[rng.below(n)] = bad;
             assert!(!kernels.row_stats(&x).finite, "{} {bad}", kernels.isa());
         }
+        // Masked elements are not finite, but the rest can still be asked for.
+        let mut x = vec![f32::NEG_INFINITY; n];
+        x[place] = -3.0;
+        let stats = kernels.row_stats(&x);
+        assert_eq!((stats.max, stats.argmax, stats.finite), (-3.0, place, n == 1), "{}", kernels.isa());
     });
     all_kernels().for_each(|kernels| assert_eq!(kernels.row_stats(&[]).max, f32::NEG_INFINITY));
 }

@@ -8,6 +8,19 @@ const FILE: &str = "model.safetensors";
 const Q: &str = "model.layers.1.self_attn.q_proj.weight";
 
 #[test]
+fn a_tensor_reads_the_same_after_its_memory_was_given_back() {
+    let checkpoint = Tiny::llama().write();
+    let checkpoint = checkpoint.open().expect("a good model");
+    let all = || checkpoint.tensors().map(|(_, tensor)| tensor.bytes().into_owned()).collect::<Vec<_>>();
+    let before = all();
+    for (role, _) in checkpoint.tensors() {
+        checkpoint.prefetch(role);
+        checkpoint.release(role);
+    }
+    assert_eq!(all(), before);
+}
+
+#[test]
 fn a_good_model_opens_with_every_tensor_in_place() {
     let model = Tiny::llama().write().open().unwrap();
     let q = model.tensor(Role::Layer(1, LayerRole::Q));
