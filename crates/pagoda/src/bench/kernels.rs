@@ -65,12 +65,15 @@ pub struct KernelBench<'a> {
 struct Needs {
     bytes: f64,
     flops: f64,
-    /// Highest peak of the units that can do it.
+    /// Highest peak of the units that can do it; none where caches hold the data, so that no limit is known.
     peak: Option<f64>,
 }
 
 /// Weights of one case together: more than caches hold, so that they are read from memory as in a step.
 const COLD_BYTES: usize = 160 << 20;
+
+/// Most copies of weights, or of keys and values, which take time to make.
+const MOST_COPIES: usize = 100;
 
 /// Rows of random weights that are stacked to make a matrix.
 const TILE_ROWS: usize = 64;
@@ -97,8 +100,7 @@ impl KernelBench<'_> {
         rows: &[usize],
     ) -> Result<Vec<KernelRow>, KernelBenchError> {
         let bytes = PackedLinear::packed_bytes(shape, format) as usize;
-        let layers = if operation == "head" { 1 } else { self.spec.layers.len() };
-        let copies = COLD_BYTES.div_ceil(bytes.max(1)).clamp(1, layers.max(1));
+        let copies = COLD_BYTES.div_ceil(bytes.max(1)).min(MOST_COPIES);
         let weights: Result<Vec<_>, _> =
             (0..copies).map(|_| random_weights(shape, format, self.pool)).collect();
         let weights = weights?;
@@ -133,8 +135,11 @@ impl KernelBench<'_> {
         let shape =
             KvShape { kv_heads: spec.kv_heads as usize, head_dim: spec.head_dim as usize, block_size: 16 };
         let per_row = context.div_ceil(shape.block_size);
-        let (keys, values) = self.random_kv(&shape, per_row * sequences)?;
-        let tables: Vec<u32> = (0..(per_row * sequences) as u32).collect();
+        let blocks = per_row * sequences;
+        let copies = COLD_BYTES.div_ceil(4 * blocks * shape.block_elements()).min(MOST_COPIES);
+        let kvs: Result<Vec<_>, _> = (0..copies).map(|_| self.random_kv(&shape, blocks)).collect();
+        let kvs = kvs?;
+        let tables: Vec<u32> = (0..blocks as u32).collect();
         let rows: Vec<AttentionRow> = (0..sequences).map(|row| case.row(row, per_row)).collect();
         let width = spec.q_width() as usize;
         let (q, mut out) = (noise(sequences * tokens * width), vec![0.0; sequences * tokens * width]);
@@ -149,8 +154,11 @@ impl KernelBench<'_> {
             window: None,
             softcap: None,
         };
-        let kv = KvRef::Bf16 { keys: &keys, values: &values };
-        let seconds = self.time(1, || self.kernels.attention(self.pool, &input, kv, &mut out));
+        let seconds = self.time(copies, || {
+            for (keys, values) in &kvs {
+                self.kernels.attention(self.pool, &input, KvRef::Bf16 { keys, values }, &mut out);
+            }
+        });
         let pairs = (sequences * tokens) as f64 * (context as f64 - (tokens as f64 - 1.0) / 2.0);
         let needs = Needs {
             bytes: 4.0 * (sequences * context * shape.token_elements()) as f64,
@@ -246,8 +254,10 @@ impl KernelBench<'_> {
         seconds: Spread,
         needs: Needs,
     ) -> KernelRow {
-        let arithmetic = needs.peak.map_or(0.0, |peak| needs.flops / (1e9 * peak));
-        let least = self.limits.map(|limits| (needs.bytes / (1e9 * limits.read_gbs)).max(arithmetic));
+        let least = self
+            .limits
+            .zip(needs.peak)
+            .map(|(limits, peak)| (needs.bytes / (1e9 * limits.read_gbs)).max(needs.flops / (1e9 * peak)));
         let time = seconds.median.max(1e-12);
         KernelRow {
             operation: operation.to_owned(),
