@@ -12,6 +12,7 @@ mod detect;
 mod float;
 mod hard;
 mod lanes;
+pub(crate) mod peak;
 mod probe;
 mod rows;
 mod soft;

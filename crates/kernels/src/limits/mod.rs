@@ -22,11 +22,16 @@ pub enum Unit {
     Int16Dot,
     /// Dot product of four 8-bit integers (VPDPBUSD).
     Int8Dot,
+    /// Products of tiles of bf16 (TDPBF16PS).
+    AmxBf16,
+    /// Products of tiles of 8-bit integers (TDPBSUD).
+    AmxInt8,
 }
 
 impl Unit {
     /// Every unit.
-    pub const ALL: [Unit; 4] = [Unit::F32, Unit::Bf16Dot, Unit::Int16Dot, Unit::Int8Dot];
+    pub const ALL: [Unit; 6] =
+        [Unit::F32, Unit::Bf16Dot, Unit::Int16Dot, Unit::Int8Dot, Unit::AmxBf16, Unit::AmxInt8];
 
     /// Name for tables.
     pub fn name(self) -> &'static str {
@@ -35,6 +40,8 @@ impl Unit {
             Unit::Bf16Dot => "bf16 dot",
             Unit::Int16Dot => "int16 dot",
             Unit::Int8Dot => "int8 dot",
+            Unit::AmxBf16 => "amx bf16",
+            Unit::AmxInt8 => "amx int8",
         }
     }
 

@@ -1,6 +1,7 @@
 //! Loops that keep one unit of an x86-64 core busy.
 
 use super::{CHAINS, Spin, Unit, plain_sum};
+use crate::amx::peak;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
@@ -25,6 +26,8 @@ pub(super) fn spin(unit: Unit) -> Option<Spin> {
         Unit::Int16Dot if avx2 => spin(|rounds| unsafe { int16_avx2(rounds) }, 8, 2),
         // SAFETY: as above.
         Unit::Int8Dot if vnni => spin(|rounds| unsafe { int8_dot(rounds) }, 16, 4),
+        Unit::AmxBf16 => peak::bf16().map(|run| Spin { run, operations: peak::BF16_OPERATIONS }),
+        Unit::AmxInt8 => peak::int8().map(|run| Spin { run, operations: peak::INT8_OPERATIONS }),
         _ => None,
     }
 }
