@@ -1,7 +1,5 @@
 //! The most likely tokens of a row, in order, without sorting the vocabulary.
 
-use std::cmp::Ordering;
-
 /// Ids that are passed over together when none of them qualifies, which is so for nearly all of a large vocabulary.
 const STRIDE: usize = 32;
 
@@ -13,22 +11,33 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Larger logit first, then lower id. Logits are not NaN here.
-    fn rank(&self, other: &Self) -> Ordering {
-        other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
+    /// A number by which candidates sort: larger logit first, then lower id. Logits are not NaN here, and the two zeros
+    /// are one. Plain numbers sort several times faster than a comparison of two fields.
+    fn key(self) -> u64 {
+        let bits = (self.logit + 0.0).to_bits();
+        let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+        u64::from(!ascending) << 32 | u64::from(self.id)
+    }
+
+    /// The candidate of a key.
+    fn of(key: u64) -> Self {
+        let ascending = !((key >> 32) as u32);
+        let bits = if ascending >> 31 == 1 { ascending & !(1 << 31) } else { !ascending };
+        Self { id: key as u32, logit: f32::from_bits(bits) }
     }
 }
 
 /// A reusable list of candidates whose first [`ordered`](Self::ordered) entries are final and in rank order.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
-    list: Vec<Candidate>,
+    /// Keys.
+    list: Vec<u64>,
     ordered: usize,
 }
 
 impl Candidates {
     /// Bytes of one entry, for memory plans.
-    pub(crate) const ENTRY_BYTES: usize = size_of::<Candidate>();
+    pub(crate) const ENTRY_BYTES: usize = size_of::<u64>();
 
     /// Room for every token of a vocabulary, so that no later call allocates.
     pub(crate) fn with_capacity(vocab_size: usize) -> Self {
@@ -60,20 +69,20 @@ impl Candidates {
             }
             for (id, &logit) in (first..).zip(stride) {
                 if logit > threshold {
-                    self.list.push(Candidate { id, logit: canonical(logit) });
+                    self.list.push(Candidate { id, logit }.key());
                     if self.list.len() == limit && limit > k {
-                        self.list.select_nth_unstable_by(k - 1, Candidate::rank);
-                        threshold = self.list[k - 1].logit;
+                        self.list.select_nth_unstable(k - 1);
+                        threshold = Candidate::of(self.list[k - 1]).logit;
                         self.list.truncate(k);
                     }
                 }
             }
         }
         if self.list.len() > k {
-            self.list.select_nth_unstable_by(k - 1, Candidate::rank);
+            self.list.select_nth_unstable(k - 1);
             self.list.truncate(k);
         }
-        self.list.sort_unstable_by(Candidate::rank);
+        self.list.sort_unstable();
         self.ordered = self.list.len();
     }
 
@@ -88,7 +97,7 @@ impl Candidates {
             }
             for ((id, &logit), &weight) in (first..).zip(logits).zip(weights) {
                 if weight > 0.0 && weight >= cutoff {
-                    self.list.push(Candidate { id, logit: canonical(logit) });
+                    self.list.push(Candidate { id, logit }.key());
                 }
             }
         }
@@ -105,23 +114,23 @@ impl Candidates {
             let end = (self.ordered + step).min(self.list.len());
             let rest = &mut self.list[self.ordered..];
             if end - self.ordered < rest.len() {
-                rest.select_nth_unstable_by(end - self.ordered - 1, Candidate::rank);
+                rest.select_nth_unstable(end - self.ordered - 1);
             }
-            self.list[self.ordered..end].sort_unstable_by(Candidate::rank);
+            self.list[self.ordered..end].sort_unstable();
             self.ordered = end;
         }
-        Some(self.list[index])
+        Some(Candidate::of(self.list[index]))
     }
 
     /// The ordered candidates.
-    pub(crate) fn as_slice(&self) -> &[Candidate] {
-        &self.list[..self.ordered]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Candidate> {
+        self.list[..self.ordered].iter().map(|&key| Candidate::of(key))
     }
-}
 
-/// Makes the two zeros one, so that they tie.
-fn canonical(logit: f32) -> f32 {
-    logit + 0.0
+    /// The ordered candidate of rank `rank`.
+    pub(crate) fn get(&self, rank: usize) -> Candidate {
+        Candidate::of(self.list[..self.ordered][rank])
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +161,18 @@ mod tests {
     }
 
     #[test]
+    fn keys_give_the_candidate_back_and_sort_by_logit_then_id() {
+        let logits = [f32::MAX, 3.5, 1.0, f32::MIN_POSITIVE, 0.0, -f32::MIN_POSITIVE, -1.0, f32::MIN];
+        let keys: Vec<u64> =
+            logits.iter().flat_map(|&logit| [0, 7].map(|id| Candidate { id, logit }.key())).collect();
+        assert!(keys.is_sorted());
+        for (key, &logit) in keys.iter().step_by(2).zip(&logits) {
+            assert_eq!(Candidate::of(*key), Candidate { id: 0, logit });
+        }
+        assert_eq!(Candidate { id: 1, logit: -0.0 }.key(), Candidate { id: 1, logit: 0.0 }.key());
+    }
+
+    #[test]
     fn the_top_k_are_those_of_a_full_sort() {
         let mut candidates = Candidates::with_capacity(0);
         for seed in 0..60 {
@@ -159,7 +180,7 @@ mod tests {
             let sorted = oracle(&logits);
             for k in [0, 1, 2, 5, 31, 64, 200, 699, 1_000] {
                 candidates.select_top(&logits, k);
-                let ids: Vec<u32> = candidates.as_slice().iter().map(|c| c.id).collect();
+                let ids: Vec<u32> = candidates.iter().map(|c| c.id).collect();
                 assert_eq!(ids, sorted[..k.min(sorted.len())], "seed {seed}, k {k}");
             }
         }

@@ -112,7 +112,9 @@ impl Sampler {
         if !raw.finite {
             return fault(row, output);
         }
-        let log_total = params.logprobs.map(|_| softmax::log_sum_exp(row.logits, raw.max));
+        let log_total = params
+            .logprobs
+            .map(|_| softmax::log_sum_exp(self.kernels, row.logits, raw.max, &mut self.weights));
         self.adjust(row);
         let stats = if self.undo.is_empty() { raw } else { self.kernels.row_stats(row.logits) };
         let distribution = self.distribution(row.logits, &stats, params);
@@ -211,11 +213,10 @@ impl Sampler {
         let top_k = params.top_k as usize;
         if (1..logits.len()).contains(&top_k) {
             self.candidates.select_top(logits, top_k);
-            let total: f64 =
-                self.candidates.as_slice().iter().map(|c| f64::from(weigher.weight(c.logit))).sum();
+            let total: f64 = self.candidates.iter().map(|c| f64::from(weigher.weight(c.logit))).sum();
             return Some(self.nucleus(&weigher, params, total));
         }
-        weigher.weigh(logits, &mut self.weights);
+        weigher.weigh(self.kernels, logits, &mut self.weights);
         if params.top_p < 1.0 {
             let total = softmax::sum(&self.weights);
             // Ids lighter than this weigh less than (1 - top_p) of the total even together, so the nucleus has
@@ -256,7 +257,7 @@ impl Sampler {
             Distribution::Certain(token) => token,
             Distribution::Ranked { kept, total } => {
                 let (rank, _) = walk(self.weights[..kept].iter().map(|&w| f64::from(w)), uniform() * total);
-                self.candidates.as_slice()[rank].id
+                self.candidates.get(rank).id
             }
             Distribution::Vocabulary { total } => {
                 let (span, rest) = walk(self.spans.iter().copied(), uniform() * total);
@@ -279,7 +280,7 @@ impl Sampler {
         let start = output.top.len() as u32;
         self.candidates.select_top(raw, count);
         output.top.extend(
-            (self.candidates.as_slice().iter())
+            (self.candidates.iter())
                 .map(|c| TokenLogprob { token: c.id, logprob: logprob(c.logit, log_total) }),
         );
         start..output.top.len() as u32

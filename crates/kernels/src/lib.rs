@@ -57,6 +57,7 @@ mod source;
 mod table;
 #[cfg(target_arch = "x86_64")]
 mod vector;
+mod weigh;
 
 pub use act::{Glu, RowStats};
 pub use attention::{AttentionInput, AttentionRow};
@@ -73,3 +74,4 @@ pub use quantized::{QuantizedMatrix, QuantizedParts, QuantizedRef};
 pub use scratch::LinearScratch;
 pub use source::Weights;
 pub use table::Kernels;
+pub use weigh::weight;

@@ -35,6 +35,8 @@ pub struct Kernels {
     pub(crate) row_stats: fn(&[f32]) -> RowStats,
     /// See [`Kernels::sum_exp`].
     pub(crate) sum_exp: fn(&[f32], f32, f32) -> f32,
+    /// See [`Kernels::weigh`].
+    pub(crate) weigh: fn(&[f32], f32, f32, &mut [f32]),
 }
 
 impl Kernels {
@@ -190,6 +192,17 @@ impl Kernels {
     /// Sum of `exp((x - max) * scale)` over `x`.
     pub fn sum_exp(&self, x: &[f32], max: f32, scale: f32) -> f32 {
         (self.sum_exp)(x, max, scale)
+    }
+
+    /// `out = exp((x - max) * scale)` by [`weight`](crate::weight), the same bits on every instruction set. No element is
+    /// NaN, `max` is finite and not below any of them, `scale` is positive and finite.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn weigh(&self, x: &[f32], max: f32, scale: f32, out: &mut [f32]) {
+        assert_eq!(x.len(), out.len(), "a weight for each logit");
+        (self.weigh)(x, max, scale, out);
     }
 }
 

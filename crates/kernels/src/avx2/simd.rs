@@ -85,6 +85,10 @@ impl Simd for Avx2 {
         proven!(_mm256_min_ps(a, b))
     }
     #[inline(always)]
+    fn keep_above(self, a: __m256, x: __m256, bound: __m256) -> __m256 {
+        proven!(_mm256_and_ps(a, _mm256_cmp_ps::<_CMP_GT_OQ>(x, bound)))
+    }
+    #[inline(always)]
     fn round(self, a: __m256) -> __m256 {
         proven!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
     }

@@ -78,6 +78,11 @@ impl Simd for Avx512 {
         proven!(_mm512_min_ps(a, b))
     }
     #[inline(always)]
+    fn keep_above(self, a: __m512, x: __m512, bound: __m512) -> __m512 {
+        let above = proven!(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, bound));
+        proven!(_mm512_maskz_mov_ps(above, a))
+    }
+    #[inline(always)]
     fn round(self, a: __m512) -> __m512 {
         proven!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
     }

@@ -66,3 +66,7 @@ pub(super) fn row_stats(x: &[f32]) -> RowStats {
 pub(super) fn sum_exp(x: &[f32], max: f32, scale: f32) -> f32 {
     x.iter().map(|&x| (f64::from(x - max) * f64::from(scale)).exp()).sum::<f64>() as f32
 }
+
+pub(super) fn weigh(x: &[f32], max: f32, scale: f32, out: &mut [f32]) {
+    out.iter_mut().zip(x).for_each(|(out, &x)| *out = crate::weight((x - max) * scale));
+}

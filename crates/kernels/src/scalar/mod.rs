@@ -25,4 +25,5 @@ pub(crate) static KERNELS: Kernels = Kernels {
     add: elementwise::add,
     row_stats: elementwise::row_stats,
     sum_exp: elementwise::sum_exp,
+    weigh: elementwise::weigh,
 };

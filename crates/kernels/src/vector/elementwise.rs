@@ -3,6 +3,7 @@
 use super::math::{exp, gate};
 use super::simd::Simd;
 use crate::act::{GELU_CUBIC, GELU_SCALE};
+use crate::weigh::{LN2_HIGH, LN2_LOW, ROUND, SERIES, SMALLEST};
 use crate::{Glu, RowStats};
 
 /// `1 / sqrt(mean(x²) + eps)`.
@@ -108,4 +109,23 @@ pub(crate) fn sum_exp<S: Simd>(s: S, x: &[f32], max: f32, scale: f32) -> f32 {
         }
     }
     total as f32
+}
+
+/// The steps of [`crate::weight`], one by one.
+#[inline(always)]
+pub(crate) fn weigh<S: Simd>(s: S, x: &[f32], max: f32, scale: f32, out: &mut [f32]) {
+    let (max, scale, smallest, round) = (s.splat(max), s.splat(scale), s.splat(SMALLEST), s.splat(ROUND));
+    let [first, rest @ ..] = SERIES;
+    for at in (0..x.len()).step_by(S::LANES) {
+        let x = s.mul(s.sub(s.get(x, at), max), scale);
+        let clamped = s.max(x, smallest);
+        let n = s.sub(s.add(s.mul(clamped, s.splat(std::f32::consts::LOG2_E)), round), round);
+        let r = s.sub(clamped, s.mul(n, s.splat(LN2_HIGH)));
+        let r = s.sub(r, s.mul(n, s.splat(LN2_LOW)));
+        let mut p = s.splat(first);
+        for coefficient in rest {
+            p = s.add(s.mul(p, r), s.splat(coefficient));
+        }
+        s.put(out, at, s.keep_above(s.mul(p, s.pow2(n)), x, smallest));
+    }
 }

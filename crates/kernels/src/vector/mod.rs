@@ -37,6 +37,7 @@ macro_rules! table {
             add: entry::add,
             row_stats: entry::row_stats,
             sum_exp: entry::sum_exp,
+            weigh: entry::weigh,
         };
 
         mod entry {
@@ -54,6 +55,7 @@ macro_rules! table {
             table!(@entry $token, $features, elementwise, add(x: &mut [f32], y: &[f32]));
             table!(@entry $token, $features, elementwise, row_stats(x: &[f32]) -> $crate::RowStats);
             table!(@entry $token, $features, elementwise, sum_exp(x: &[f32], max: f32, scale: f32) -> f32);
+            table!(@entry $token, $features, elementwise, weigh(x: &[f32], max: f32, scale: f32, out: &mut [f32]));
         }
     };
     (@entry $token:ty, $features:literal, $module:ident, $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {

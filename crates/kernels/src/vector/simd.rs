@@ -24,6 +24,8 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// The smaller; `b` where either is NaN.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a` where `x > bound`, else 0.
+    fn keep_above(self, a: Self::F, x: Self::F, bound: Self::F) -> Self::F;
     /// The nearest integer, ties to even.
     fn round(self, a: Self::F) -> Self::F;
     /// 2 to the power of `a`, an integer from -126 to 127; anything where `a` is NaN.

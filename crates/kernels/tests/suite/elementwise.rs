@@ -179,6 +179,25 @@ fn statistics_of_a_row_find_the_first_largest_and_what_is_not_finite() {
 }
 
 #[test]
+fn weights_have_the_same_bits_everywhere() {
+    each(|kernels, _, n| {
+        let mut rng = Rng(n as u64);
+        let mut x: Vec<f32> = rng.floats(n).iter().map(|x| x * 60.0).collect();
+        x[rng.below(n)] = f32::NEG_INFINITY;
+        x[rng.below(n)] = 0.0;
+        let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for scale in [1.0, 0.3, 7.5] {
+            let mut out = vec![f32::NAN; n];
+            kernels.weigh(&x, max, scale, &mut out);
+            for (x, out) in x.iter().zip(&out) {
+                let want = pagoda_kernels::weight((x - max) * scale);
+                assert_eq!(out.to_bits(), want.to_bits(), "{}: {x} of {max} at {scale}", kernels.isa());
+            }
+        }
+    });
+}
+
+#[test]
 fn the_exponential_is_accurate_everywhere() {
     for kernels in all_kernels() {
         let mut x = -104.5f32;
