@@ -1,157 +1,141 @@
-//! Speed of the kernels beside the limits of the machine: streaming reads and fused multiply-adds.
+//! Speed of the kernels beside the limits of the machine.
 //!
-//! `cargo bench -p pagoda-kernels [-- ISA]` prints medians; each linear line ends with a checksum of its output, which
-//! changes only when the arithmetic does.
+//! `cargo bench -p pagoda-kernels [-- WORD...]`: instruction sets, formats, shapes (`qkv`, `o`, `gate_up`, `down`, `head`,
+//! `small`), `attention`, rows (`m=16`) and workers (`threads=1`); of each kind only what is named is measured, or all. Times
+//! are the best of several: what the code does when nothing else has the machine. Each linear line ends with a checksum of
+//! its output, which changes only when the arithmetic does.
 
 use half::bf16;
+use pagoda_kernels::limits::{Unit, peak, read_bandwidth};
 use pagoda_kernels::{
-    AttentionInput, AttentionRow, Buffer, Isa, Kernels, KvRef, KvShape, LinearScratch, LinearShape,
-    PackedLinear, WeightFormat, Weights, WorkerPool,
+    Activations, AttentionInput, AttentionRow, Buffer, Isa, Kernels, KvRef, KvShape, LinearScratch,
+    LinearShape, PackedLinear, QuantizedMatrix, WeightFormat, Weights, WorkerPool,
 };
-use std::hint::black_box;
+use std::error::Error;
 use std::time::Instant;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let chosen = std::env::args().nth(1).and_then(|name| name.parse::<Isa>().ok());
-    let pool = WorkerPool::new(WorkerPool::default_threads())?;
+fn main() -> Result<(), Box<dyn Error>> {
+    let words = Words(std::env::args().skip(1).filter(|word| word != "--bench").collect());
+    let threads = words.numbers("threads=", &[WorkerPool::default_threads()])[0];
+    let pool = WorkerPool::new(threads)?;
     pool.pin_caller()?;
     let limits = Limits::measure(&pool)?;
-    println!("{} workers; read {:.1} GB/s; f32 FMA {:.0} GFLOP/s", pool.threads(), limits.read, limits.fma);
-    for isa in Isa::available().filter(|&isa| chosen.map_or(isa > Isa::Scalar, |c| c == isa)) {
-        let kernels = Kernels::for_isa(isa).ok_or("an available instruction set has kernels")?;
-        println!("\n{isa}");
-        linear(kernels, &pool, &limits)?;
-        attention(kernels, &pool)?;
+    println!("{threads} workers; read {:.1} GB/s; {:.0?} GOP/s", limits.read, limits.peaks);
+    let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
+    for name in words.choose(&isas) {
+        if name == Isa::Scalar.name() && !words.0.iter().any(|word| word == name) {
+            continue;
+        }
+        let kernels = Kernels::for_isa(name.parse()?).ok_or("an available instruction set has kernels")?;
+        println!("\n{name}");
+        let kinds = words.choose(&["linear", "attention"]);
+        if kinds.contains(&"linear") {
+            linear(kernels, &pool, &limits, &words)?;
+        }
+        if kinds.contains(&"attention") {
+            attention(kernels, &pool)?;
+        }
     }
     Ok(())
+}
+
+/// The words of the command line.
+struct Words(Vec<String>);
+
+impl Words {
+    /// Those of `names` that are among the words; all, if none is.
+    fn choose<'a>(&self, names: &[&'a str]) -> Vec<&'a str> {
+        let named: Vec<&str> =
+            names.iter().copied().filter(|name| self.0.iter().any(|w| w == name)).collect();
+        if named.is_empty() { names.to_vec() } else { named }
+    }
+
+    /// The numbers after `prefix`; `others`, if there is none.
+    fn numbers(&self, prefix: &str, others: &[usize]) -> Vec<usize> {
+        let named: Vec<usize> =
+            self.0.iter().filter_map(|word| word.strip_prefix(prefix)?.parse().ok()).collect();
+        if named.is_empty() { others.to_vec() } else { named }
+    }
 }
 
 /// What the machine can do with all workers.
 struct Limits {
     /// GB/s.
     read: f64,
-    /// GFLOP/s.
-    fma: f64,
+    /// GOP/s of the units that there are.
+    peaks: Vec<(Unit, f64)>,
 }
 
 impl Limits {
-    fn measure(pool: &WorkerPool) -> Result<Self, Box<dyn std::error::Error>> {
-        let words = 64 << 20;
-        let memory = Buffer::<f32>::zeroed(words)?;
-        // Reading the sums of all elements touches each page first, as a page of zeros of its own.
-        let mut memory = memory;
-        memory.fill(1.0);
-        let seconds = median(9, || {
-            pool.run(&|worker| {
-                let part = words / pool.threads();
-                black_box(sum(&memory[worker * part..(worker + 1) * part]));
-            });
-        });
-        let rounds = 1 << 20;
-        let fma = median(9, || pool.run(&|_| _ = black_box(multiply_add(rounds))));
-        Ok(Limits {
-            read: 4e-9 * words as f64 / seconds,
-            fma: 1e-9 * (rounds * LANES * CHAINS * 2 * pool.threads()) as f64 / fma,
-        })
+    fn measure(pool: &WorkerPool) -> Result<Self, Box<dyn Error>> {
+        let peaks = Unit::ALL.into_iter().filter_map(|unit| Some((unit, peak(unit, pool)?))).collect();
+        Ok(Limits { read: read_bandwidth(256 << 20, pool)?, peaks })
+    }
+
+    /// GOP/s of the unit that multiplies weights of `format`.
+    fn peak(&self, isa: Isa, format: WeightFormat) -> f64 {
+        let unit = match format {
+            WeightFormat::Bf16 if isa >= Isa::Avx512Bf16 => Unit::Bf16Dot,
+            WeightFormat::Quantized(format) if format.activations == Activations::I8 => Unit::Int8Dot,
+            WeightFormat::Quantized(_) => Unit::Int16Dot,
+            _ => Unit::F32,
+        };
+        self.peaks.iter().find(|(known, _)| *known == unit).map_or(f64::NAN, |(_, peak)| *peak)
     }
 }
 
-/// Independent chains of multiply-adds.
-const CHAINS: usize = 12;
-/// Elements of a chain.
-const LANES: usize = 16;
+/// Formats of weights.
+const FORMATS: [&str; 7] = ["f32", "f16", "bf16", "int8", "int4", "w8a8", "w4a8"];
 
-fn sum(x: &[f32]) -> f32 {
-    #[target_feature(enable = "avx2,fma")]
-    #[cfg(target_arch = "x86_64")]
-    fn wide(x: &[f32]) -> f32 {
-        plain(x)
-    }
-    #[inline(always)]
-    fn plain(x: &[f32]) -> f32 {
-        let mut sums = [0f32; 128];
-        for x in x.as_chunks::<128>().0 {
-            sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
-        }
-        sums.iter().sum()
-    }
-    #[cfg(target_arch = "x86_64")]
-    if Isa::Avx2.is_available() {
-        // SAFETY: the features were detected.
-        return unsafe { wide(x) };
-    }
-    plain(x)
-}
+/// The linear operations of Qwen2.5-0.5B, and a small one: name, outputs, inputs.
+const SHAPES: [(&str, usize, usize); 6] = [
+    ("qkv", 1152, 896),
+    ("o", 896, 896),
+    ("gate_up", 2 * 4864, 896),
+    ("down", 896, 4864),
+    ("head", 151_936, 896),
+    ("small", 288, 288),
+];
 
-fn multiply_add(rounds: usize) -> f32 {
-    #[inline(always)]
-    fn plain(rounds: usize) -> f32 {
-        let mut sums = [[1f32; LANES]; CHAINS];
-        let (x, y) = (black_box([0.999f32; LANES]), black_box([1e-3f32; LANES]));
-        for _ in 0..rounds {
-            for sums in &mut sums {
-                for lane in 0..LANES {
-                    sums[lane] = sums[lane].mul_add(x[lane], y[lane]);
-                }
-            }
-        }
-        sums.iter().flatten().sum()
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn widest(rounds: usize) -> f32 {
-        use std::arch::x86_64::*;
-        let mut sums = [_mm512_set1_ps(1.0); CHAINS];
-        let (x, y) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(1e-3)));
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, x, y);
-            }
-        }
-        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn wide(rounds: usize) -> f32 {
-        plain(rounds)
-    }
-    #[cfg(target_arch = "x86_64")]
-    if Isa::Avx512.is_available() {
-        // SAFETY: the features were detected.
-        return unsafe { widest(rounds) };
-    } else if Isa::Avx2.is_available() {
-        // SAFETY: the features were detected.
-        return unsafe { wide(rounds) };
-    }
-    plain(rounds)
-}
+/// Rows of activations.
+const ROWS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 512];
 
-fn linear(kernels: &Kernels, pool: &WorkerPool, limits: &Limits) -> Result<(), Box<dyn std::error::Error>> {
-    let shapes = [(4096, 4096, "4096x4096"), (2 * 4864, 896, "9728x896"), (288, 288, "288x288")];
-    for format in [WeightFormat::Bf16, WeightFormat::F32] {
-        for (n, k, name) in shapes {
-            let weights: Vec<f32> = (0..n * k).map(noise).collect();
-            // Enough copies that the weights do not stay in cache.
-            let size = PackedLinear::packed_bytes(LinearShape { n, k }, format);
-            let copies = if n > 1000 { (192u64 << 20).div_ceil(size).min(8) } else { 1 };
-            let parts = [(Weights::F32(&weights), n)];
-            let packed: Vec<_> =
-                (0..copies).map(|_| PackedLinear::pack(&parts, k, format, pool)).collect::<Result<_, _>>()?;
-            for m in [1, 2, 4, 8, 16, 64, 256] {
+/// Bytes of weights that do not stay in the caches.
+const BEYOND_CACHE: u64 = 160 << 20;
+
+fn linear(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    limits: &Limits,
+    words: &Words,
+) -> Result<(), Box<dyn Error>> {
+    for name in words.choose(&FORMATS) {
+        let format = match name {
+            "f32" => WeightFormat::F32,
+            "f16" => WeightFormat::F16,
+            "bf16" => WeightFormat::Bf16,
+            _ => WeightFormat::Quantized(name.parse()?),
+        };
+        for shape in words.choose(&SHAPES.map(|shape| shape.0)) {
+            let (_, n, k) = *SHAPES.iter().find(|(name, ..)| *name == shape).ok_or("a known shape")?;
+            let packed = copies(LinearShape { n, k }, format, pool)?;
+            for m in words.numbers("m=", &ROWS) {
                 let x: Vec<f32> = (0..m * k).map(noise).collect();
                 let (mut scratch, mut out) = (LinearScratch::new(m, k)?, vec![0.0; m * n]);
-                let seconds = median(9, || {
-                    for w in &packed {
+                // Many rows are so much arithmetic that it does not matter where the weights are.
+                let packed = &packed[..packed.len().div_ceil(m.div_ceil(32))];
+                let seconds = best(5, || {
+                    for w in packed {
                         kernels.linear(pool, &x, w, None, &mut scratch, &mut out);
                     }
-                }) / copies as f64;
-                let bytes = packed[0].bytes() as f64;
-                let (gb, gf) = (1e-9 * bytes / seconds, 2e-9 * (m * n * k) as f64 / seconds);
+                }) / packed.len() as f64;
+                let (gb, gop) =
+                    (1e-9 * packed[0].bytes() as f64 / seconds, 2e-9 * (m * n * k) as f64 / seconds);
                 println!(
-                    "linear {format:?} {name:>10} m={m:<3} {:>9.1} us  {gb:>6.1} GB/s {:>3.0} %  {gf:>6.1} GFLOP/s {:>3.0} %  {:016x}",
+                    "linear {name:<4} {shape:<7} m={m:<3} {:>9.1} us  {gb:>6.1} GB/s {:>3.0} %  {gop:>6.1} GOP/s {:>3.0} %  {:016x}",
                     1e6 * seconds,
                     100.0 * gb / limits.read,
-                    100.0 * gf / limits.fma,
+                    100.0 * gop / limits.peak(kernels.isa(), format),
                     checksum(&out)
                 );
             }
@@ -160,7 +144,28 @@ fn linear(kernels: &Kernels, pool: &WorkerPool, limits: &Limits) -> Result<(), B
     Ok(())
 }
 
-fn attention(kernels: &Kernels, pool: &WorkerPool) -> Result<(), Box<dyn std::error::Error>> {
+/// Enough copies of a matrix that they do not stay in cache; of a small one, which does in a model, one.
+fn copies(
+    shape: LinearShape,
+    format: WeightFormat,
+    pool: &WorkerPool,
+) -> Result<Vec<PackedLinear>, Box<dyn Error>> {
+    let LinearShape { n, k } = shape;
+    let bytes = PackedLinear::packed_bytes(shape, format);
+    let copies = if n * k < 1 << 18 { 1 } else { BEYOND_CACHE.div_ceil(bytes) };
+    let floats: Vec<f32> = (0..n * k).map(noise).collect();
+    let quantized = match format {
+        WeightFormat::Quantized(format) => {
+            Some(QuantizedMatrix::quantize(Weights::F32(&floats), n, k, format, pool)?)
+        }
+        _ => None,
+    };
+    let weights = quantized.as_ref().map_or(Weights::F32(&floats), |w| Weights::Quantized(w.as_ref()));
+    let pack = |_| Ok(PackedLinear::pack(&[(weights, n)], k, format, pool)?);
+    (0..copies).map(pack).collect()
+}
+
+fn attention(kernels: &Kernels, pool: &WorkerPool) -> Result<(), Box<dyn Error>> {
     let shape = KvShape { kv_heads: 8, head_dim: 64, block_size: 16 };
     for (context, sequences, tokens) in
         [(1024, 1, 1), (4096, 1, 1), (1024, 32, 1), (1024, 1, 256), (4096, 1, 256)]
@@ -195,7 +200,7 @@ fn attention(kernels: &Kernels, pool: &WorkerPool) -> Result<(), Box<dyn std::er
             softcap: None,
         };
         let kv = KvRef::Bf16 { keys: &keys, values: &values };
-        let seconds = median(9, || kernels.attention(pool, &input, kv, &mut out));
+        let seconds = best(9, || kernels.attention(pool, &input, kv, &mut out));
         let pairs = (sequences * tokens * (context - tokens / 2) * heads) as f64;
         println!(
             "attention bf16 context={context} sequences={sequences:<2} tokens={tokens:<3} {:>9.1} us  {:>6.1} GB/s  {:>6.1} GFLOP/s",
@@ -207,18 +212,15 @@ fn attention(kernels: &Kernels, pool: &WorkerPool) -> Result<(), Box<dyn std::er
     Ok(())
 }
 
-/// Median time of a call in seconds.
-fn median(times: usize, mut call: impl FnMut()) -> f64 {
+/// Least time of a call in seconds.
+fn best(times: usize, mut call: impl FnMut()) -> f64 {
     call();
-    let mut seconds: Vec<f64> = (0..times)
-        .map(|_| {
-            let start = Instant::now();
-            call();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    seconds[times / 2]
+    let timed = |_| {
+        let start = Instant::now();
+        call();
+        start.elapsed().as_secs_f64()
+    };
+    (0..times).map(timed).fold(f64::INFINITY, f64::min)
 }
 
 /// A number in -1..1 that looks random.

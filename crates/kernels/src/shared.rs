@@ -34,6 +34,18 @@ impl<'a, T> SharedOut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 
+    /// The first element of `range`. Elements may be read and written through it as [`slice`](Self::slice) says, those
+    /// between parts that others take left out.
+    ///
+    /// # Panics
+    ///
+    /// When `range` is not within the slice.
+    pub(crate) fn pointer(&self, range: Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} elements", self.len);
+        // SAFETY: the start of a range inside the slice.
+        unsafe { self.start.add(range.start) }
+    }
+
     /// Writes one element.
     ///
     /// # Safety

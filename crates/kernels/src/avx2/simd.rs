@@ -153,6 +153,10 @@ impl Ints for Avx2 {
         proven!(_mm256_setzero_si256())
     }
     #[inline(always)]
+    fn add_words(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_add_epi32(a, b))
+    }
+    #[inline(always)]
     fn and_word(self, a: __m256i, mask: u32) -> __m256i {
         proven!(_mm256_and_si256(a, _mm256_set1_epi32(mask.cast_signed())))
     }

@@ -23,11 +23,17 @@ impl Dot for Bf16Dot {
     const CELL: usize = 4;
     const STEPS: usize = 2;
     const PARTS: usize = 1;
+    const EXACT: bool = false;
 
     #[inline(always)]
     fn zero(self) -> __m512 {
         // SAFETY: the features are enabled.
         unsafe { _mm512_setzero_ps() }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the features are enabled.
+        unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> __m512i {

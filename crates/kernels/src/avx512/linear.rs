@@ -5,7 +5,7 @@ use super::simd::Avx512;
 use super::vnni::{Quads, Vnni};
 use crate::linear::{LinearTask, PrepareTask};
 use crate::rows::Blocking;
-use crate::vector::arrange::Bf16Pairs;
+use crate::vector::arrange::{Bf16Pairs, FloatWords};
 use crate::vector::int_dot::TwoSteps;
 use crate::vector::level::level;
 use crate::vector::linear::{FloatSums, drive};

@@ -141,6 +141,10 @@ impl Ints for Avx512 {
         proven!(_mm512_setzero_si512())
     }
     #[inline(always)]
+    fn add_words(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
     fn and_word(self, a: __m512i, mask: u32) -> __m512i {
         proven!(_mm512_and_si512(a, _mm512_set1_epi32(mask.cast_signed())))
     }

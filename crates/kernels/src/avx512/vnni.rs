@@ -41,10 +41,15 @@ impl<const BITS: usize> Dot for Quads<BITS> {
     const CELL: usize = 4;
     const STEPS: usize = 32 / BITS;
     const PARTS: usize = 8 / BITS;
+    const EXACT: bool = true;
 
     #[inline(always)]
     fn zero(self) -> __m512i {
         self.0.zero_words()
+    }
+    #[inline(always)]
+    fn add(self, a: __m512i, b: __m512i) -> __m512i {
+        self.0.add_words(a, b)
     }
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> __m512i {

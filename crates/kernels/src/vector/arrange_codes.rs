@@ -4,9 +4,10 @@
 //! points: with one zero point for all, minus it times the sum of the integers; else that sum, negated, as the pair
 //! `(a, b)` of `a + 128 b`, which meets `(z, 128 z)`.
 
+use super::arrange::Packed;
 use super::level::Arrange;
 use super::quantized::GROUP_WORDS;
-use crate::linear::{K_BLOCK, PrepareTask};
+use crate::linear::PrepareTask;
 use crate::quant::QuantFormat;
 use crate::quantize::MAX_GROUP;
 use crate::scalar::activations::TINY;
@@ -40,56 +41,89 @@ impl<const BYTES: usize> Arrange for Codes<BYTES> {
         // SAFETY: the words of this block and K block are this task's alone.
         let out = unsafe { task.out.slice(first..first + Self::words(task.k.len(), group) * R) };
         let present = task.rows.rows(task.block..task.block + 1);
-        let group_words = Self::words(group, group);
         for r in 0..R {
-            let mut padded = [0f32; K_BLOCK];
-            if r < present.len() {
+            let x = if r < present.len() {
                 let start = (present.start + r) * k;
-                padded[..task.k.len()].copy_from_slice(&task.x[start + task.k.start..start + task.k.end]);
-            }
-            for (x, out) in padded.chunks_exact(group).zip(out.chunks_exact_mut(group_words * R)) {
-                let mut row = [0u32; MAX_GROUP];
-                let row = &mut row[..group_words];
-                Self::quantize(x, format, row);
-                out.as_chunks_mut::<R>().0.iter_mut().zip(&*row).for_each(|(out, &word)| out[r] = word);
+                &task.x[start + task.k.start..start + task.k.end]
+            } else {
+                &[]
+            };
+            match group {
+                32 => Self::row::<R, 32>(x, r, format, out),
+                64 => Self::row::<R, 64>(x, r, format, out),
+                _ => Self::row::<R, 128>(x, r, format, out),
             }
         }
     }
 }
 
 impl<const BYTES: usize> Codes<BYTES> {
-    /// Writes the words of one group of one row, which start out as 0.
+    /// Writes the words of a row to place `r` of each R, in groups of G; what is beyond `x` is 0.
     #[inline(always)]
-    fn quantize(x: &[f32], format: QuantFormat, words: &mut [u32]) {
-        let (words, ends) = words.split_at_mut(x.len() * BYTES / 4);
-        // Magnitudes compare as their bits do, infinity and NaN above all numbers.
-        let largest = x.iter().fold(0, |largest, x| x.to_bits().wrapping_shl(1).max(largest)) >> 1;
-        let largest = f32::from_bits(largest);
-        if !largest.is_finite() {
-            ends[0] = f32::NAN.to_bits();
-            return;
+    fn row<const R: usize, const G: usize>(x: &[f32], r: usize, format: QuantFormat, out: &mut [u32]) {
+        let (groups, rest) = x.as_chunks::<G>();
+        let mut groups = groups.iter();
+        let mut last = [0f32; G];
+        for (value, x) in last.iter_mut().zip(rest) {
+            *value = *x;
         }
-        if largest < TINY {
-            return;
-        }
-        let factor = format.activations.max() / largest;
-        let mut q = [0i32; MAX_GROUP];
-        let q = &mut q[..x.len()];
-        q.iter_mut().zip(x).for_each(|(q, &x)| *q = round(x * factor));
-        let sum = q.iter().fold(0, |sum: i32, &q| sum.wrapping_add(q));
-        for (words, q) in words.chunks_exact_mut(BYTES).zip(q.as_chunks::<4>().0) {
-            if BYTES == 1 {
-                words[0] = word(q.map(|q| q as u8));
-            } else {
-                words[0] = pair(q[0], q[2]);
-                words[1] = pair(q[1], q[3]);
+        for out in out.as_chunks_mut::<R>().0.chunks_exact_mut(Self::words(G, G)) {
+            match groups.next() {
+                Some(x) => Self::quantize(x, r, format, out),
+                None => Self::quantize(&last, r, format, out),
             }
         }
-        ends[0] = (largest / format.activations.max()).to_bits();
-        ends[1] = if format.zero_point {
-            pair(-sum & 127, -sum >> 7)
+    }
+
+    /// Writes the words of one group of one row.
+    #[inline(always)]
+    fn quantize<const R: usize, const G: usize>(
+        x: &[f32; G],
+        r: usize,
+        format: QuantFormat,
+        out: &mut [[u32; R]],
+    ) {
+        // Magnitudes compare as their bits do, infinity and NaN above all numbers.
+        let mut largest = 0;
+        for x in x {
+            largest = largest.max(x.to_bits() & 0x7fff_ffff);
+        }
+        let largest = f32::from_bits(largest);
+        let max = format.activations.max();
+        let (factor, scale) = if !largest.is_finite() {
+            (0.0, f32::NAN)
+        } else if largest < TINY {
+            (0.0, 0.0)
         } else {
-            (-sum * i32::from(format.bits.middle())).cast_unsigned()
+            (max / largest, largest / max)
+        };
+        let mut q = [0i32; G];
+        let mut sum = 0i32;
+        for (q, x) in q.iter_mut().zip(x) {
+            *q = round(x * factor);
+            sum = sum.wrapping_add(*q);
+        }
+        let mut packed = Packed([0; MAX_GROUP / 4]);
+        if BYTES == 1 {
+            for (byte, &q) in packed.bytes().iter_mut().zip(&q) {
+                *byte = q as u8;
+            }
+        } else {
+            for (half, &q) in packed.halves().iter_mut().zip(&q) {
+                *half = q as u16;
+            }
+            for quad in &mut packed.0[..G / 4] {
+                *quad = swap_middle(*quad);
+            }
+        }
+        let (words, ends) = out.split_at_mut(G * BYTES / 4);
+        packed.interleave(r, words);
+        ends[0][r] = scale.to_bits();
+        ends[1][r] = if format.zero_point {
+            let minus = sum.wrapping_neg();
+            (minus & 127).cast_unsigned() | (minus >> 7).cast_unsigned() << 16
+        } else {
+            sum.wrapping_mul(-i32::from(format.bits.middle())).cast_unsigned()
         };
     }
 }
@@ -102,12 +136,8 @@ pub(crate) fn round(x: f32) -> i32 {
     (x + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()).cast_signed()
 }
 
+/// `(x0, x1, x2, x3)` of 16 bits as `(x0, x2, x1, x3)`.
 #[inline(always)]
-fn pair(low: i32, high: i32) -> u32 {
-    (low.cast_unsigned() & 0xffff) | high.cast_unsigned() << 16
-}
-
-#[inline(always)]
-fn word(bytes: [u8; 4]) -> u32 {
-    u32::from_le_bytes(bytes)
+fn swap_middle(quad: u64) -> u64 {
+    (quad & 0xffff_0000_0000_ffff) | (quad & 0xffff_0000) << 16 | (quad >> 16) & 0xffff_0000
 }

@@ -1,5 +1,7 @@
 //! Products of panels of weights with rows of activations.
 
+#![expect(clippy::needless_range_loop, reason = "several arrays of registers have one index")]
+
 use super::simd::{Simd, Stored};
 use std::marker::PhantomData;
 
@@ -22,8 +24,11 @@ pub(crate) trait Dot: Copy {
     const STEPS: usize;
     /// Words of activations that one load meets.
     const PARTS: usize;
+    /// Whether sums are the same in any order.
+    const EXACT: bool;
 
     fn zero(self) -> Self::Sum;
+    fn add(self, a: Self::Sum, b: Self::Sum) -> Self::Sum;
 
     /// # Safety
     ///
@@ -45,7 +50,7 @@ pub(crate) trait Dot: Copy {
 /// Sums of R rows by V registers.
 pub(crate) type Sums<T, const R: usize, const V: usize> = [[T; V]; R];
 
-/// `sums[r][v] += Σ activations[r] · weights[v]` over `loads` loads, in order. All linear operations are summed here, so
+/// `sums[r][v] + Σ activations[r] · weights[v]` over `loads` loads, in order. All linear operations are summed here, so
 /// the order of the terms of an output is the same whatever R and V are.
 ///
 /// # Safety
@@ -55,31 +60,70 @@ pub(crate) type Sums<T, const R: usize, const V: usize> = [[T; V]; R];
 #[inline(always)]
 pub(crate) unsafe fn accumulate<D: Dot, const R: usize, const V: usize>(
     d: D,
-    activations: *const u32,
-    weights: [*const u8; V],
+    mut activations: *const u32,
+    mut weights: [*const u8; V],
     stride: usize,
     loads: usize,
-    sums: &mut Sums<D::Sum, R, V>,
-) {
-    // Local, so that the sums live in registers.
-    let mut acc = *sums;
-    for i in 0..loads {
-        // SAFETY: load `i` of `loads`.
-        let raw = weights.map(|start| unsafe { start.add(i * stride) });
-        // SAFETY: as above.
-        let raw = raw.map(|start| unsafe { d.load(start) });
-        for part in 0..D::PARTS {
-            let columns = raw.map(|raw| d.part(raw, part));
-            for (r, sums) in acc.iter_mut().enumerate() {
-                // SAFETY: word `i * PARTS + part` of row `r`.
-                let word = unsafe { d.word(activations.add((i * D::PARTS + part) * R + r)) };
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = d.dot(*sum, column, word);
-                }
+    mut sums: Sums<D::Sum, R, V>,
+) -> Sums<D::Sum, R, V> {
+    // A few sums wait for themselves; where any order will do, the parts have sums of their own.
+    let apart = D::EXACT && R * V <= 2;
+    let mut others: Sums<D::Sum, R, V> = [[d.zero(); V]; R];
+    for _ in 0..loads {
+        // Loops instead of closures, which could not be forced inline; the parts are written out, since a loop over them
+        // might be kept as one, and each part is another instruction.
+        // SAFETY: one of the loads and its words.
+        unsafe {
+            let mut raw = [d.load(weights[0]); V];
+            for v in 0..V {
+                raw[v] = d.load(weights[v]);
+                weights[v] = weights[v].add(stride);
+            }
+            add_part(d, raw, 0, activations, &mut sums);
+            if D::PARTS > 1 {
+                add_part(d, raw, 1, activations, if apart { &mut others } else { &mut sums });
+            }
+            if D::PARTS > 2 {
+                add_part(d, raw, 2, activations, &mut sums);
+                add_part(d, raw, 3, activations, if apart { &mut others } else { &mut sums });
+            }
+            activations = activations.add(D::PARTS * R);
+        }
+    }
+    if apart {
+        for r in 0..R {
+            for v in 0..V {
+                sums[r][v] = d.add(sums[r][v], others[r][v]);
             }
         }
     }
-    *sums = acc;
+    sums
+}
+
+/// `sums[r][v] += words[part][r] · part(raw[v])`
+///
+/// # Safety
+///
+/// `words` is readable for `[part + 1][R]` words.
+#[inline(always)]
+unsafe fn add_part<D: Dot, const R: usize, const V: usize>(
+    d: D,
+    raw: [D::Raw; V],
+    part: usize,
+    words: *const u32,
+    sums: &mut Sums<D::Sum, R, V>,
+) {
+    let mut columns = [d.part(raw[0], part); V];
+    for v in 1..V {
+        columns[v] = d.part(raw[v], part);
+    }
+    for r in 0..R {
+        // SAFETY: as the caller promises.
+        let word = unsafe { d.word(words.add(part * R + r)) };
+        for v in 0..V {
+            sums[r][v] = d.dot(sums[r][v], columns[v], word);
+        }
+    }
 }
 
 /// Weights of type T, widened to `f32`, times `f32`.
@@ -104,10 +148,15 @@ impl<S: Simd, T: Stored<S>> Dot for Fma<S, T> {
     const CELL: usize = T::STEP * size_of::<T>();
     const STEPS: usize = T::STEP;
     const PARTS: usize = T::STEP;
+    const EXACT: bool = false;
 
     #[inline(always)]
     fn zero(self) -> S::F {
         self.simd.splat(0.0)
+    }
+    #[inline(always)]
+    fn add(self, a: S::F, b: S::F) -> S::F {
+        self.simd.add(a, b)
     }
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> (S::F, S::F) {

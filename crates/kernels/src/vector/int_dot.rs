@@ -54,10 +54,15 @@ impl<S: Ints, P: PairUnit<S>, const BITS: usize> Dot for Wide<S, P, BITS> {
     const CELL: usize = 4;
     const STEPS: usize = 32 / BITS;
     const PARTS: usize = 16 / BITS;
+    const EXACT: bool = true;
 
     #[inline(always)]
     fn zero(self) -> S::I {
         self.s.zero_words()
+    }
+    #[inline(always)]
+    fn add(self, a: S::I, b: S::I) -> S::I {
+        self.s.add_words(a, b)
     }
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> S::I {

@@ -9,6 +9,7 @@ pub(crate) trait Ints: Simd {
     type I: Copy;
 
     fn zero_words(self) -> Self::I;
+    fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
     fn and_word(self, a: Self::I, mask: u32) -> Self::I;
     /// Shifts each 16 bits right.
     fn shift_halves<const BITS: u32>(self, a: Self::I) -> Self::I;

@@ -1,31 +1,37 @@
 //! Linear operation: cache blocks around the register blocks.
 //!
 //! K is cut at multiples of [`K_BLOCK`]. The sum of a block starts at 0 and is added to the output, which starts at the
-//! bias, so an output is `((bias + s0) + s1) + …` for every number of rows.
+//! bias, so an output is `((bias + s0) + s1) + …` for every number of rows. The weights are read once, in the order of
+//! memory, which the processor sees and reads ahead of; those of a K block stay in cache while the blocks of rows pass.
 
-use super::dot::{Dot, Sums, accumulate};
+use super::dot::{Dot, accumulate};
 use super::level::{Level, Multiply};
 use super::simd::Simd;
+use crate::PackedLinear;
 use crate::linear::{K_BLOCK, LinearTask};
 use crate::packed::{PANEL, Panels, UNIT};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Register blocks of rows taken through the weights together: their words of a K block stay in the second-level cache.
+/// Register blocks of rows taken through the weights together: their words stay in the second-level cache, or nearly.
 const BLOCKS: usize = 16;
 
-/// Units of outputs whose weights of a K block stay in the second-level cache while the blocks of rows pass.
-const UNITS: usize = 4;
+/// Most rows of a register block.
+const MAX_ROWS: usize = 12;
 
 /// A register block: some rows times one unit over one K block.
 pub(crate) struct Block<'a> {
-    pub(crate) task: &'a LinearTask<'a>,
+    pub(crate) w: &'a PackedLinear,
     /// Words of the rows, from the first of this K block: `[words][R]`.
     pub(crate) words: *const u32,
-    /// The rows that there are, at most R.
-    pub(crate) rows: Range<usize>,
     pub(crate) unit: usize,
     pub(crate) k: Range<usize>,
+    /// What the sums are added to: `[R][UNIT]`, rows `before_stride` elements apart.
+    pub(crate) before: *const f32,
+    pub(crate) before_stride: usize,
+    /// Where the sums go: `[R][UNIT]`, rows `out_stride` elements apart.
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
 }
 
 /// Runs `K` over the whole task; a row has `words(k)` words for its first k inputs.
@@ -33,25 +39,67 @@ pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words
     let k = task.w.k();
     for first in task.blocks.clone().step_by(BLOCKS) {
         let blocks = first..(first + BLOCKS).min(task.blocks.end);
-        // A single block of rows reads the weights in the order of memory.
-        let units_together = if blocks.len() == 1 { 1 } else { UNITS };
-        for first in task.units.clone().step_by(units_together) {
-            let units = first..(first + units_together).min(task.units.end);
+        for unit in task.units.clone() {
             for k_start in (0..k).step_by(K_BLOCK) {
                 let ks = k_start..(k_start + K_BLOCK).min(k);
                 for block in blocks.clone() {
                     let padded = task.rows.padded(block);
                     let start = task.rows.start(block) * words(k) + words(k_start) * padded;
-                    let words = task.prepared[start..start + words(ks.len()) * padded].as_ptr();
+                    let words = &task.prepared[start..start + words(ks.len()) * padded];
                     let rows = task.rows.rows(block..block + 1);
-                    for unit in units.clone() {
-                        let block = Block { task, words, rows: rows.clone(), unit, k: ks.clone() };
-                        // SAFETY: a level is named only in the table that was handed out after its features were
-                        // detected; the words of the rows were sliced above and the unit is one of the task's.
-                        unsafe { L::multiply::<K>(padded, &block) };
-                    }
+                    multiply::<L, K>(task, rows, padded, words, unit, ks.clone());
                 }
             }
+        }
+    }
+}
+
+/// Runs `K` on one block, in the output if the block is whole, else in memory of its own.
+fn multiply<L: Level, K: Multiply<L::Simd>>(
+    task: &LinearTask<'_>,
+    rows: Range<usize>,
+    padded: usize,
+    words: &[u32],
+    unit: usize,
+    k: Range<usize>,
+) {
+    const NOTHING: [f32; UNIT] = [0.0; UNIT];
+    let n = task.w.n();
+    let columns = unit * UNIT..((unit + 1) * UNIT).min(n);
+    let mut edge = [0f32; MAX_ROWS * UNIT];
+    let whole = rows.len() == padded && columns.len() == UNIT;
+    let (out, out_stride) = if whole {
+        let last = (rows.end - 1) * n + columns.end;
+        (task.out.pointer(rows.start * n + columns.start..last), n)
+    } else {
+        (edge.as_mut_ptr(), UNIT)
+    };
+    let (before, before_stride) = match task.bias {
+        _ if k.start > 0 || !whole => (out.cast_const(), out_stride),
+        Some(bias) => (bias[columns.clone()].as_ptr(), 0),
+        None => (NOTHING.as_ptr(), 0),
+    };
+    if !whole {
+        for (edge, row) in edge.chunks_exact_mut(UNIT).zip(rows.clone()) {
+            if k.start > 0 {
+                // SAFETY: the rows and outputs of a task are written by it alone.
+                let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
+                edge[..columns.len()].copy_from_slice(out);
+            } else if let Some(bias) = task.bias {
+                edge[..columns.len()].copy_from_slice(&bias[columns.clone()]);
+            }
+        }
+    }
+    let block = Block { w: task.w, words: words.as_ptr(), unit, k, before, before_stride, out, out_stride };
+    // SAFETY: a level is named only in the table that was handed out after its features were detected; `words` are those
+    // of the rows and the K block, the unit is one of the task's, and both tiles hold `[padded][UNIT]` that no other
+    // task touches.
+    unsafe { L::multiply::<K>(padded, &block) };
+    if !whole {
+        for (edge, row) in edge.chunks_exact(UNIT).zip(rows) {
+            // SAFETY: the rows and outputs of a task are written by it alone.
+            let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
+            out.copy_from_slice(&edge[..columns.len()]);
         }
     }
 }
@@ -64,106 +112,101 @@ impl<S: Simd, D: Dot<Sum = S::F> + From<S>> Multiply<S> for FloatSums<D> {
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
         // Few rows take more registers of outputs, so that the latency of the multiply-adds is hidden.
         let registers = UNIT / S::LANES;
-        for v in (0..registers).step_by(if R <= 2 { registers } else { 2 }) {
-            let column = block.unit * UNIT + v * S::LANES;
+        let together = if R <= 2 { registers } else { 2 };
+        let mut v = 0;
+        while v < registers {
             // SAFETY: as the caller promises.
             unsafe {
-                if R <= 2 && registers == 4 {
-                    block.sum_floats::<S, D, R, 4>(s, column);
+                if together == 4 {
+                    block.sum_floats::<S, D, R, 4>(s, v * S::LANES);
                 } else {
-                    block.sum_floats::<S, D, R, 2>(s, column);
+                    block.sum_floats::<S, D, R, 2>(s, v * S::LANES);
                 }
             }
+            v += together;
         }
     }
 }
 
 impl Block<'_> {
-    /// Adds the products of R rows with V registers of outputs, from `column` on, to the output.
+    /// Adds the products of R rows with V registers of outputs, from output `first` of the unit on.
     ///
     /// # Safety
     ///
     /// As [`Multiply::run`]; the outputs are within the unit.
     #[inline(always)]
-    unsafe fn sum_floats<S, D, const R: usize, const V: usize>(&self, s: S, column: usize)
+    unsafe fn sum_floats<S, D, const R: usize, const V: usize>(&self, s: S, first: usize)
     where
         S: Simd,
         D: Dot<Sum = S::F> + From<S>,
     {
         let d = D::from(s);
-        let (start, panel_bytes) = floats(self.task);
-        let weights = std::array::from_fn(|v| {
-            let column = column + v * S::LANES;
-            // K_BLOCK is even, so a K block starts with a whole load.
-            let offset = column / PANEL * panel_bytes
-                + self.k.start / D::STEPS * PANEL * D::CELL
-                + column % PANEL * D::CELL;
+        let (start, panel_bytes) = floats(self.w);
+        // K_BLOCK is even, so a K block starts with a whole load.
+        let k_offset = self.k.start / D::STEPS * PANEL * D::CELL;
+        let mut weights = [start; V];
+        for (v, weights) in weights.iter_mut().enumerate() {
+            let column = self.unit * UNIT + first + v * S::LANES;
             // SAFETY: the first load of the K block of a column in the panels.
-            unsafe { start.add(offset) }
-        });
+            *weights =
+                unsafe { start.add(column / PANEL * panel_bytes + k_offset + column % PANEL * D::CELL) };
+        }
         let loads = self.k.len().div_ceil(D::STEPS);
-        let mut sums: Sums<S::F, R, V> = [[d.zero(); V]; R];
         // SAFETY: a panel holds all loads of its columns; the words are as the caller promises.
-        unsafe { accumulate(d, self.words, weights, PANEL * D::CELL, loads, &mut sums) };
-        let before: Sums<S::F, R, V> = self.before(s, column);
-        for (sums, before) in sums.iter_mut().zip(before) {
-            sums.iter_mut().zip(before).for_each(|(sum, before)| *sum = s.add(before, *sum));
-        }
-        self.put(s, column, &sums);
-    }
-
-    /// What the K blocks before left in the output; the bias before the first.
-    #[inline(always)]
-    pub(super) fn before<S: Simd, const R: usize, const V: usize>(
-        &self,
-        s: S,
-        column: usize,
-    ) -> Sums<S::F, R, V> {
-        let n = self.task.w.n();
-        let mut sums = [[s.splat(0.0); V]; R];
-        for (row, sums) in self.rows.clone().zip(&mut sums) {
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let start = (column + v * S::LANES).min(n);
-                let end = (start + S::LANES).min(n);
-                *sum = match (self.k.start, self.task.bias) {
-                    (0, Some(bias)) => s.get(&bias[..end], start),
-                    (0, None) => s.splat(0.0),
-                    // SAFETY: the rows and outputs of a task are written by it alone.
-                    _ => s.get(unsafe { self.task.out.slice(row * n + start..row * n + end) }, 0),
+        let sums = unsafe {
+            let zeros = [[d.zero(); V]; R];
+            accumulate(d, self.words, weights, PANEL * D::CELL, loads, zeros)
+        };
+        let mut r = 0;
+        while r < R {
+            let mut v = 0;
+            while v < V {
+                // SAFETY: both tiles hold R rows of the unit.
+                unsafe {
+                    self.store(
+                        s,
+                        r,
+                        first + v * S::LANES,
+                        s.add(self.load(s, r, first + v * S::LANES), sums[r][v]),
+                    )
                 };
+                v += 1;
             }
+            r += 1;
         }
-        sums
     }
 
-    /// Writes sums to the output.
+    /// What row `r` is added to, from output `first` of the unit on.
+    ///
+    /// # Safety
+    ///
+    /// Row and outputs are in the block.
     #[inline(always)]
-    pub(super) fn put<S: Simd, const R: usize, const V: usize>(
-        &self,
-        s: S,
-        column: usize,
-        sums: &Sums<S::F, R, V>,
-    ) {
-        let n = self.task.w.n();
-        for (row, sums) in self.rows.clone().zip(sums) {
-            for (v, &sum) in sums.iter().enumerate() {
-                let start = (column + v * S::LANES).min(n);
-                let end = (start + S::LANES).min(n);
-                // SAFETY: the rows and outputs of a task are written by it alone.
-                s.put(unsafe { self.task.out.slice(row * n + start..row * n + end) }, 0, sum);
-            }
-        }
+    pub(super) unsafe fn load<S: Simd>(&self, s: S, r: usize, first: usize) -> S::F {
+        // SAFETY: as the caller promises.
+        unsafe { s.load(self.before.add(r * self.before_stride + first)) }
+    }
+
+    /// Writes row `r`, from output `first` of the unit on.
+    ///
+    /// # Safety
+    ///
+    /// Row and outputs are in the block.
+    #[inline(always)]
+    pub(super) unsafe fn store<S: Simd>(&self, s: S, r: usize, first: usize, sums: S::F) {
+        // SAFETY: as the caller promises.
+        unsafe { s.store(self.out.add(r * self.out_stride + first), sums) };
     }
 }
 
 /// Start of the panels of a float format and the bytes of one.
 #[inline(always)]
-fn floats(task: &LinearTask<'_>) -> (*const u8, usize) {
-    let (start, bytes) = match task.w.panels() {
+fn floats(w: &PackedLinear) -> (*const u8, usize) {
+    let (start, bytes) = match w.panels() {
         Panels::F32(w) => (w.as_ptr().cast(), size_of_val(w)),
         Panels::Bf16(w) => (w.as_ptr().cast(), size_of_val(w)),
         Panels::F16(w) => (w.as_ptr().cast(), size_of_val(w)),
-        Panels::Quantized(_) => unreachable!("a quantised format has other kernels"),
+        Panels::Quantized(_) => unreachable!("codes have other kernels"),
     };
-    (start, bytes / (task.w.units() * (UNIT / PANEL)))
+    (start, bytes / (w.units() * (UNIT / PANEL)))
 }

@@ -1,6 +1,6 @@
 //! Which arrangement and which products the formats take.
 
-use super::arrange::Floats;
+use super::arrange::{FloatWords, Floats};
 use super::arrange_codes::{Codes, quant_format};
 use super::dot::Fma;
 use super::int_dot::{CodeDot, PairUnit, Wide};

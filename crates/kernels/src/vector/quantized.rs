@@ -3,12 +3,14 @@
 //! For each group, in order, `out = fma(Σ u q - z Σ q, scale · activation scale, out)`, from the bias on. The integers are
 //! exact, so every instruction set gives the same bits.
 
+#![expect(clippy::needless_range_loop, reason = "several arrays of registers have one index")]
+
 use super::dot::{Sums, accumulate};
 use super::int_dot::{CodeDot, PairUnit};
 use super::ints::Ints;
 use super::level::Multiply;
 use super::linear::Block;
-use crate::packed::{PANEL, Panels, UNIT};
+use crate::packed::{PANEL, Panels};
 use crate::panels::quantized::{HEADER, QuantLayout};
 use std::marker::PhantomData;
 
@@ -21,15 +23,22 @@ pub(crate) struct GroupSums<D>(PhantomData<D>);
 impl<S: Ints, D: CodeDot<S>> Multiply<S> for GroupSums<D> {
     #[inline(always)]
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
-        // Sums of integers and of floats are in registers together: as many registers of outputs as leave room.
-        let wide = if S::LANES == 16 { R <= 6 } else { R <= 2 };
-        for v in (0..UNIT / S::LANES).step_by(if wide { 2 } else { 1 }) {
-            // SAFETY: as the caller promises.
-            unsafe {
-                if wide {
-                    block.sum_groups::<S, D, R, 2>(s, v * S::LANES);
-                } else {
-                    block.sum_groups::<S, D, R, 1>(s, v * S::LANES);
+        // Few rows take all outputs of a group before the next group, in the order of memory, at whose speed they run.
+        // For many, the totals of so many outputs would leave no registers for the sums.
+        // SAFETY: as the caller promises.
+        unsafe {
+            match (S::LANES, R) {
+                (16, ..=8) => block.sum_groups::<S, D, R, 1, 2>(s, 0),
+                (16, _) => {
+                    block.sum_groups::<S, D, R, 1, 1>(s, 0);
+                    block.sum_groups::<S, D, R, 1, 1>(s, 16);
+                }
+                (_, 1) => block.sum_groups::<S, D, R, 2, 2>(s, 0),
+                _ => {
+                    block.sum_groups::<S, D, R, 1, 1>(s, 0);
+                    block.sum_groups::<S, D, R, 1, 1>(s, 8);
+                    block.sum_groups::<S, D, R, 1, 1>(s, 16);
+                    block.sum_groups::<S, D, R, 1, 1>(s, 24);
                 }
             }
         }
@@ -37,79 +46,132 @@ impl<S: Ints, D: CodeDot<S>> Multiply<S> for GroupSums<D> {
 }
 
 impl Block<'_> {
-    /// Adds the products of R rows with V registers of outputs, from output `first` of the unit on, to the output.
+    /// Adds the products of R rows with P times V registers of outputs, from output `first` of the unit on; V registers at
+    /// a time.
     ///
     /// # Safety
     ///
     /// As [`Multiply::run`]; the outputs are within the unit.
     #[inline(always)]
-    unsafe fn sum_groups<S, D, const R: usize, const V: usize>(&self, s: S, first: usize)
+    unsafe fn sum_groups<S, D, const R: usize, const V: usize, const P: usize>(&self, s: S, first: usize)
     where
         S: Ints,
         D: CodeDot<S>,
     {
-        let Panels::Quantized(panels) = self.task.w.panels() else { unreachable!("weights in codes") };
-        let layout = panels.layout;
-        let loads = layout.group() / D::STEPS;
-        let row_words = loads * D::PARTS + GROUP_WORDS;
-        let groups = self.k.len().div_ceil(layout.group());
-        let start = panels.block(self.unit, self.k.start / layout.group()).start();
-        let column = self.unit * UNIT + first;
-        let mut totals: Sums<S::F, R, V> = self.before(s, column);
-        for group in 0..groups {
-            // SAFETY: group `group` of the K block, of weights and of activations.
-            let (weights, words) =
-                unsafe { (start.add(group * layout.block_bytes()), self.words.add(group * row_words * R)) };
-            // SAFETY: both are readable for the whole group.
-            unsafe { add_group::<S, D, R, V>(s, &layout, weights, words, first, &mut totals) };
+        let Panels::Quantized(panels) = self.w.panels() else { unreachable!("weights in codes") };
+        let group = Group::<D>::new(&panels.layout);
+        let groups = self.k.len().div_ceil(panels.layout.group());
+        let mut weights = panels.block(self.unit, self.k.start / panels.layout.group()).start();
+        let mut words = self.words;
+        let width = V * S::LANES;
+        let mut totals: [Sums<S::F, R, V>; P] = [[[s.splat(0.0); V]; R]; P];
+        for p in 0..P {
+            for r in 0..R {
+                for v in 0..V {
+                    // SAFETY: the tile holds R rows of the unit.
+                    totals[p][r][v] = unsafe { self.load(s, r, first + p * width + v * S::LANES) };
+                }
+            }
         }
-        self.put(s, column, &totals);
+        for _ in 0..groups {
+            // SAFETY: both are readable for the whole group, and the next begins behind it.
+            unsafe {
+                for p in 0..P {
+                    totals[p] = group.add::<S, R, V>(s, weights, words, first + p * width, totals[p]);
+                }
+                weights = weights.add(panels.layout.block_bytes());
+                words = words.add((group.words + GROUP_WORDS) * R);
+            }
+        }
+        for p in 0..P {
+            for r in 0..R {
+                for v in 0..V {
+                    // SAFETY: the tile holds R rows of the unit.
+                    unsafe { self.store(s, r, first + p * width + v * S::LANES, totals[p][r][v]) };
+                }
+            }
+        }
     }
 }
 
-/// Adds one group to `totals`.
-///
-/// # Safety
-///
-/// `weights` starts a unit and group, `words` the activations of the group.
-#[inline(always)]
-unsafe fn add_group<S: Ints, D: CodeDot<S>, const R: usize, const V: usize>(
-    s: S,
-    layout: &QuantLayout,
-    weights: *const u8,
-    words: *const u32,
-    first: usize,
-    totals: &mut Sums<S::F, R, V>,
-) {
-    let loads = layout.group() / D::STEPS;
-    // SAFETY: the outputs are within the unit; what belongs to the group follows its words.
-    unsafe {
-        let column = |v: usize| first + v * S::LANES;
-        let codes = std::array::from_fn::<_, V, _>(|v| {
-            let panel = column(v) / PANEL * layout.codes_bytes();
-            weights.add(layout.codes_start() + panel + column(v) % PANEL * D::CELL)
-        });
-        let scales = words.add(loads * D::PARTS * R);
-        let zeros = scales.add(R);
-        let mut sums: Sums<S::I, R, V> = [[s.zero_words(); V]; R];
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let word = s.splat_word(zeros.add(r));
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = if layout.format.zero_point {
-                    let zero = s.load_zeros(weights.add(HEADER + column(v)));
-                    D::Pairs::add(s, s.zero_words(), zero, word)
-                } else {
-                    word
-                };
+/// Sizes of a group.
+struct Group<D> {
+    loads: usize,
+    /// Words of a row of activations.
+    words: usize,
+    zero_point: bool,
+    /// Where the codes begin, and those of the second panel after those of the first.
+    codes_start: usize,
+    codes_bytes: usize,
+    dot: PhantomData<D>,
+}
+
+impl<D> Group<D> {
+    #[inline(always)]
+    fn new<S: Ints>(layout: &QuantLayout) -> Self
+    where
+        D: CodeDot<S>,
+    {
+        let loads = layout.group() / D::STEPS;
+        Group {
+            loads,
+            words: loads * D::PARTS,
+            zero_point: layout.format.zero_point,
+            codes_start: layout.codes_start(),
+            codes_bytes: layout.codes_bytes(),
+            dot: PhantomData,
+        }
+    }
+
+    /// `totals` and one group.
+    ///
+    /// # Safety
+    ///
+    /// `weights` starts a unit and group, `words` the activations of the group.
+    #[inline(always)]
+    unsafe fn add<S: Ints, const R: usize, const V: usize>(
+        &self,
+        s: S,
+        weights: *const u8,
+        words: *const u32,
+        first: usize,
+        mut totals: Sums<S::F, R, V>,
+    ) -> Sums<S::F, R, V>
+    where
+        D: CodeDot<S>,
+    {
+        // SAFETY: the outputs are within the unit; what belongs to the group follows its words.
+        unsafe {
+            let mut codes = [weights; V];
+            let mut factors = [s.load_bf16(weights.add(2 * first).cast()); V];
+            for v in 0..V {
+                let column = first + v * S::LANES;
+                let panel = column / PANEL * self.codes_bytes;
+                codes[v] = weights.add(self.codes_start + panel + column % PANEL * D::CELL);
+                factors[v] = s.load_bf16(weights.add(2 * column).cast());
+            }
+            let scales = words.add(self.words * R);
+            let mut sums: Sums<S::I, R, V> = [[s.zero_words(); V]; R];
+            if self.zero_point {
+                for v in 0..V {
+                    let zeros = s.load_zeros(weights.add(HEADER + first + v * S::LANES));
+                    for r in 0..R {
+                        sums[r][v] = D::Pairs::add(s, sums[r][v], zeros, s.splat_word(scales.add(R + r)));
+                    }
+                }
+            } else {
+                for r in 0..R {
+                    sums[r] = [s.splat_word(scales.add(R + r)); V];
+                }
+            }
+            let sums = accumulate(D::from(s), words, codes, PANEL * D::CELL, self.loads, sums);
+            for r in 0..R {
+                let scale = s.splat(*scales.add(r).cast());
+                for v in 0..V {
+                    totals[r][v] = s.fma(s.to_floats(sums[r][v]), s.mul(factors[v], scale), totals[r][v]);
+                }
             }
         }
-        accumulate(D::from(s), words, codes, PANEL * D::CELL, loads, &mut sums);
-        let factors = std::array::from_fn::<_, V, _>(|v| s.load_bf16(weights.add(2 * column(v)).cast()));
-        for (r, (totals, sums)) in totals.iter_mut().zip(sums).enumerate() {
-            let scale = s.splat(*scales.add(r).cast());
-            for ((total, sum), factor) in totals.iter_mut().zip(sums).zip(factors) {
-                *total = s.fma(s.to_floats(sum), s.mul(factor, scale), *total);
-            }
-        }
+        totals
     }
 }
