@@ -56,9 +56,11 @@ pub struct Repetition {
     pub seconds: f64,
     /// Prompt tokens over the seconds until every sequence has its first token; absent unless all were sent at once.
     pub prefill_tok_s: Option<f64>,
-    /// (Generated tokens - sequences) over the seconds after that; absent for a single token and unless all were sent
-    /// at once.
+    /// (Generated tokens - sequences) over the seconds after that, as other benchmarks count: tokens that came beside
+    /// the prefill of other prompts are in it. Absent for a single token and unless all were sent at once.
     pub decode_tok_s: Option<f64>,
+    /// Tokens generated in the seconds after that, and no others, over these seconds; absent likewise.
+    pub steady_decode_tok_s: Option<f64>,
     /// Generated tokens over all seconds.
     pub output_tok_s: f64,
     /// Times to first token in milliseconds.
@@ -230,12 +232,14 @@ fn repetition(load: &Workload, answers: &[Answer], seconds: f64, cores: Option<D
     let prefilled = answers.iter().map(first).fold(0.0, f64::max);
     let decoded = load.output_tokens() as f64 - f64::from(load.prompts);
     let rest = seconds - prefilled;
+    let steady = answers.iter().flat_map(|answer| &answer.times).filter(|time| **time > prefilled).count();
     let burst = load.is_one_burst();
     let gaps = answers.iter().flat_map(|answer| answer.times.windows(2).map(|pair| pair[1] - pair[0]));
     Repetition {
         seconds,
         prefill_tok_s: (burst && prefilled > 0.0).then(|| load.prompt_tokens() as f64 / prefilled),
         decode_tok_s: (burst && decoded > 0.0 && rest > 0.0).then(|| decoded / rest),
+        steady_decode_tok_s: (burst && steady > 0 && rest > 0.0).then(|| steady as f64 / rest),
         output_tok_s: load.output_tokens() as f64 / seconds.max(1e-9),
         ttft_ms: Distribution::of(answers.iter().map(|answer| 1e3 * (first(answer) - answer.sent))),
         itl_ms: Distribution::of(gaps.map(|gap| 1e3 * gap)),
@@ -266,10 +270,12 @@ mod tests {
     fn phases_end_with_the_last_first_token() {
         let load =
             Workload { concurrency: 2, prompts: 2, prefix_len: 0, input_len: 50, output_len: 3, seed: 0 };
-        let answers = [answer(0, &[0.1, 0.3, 0.4]), answer(1, &[0.2, 0.3, 0.6])];
+        let answers = [answer(0, &[0.1, 0.15, 0.4]), answer(1, &[0.2, 0.3, 0.6])];
         let run = repetition(&load, &answers, 0.6, None);
         assert!((run.prefill_tok_s.expect("a burst") - 500.0).abs() < 1e-9);
         assert!((run.decode_tok_s.expect("a burst") - 10.0).abs() < 1e-9);
+        // The token at 0.15 s came beside the prefill of the other prompt.
+        assert!((run.steady_decode_tok_s.expect("a burst") - 7.5).abs() < 1e-9);
         assert!((run.output_tok_s - 10.0).abs() < 1e-9);
         assert!((run.itl_ms.max - 300.0).abs() < 1e-9 && run.itl_ms.count == 4);
         let queued = Workload { concurrency: 1, ..load };

@@ -19,7 +19,7 @@ impl Quantity {
     fn measured(self, point: &Point) -> Option<Spread> {
         match self {
             Self::Output => point.output_tok_s,
-            Self::Decode => point.decode_tok_s,
+            Self::Decode => point.steady_decode_tok_s,
             Self::Prefill => point.prefill_tok_s,
         }
     }
@@ -65,7 +65,7 @@ fn series(report: &Report, name: String, quantity: Quantity) -> Series {
     let limit: Vec<(f64, f64)> =
         report.points.iter().filter_map(|point| Some((x(point), quantity.limit(point)?))).collect();
     let limit = (!limit.is_empty())
-        .then(|| Line { name: format!("limit, {}", report.settings.weights), points: limit });
+        .then(|| Line { name: format!("limit of the machine, {}", report.settings.weights), points: limit });
     Series { name, marks: marks.collect(), limit }
 }
 

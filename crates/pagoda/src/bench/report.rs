@@ -83,8 +83,10 @@ pub struct Point {
     pub num_prompts: u32,
     /// Prompt tokens per second; absent unless all were sent at once.
     pub prefill_tok_s: Option<Spread>,
-    /// Generated tokens per second after the prefill; absent likewise.
+    /// Generated tokens but the first of each sequence, over the time after the prefill; absent likewise.
     pub decode_tok_s: Option<Spread>,
+    /// Tokens generated after the prefill, over that time; absent likewise.
+    pub steady_decode_tok_s: Option<Spread>,
     /// Generated tokens per second end to end.
     pub output_tok_s: Option<Spread>,
     /// What the machine can reach at most.
@@ -127,6 +129,7 @@ impl Point {
             num_prompts: load.prompts,
             prefill_tok_s: spread(|run| run.prefill_tok_s),
             decode_tok_s: spread(|run| run.decode_tok_s),
+            steady_decode_tok_s: spread(|run| run.steady_decode_tok_s),
             output_tok_s: spread(|run| Some(run.output_tok_s)),
             limit,
             peak_rss_bytes: repetitions.iter().filter_map(|run| run.peak_rss_bytes).max(),
@@ -198,6 +201,7 @@ mod tests {
             seconds: 1.0,
             prefill_tok_s: Some(10.0),
             decode_tok_s: None,
+            steady_decode_tok_s: None,
             output_tok_s: 4.0,
             ttft_ms: Distribution::default(),
             itl_ms: Distribution::default(),

@@ -226,7 +226,7 @@ pub(crate) struct EngineArgs {
     #[arg(short, long, value_name = "N")]
     pub(crate) threads: Option<usize>,
 
-    /// Instruction set of the kernels: scalar, avx2 or avx512 (default: the best that this CPU has).
+    /// Instruction set of the kernels: scalar, avx2, avx512, avx512bf16 or amx (default: the best that this CPU has).
     #[arg(long, value_name = "ISA")]
     pub(crate) isa: Option<Isa>,
 }

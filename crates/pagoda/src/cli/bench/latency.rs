@@ -135,7 +135,7 @@ impl Phase {
     fn speed(self, run: &Repetition) -> Option<f64> {
         match self {
             Self::Prefill => run.prefill_tok_s,
-            Self::Decode => run.decode_tok_s,
+            Self::Decode => run.steady_decode_tok_s,
         }
     }
 
