@@ -1,0 +1,81 @@
+"""Runs of the `pagoda` command: throughput of a workload, limits of the machine."""
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from child import Failed
+from engines import REPOSITORY
+
+# For what surrounds the measurement: loading, packing, measuring the limits.
+AROUND_S = 60
+UNQUANTISED = "bf16"
+
+
+def binary(given=None):
+    """The command: as given, or the release build of this repository."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+    return Path(given) if given else target / "release" / "pagoda"
+
+
+def format_flags(name):
+    """Flags that choose a weight format."""
+    return [] if name == UNQUANTISED else ["--quantize", name]
+
+
+def _run(command, limit):
+    settings = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "start_new_session": True}
+    try:
+        done = subprocess.run(command, timeout=limit, **settings)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"not done in {limit:.0f} s") from None
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("error")]
+        raise Failed((errors or lines[-1:] or [f"exit code {done.returncode}"])[0])
+
+
+def throughput(pagoda, model, name, workload, repetition, threads, limit, extra=()):
+    """One run in a process of its own; the record of harness.py."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [
+            str(pagoda), "bench", "throughput", str(model), *format_flags(name), "--threads", str(threads),
+            "--concurrency", str(workload.sequences), "--input-len", str(workload.unique),
+            "--prefix-len", str(workload.shared), "--output-len", str(workload.output),
+            "--seed", str(repetition), "--repetitions", "1", "--no-limits", "--json", str(report), *extra,
+        ]  # fmt: skip
+        _run(command, 4 * limit + AROUND_S)
+        return _record(json.loads(report.read_text()))
+
+
+def _record(report):
+    point = report["points"][0]
+    run = point["repetitions"][0]
+    rates = {k: round(run[k], 2) for k in ("prefill_tok_s", "decode_tok_s", "output_tok_s") if run.get(k) is not None}
+    settings = report["settings"]
+    peak = run.get("peak_rss_bytes")
+    return {
+        "wall_s": round(run["seconds"], 3),
+        "complete": True,
+        **rates,
+        "peak_mib": peak >> 20 if peak else None,
+        **(run.get("cores") or {}),
+        "version": f"pagoda {report['version']}",
+        "settings": f"isa {settings['isa']}, weights {settings['weights']}, KV {settings['kv']}",
+        "bound": point.get("limit"),
+    }
+
+
+def limits(pagoda, threads):
+    """Read bandwidth and peaks, as `pagoda doctor` measures them; None where it cannot."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [str(pagoda), "doctor", "--threads", str(threads), "--json", str(report)]
+        try:
+            _run(command, AROUND_S)
+            return json.loads(report.read_text()).get("all")
+        except (Failed, OSError, ValueError):
+            return None
