@@ -1,6 +1,7 @@
 //! Why a model cannot be run on the CPU.
 
-use pagoda_kernels::{Isa, OutOfMemory, PackError};
+use crate::ComputeDtype;
+use pagoda_kernels::{Isa, OutOfMemory, PackError, QuantFormat, QuantFormatError};
 use pagoda_model::Role;
 
 /// Why an executor cannot be made.
@@ -32,6 +33,17 @@ pub enum CpuError {
         /// Largest that works.
         max: usize,
     },
+    /// Both a float format and a quantised one were asked for.
+    #[error("the weights cannot be {dtype} and quantised to {quantize}: leave one of the two out")]
+    Formats {
+        /// The float format.
+        dtype: ComputeDtype,
+        /// The quantised one.
+        quantize: QuantFormat,
+    },
+    /// The quantised format is not computed.
+    #[error(transparent)]
+    Quantize(#[from] QuantFormatError),
     /// Weights could not be packed.
     #[error("cannot pack {role}: {source}")]
     Pack {

@@ -26,7 +26,7 @@ mod work;
 
 pub use error::CpuError;
 pub use executor::{CpuExecutor, LoadProgress};
-pub use options::{ComputeDtype, CpuOptions, DtypeError, KvDtype};
+pub use options::{ComputeDtype, CpuOptions, DtypeError, KvDtype, WeightFormats};
 pub use plan::MemoryPlan;
 pub use profile::{Cost, Operation, OperationReport, Profile, ProfileReport, StepKind};
 pub use rng::uniform;

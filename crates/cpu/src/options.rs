@@ -1,6 +1,6 @@
 //! How a model is to be run on the CPU.
 
-use pagoda_kernels::{Isa, WeightFormat};
+use pagoda_kernels::{Bits, Isa, QuantFormat, WeightFormat};
 use pagoda_model::Dtype;
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +28,27 @@ pub enum KvDtype {
     F32,
 }
 
+/// Formats of a model's matrices in memory. Norms and biases are f32 in all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightFormats {
+    /// The matrices of the layers.
+    pub layers: WeightFormat,
+    /// The embedding and the head.
+    pub vocabulary: WeightFormat,
+}
+
+impl WeightFormats {
+    /// Layers in `format`, and vectors of tokens in 8 bits at least: few bytes where the layers are many, and errors in
+    /// them reach every token.
+    pub fn quantized(format: QuantFormat) -> Self {
+        let vocabulary = match format.bits {
+            Bits::Eight => format,
+            Bits::Four => format.for_vocabulary(),
+        };
+        WeightFormats { layers: format.into(), vocabulary: vocabulary.into() }
+    }
+}
+
 /// How a model is to be run on the CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuOptions {
@@ -37,6 +58,8 @@ pub struct CpuOptions {
     pub isa: Option<Isa>,
     /// Number format of the weights.
     pub dtype: ComputeDtype,
+    /// Quantise the matrices while loading; `dtype` is then [`ComputeDtype::Auto`].
+    pub quantize: Option<QuantFormat>,
     /// Number format of keys and values; `None` is f32 where the weights are, else bfloat16.
     pub kv_dtype: Option<KvDtype>,
     /// Tokens per KV block: a multiple of 16.
@@ -55,6 +78,7 @@ impl Default for CpuOptions {
             threads: None,
             isa: None,
             dtype: ComputeDtype::Auto,
+            quantize: None,
             kv_dtype: None,
             block_size: 16,
             blocks: 1024,
@@ -65,21 +89,30 @@ impl Default for CpuOptions {
 }
 
 impl CpuOptions {
-    /// Format of the weights in memory for a checkpoint that stores them as `stored`.
-    pub fn weight_format(&self, stored: Dtype) -> WeightFormat {
-        match (self.dtype, stored) {
-            (ComputeDtype::F32, _) | (ComputeDtype::Auto, Dtype::F32) => WeightFormat::F32,
-            (ComputeDtype::F16, _) | (ComputeDtype::Auto, Dtype::F16) => WeightFormat::F16,
-            (ComputeDtype::Bf16, _) | (ComputeDtype::Auto, Dtype::Bf16) => WeightFormat::Bf16,
-        }
+    /// Formats of the matrices in memory for a checkpoint that stores them as `stored`.
+    pub fn weight_formats(&self, stored: Dtype) -> WeightFormats {
+        let layers = match (self.quantize, self.dtype, stored) {
+            (Some(format), ..) => return WeightFormats::quantized(format),
+            (None, ComputeDtype::F32, _) | (None, ComputeDtype::Auto, Dtype::F32) => WeightFormat::F32,
+            (None, ComputeDtype::F16, _) | (None, ComputeDtype::Auto, Dtype::F16) => WeightFormat::F16,
+            (None, ComputeDtype::Bf16, _) | (None, ComputeDtype::Auto, Dtype::Bf16) => WeightFormat::Bf16,
+        };
+        WeightFormats { layers, vocabulary: layers }
     }
 
     /// Format of keys and values for a checkpoint that stores its weights as `stored`.
     pub fn kv_format(&self, stored: Dtype) -> KvDtype {
-        match (self.kv_dtype, self.weight_format(stored)) {
+        match (self.kv_dtype, self.weight_formats(stored).layers) {
             (Some(KvDtype::F32), _) | (None, WeightFormat::F32) => KvDtype::F32,
             _ => KvDtype::Bf16,
         }
+    }
+}
+
+impl fmt::Display for WeightFormats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.layers.fmt(f)?;
+        if self.vocabulary == self.layers { Ok(()) } else { write!(f, ", vocabulary {}", self.vocabulary) }
     }
 }
 
@@ -159,14 +192,27 @@ mod tests {
     #[test]
     fn auto_keeps_the_stored_format() {
         let options = CpuOptions::default();
-        assert_eq!(options.weight_format(Dtype::F16), WeightFormat::F16);
+        assert_eq!(options.weight_formats(Dtype::F16).layers, WeightFormat::F16);
         assert_eq!(options.kv_format(Dtype::F16), KvDtype::Bf16);
-        assert_eq!(options.weight_format(Dtype::F32), WeightFormat::F32);
+        assert_eq!(options.weight_formats(Dtype::F32).vocabulary, WeightFormat::F32);
         assert_eq!(options.kv_format(Dtype::F32), KvDtype::F32);
         let narrow = CpuOptions { dtype: ComputeDtype::Bf16, ..options };
-        assert_eq!(narrow.weight_format(Dtype::F32), WeightFormat::Bf16);
+        assert_eq!(narrow.weight_formats(Dtype::F32).layers, WeightFormat::Bf16);
         assert_eq!(narrow.kv_format(Dtype::F32), KvDtype::Bf16);
         let wide_kv = CpuOptions { kv_dtype: Some(KvDtype::F32), ..narrow };
         assert_eq!(wide_kv.kv_format(Dtype::F32), KvDtype::F32);
+    }
+    #[test]
+    fn the_vocabulary_of_4_bit_layers_has_8_bits() {
+        let formats = |quantize| {
+            CpuOptions { quantize: Some(quantize), ..CpuOptions::default() }.weight_formats(Dtype::F32)
+        };
+        let of = |format: QuantFormat| WeightFormat::Quantized(format);
+        assert_eq!(formats(QuantFormat::W4A8).layers, of(QuantFormat::W4A8));
+        assert_eq!(formats(QuantFormat::W4A8).vocabulary, of(QuantFormat::W8A8));
+        let fine = QuantFormat { group: 32, ..QuantFormat::INT8 };
+        assert_eq!(formats(fine).vocabulary, of(fine));
+        let options = CpuOptions { quantize: Some(fine), ..CpuOptions::default() };
+        assert_eq!(options.kv_format(Dtype::F32), KvDtype::Bf16);
     }
 }

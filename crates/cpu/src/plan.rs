@@ -4,8 +4,8 @@ use crate::rope::RopeTable;
 use crate::sampling::RowSamplers;
 use crate::scratch::Scratch;
 use crate::weights::ModelWeights;
-use crate::{CpuError, CpuOptions, KvDtype};
-use pagoda_kernels::{KvShape, WeightFormat, WorkerPool};
+use crate::{ComputeDtype, CpuError, CpuOptions, KvDtype, WeightFormats};
+use pagoda_kernels::{KvShape, WorkerPool};
 use pagoda_model::DecoderSpec;
 use pagoda_sched::KvLayout;
 
@@ -22,8 +22,8 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// Geometry of the KV storage.
     pub layout: KvLayout,
-    /// Number format of the weights.
-    pub weight_format: WeightFormat,
+    /// Formats of the weights.
+    pub weight_formats: WeightFormats,
     /// Number format of keys and values.
     pub kv_dtype: KvDtype,
     /// Worker threads.
@@ -37,7 +37,7 @@ impl MemoryPlan {
     /// Options that cannot work with this model.
     pub fn new(spec: &DecoderSpec, options: &CpuOptions) -> Result<Self, CpuError> {
         check(spec, options)?;
-        let weight_format = options.weight_format(spec.dtype);
+        let weight_formats = options.weight_formats(spec.dtype);
         let kv_dtype = options.kv_format(spec.dtype);
         let threads = options.threads.unwrap_or_else(WorkerPool::default_threads).max(1);
         let layout = KvLayout {
@@ -49,13 +49,13 @@ impl MemoryPlan {
             blocks: options.blocks,
         };
         Ok(Self {
-            weights: ModelWeights::planned_bytes(spec, weight_format),
+            weights: ModelWeights::planned_bytes(spec, weight_formats),
             kv: layout.total_bytes(),
             activations: Scratch::planned_bytes(spec, options)
                 + RopeTable::bytes(&spec.rope, spec.max_context)
                 + RowSamplers::bytes(threads, spec.vocab_size),
             layout,
-            weight_format,
+            weight_formats,
             kv_dtype,
             threads,
         })
@@ -85,6 +85,12 @@ fn check(spec: &DecoderSpec, options: &CpuOptions) -> Result<(), CpuError> {
             options.blocks,
             "blocks times block_size must be below 2^32; use fewer blocks",
         );
+    }
+    if let Some(quantize) = options.quantize {
+        quantize.checked()?;
+        if options.dtype != ComputeDtype::Auto {
+            return Err(CpuError::Formats { dtype: options.dtype, quantize });
+        }
     }
     if options.max_tokens_per_step == 0 {
         return refuse("max_tokens_per_step", 0, "a step needs at least one token");

@@ -1,6 +1,6 @@
 //! The weights of a model in the form in which the kernels read them.
 
-use crate::{CpuError, LoadProgress};
+use crate::{CpuError, LoadProgress, WeightFormats};
 use pagoda_kernels::{LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool};
 use pagoda_model::{Checkpoint, DecoderSpec, LayerRole, Role, Tensor, TensorData};
 
@@ -61,29 +61,29 @@ const DOWN: Group = Group { weights: &[LayerRole::Down], biases: &[LayerRole::Do
 /// Reads tensors, packs them and reports how far it has come.
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
-    format: WeightFormat,
+    formats: WeightFormats,
     pool: &'a WorkerPool,
     progress: &'a mut dyn FnMut(LoadProgress),
     state: LoadProgress,
 }
 
 impl ModelWeights {
-    /// Packs every tensor of `checkpoint` in `format`.
+    /// Packs every tensor of `checkpoint` in `formats`.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
-        format: WeightFormat,
+        formats: WeightFormats,
         pool: &WorkerPool,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, CpuError> {
         let total = checkpoint.tensors().map(|(_, tensor)| tensor.byte_len() as u64).sum();
         let mut loader =
-            Loader { checkpoint, format, pool, progress, state: LoadProgress { done: 0, total } };
+            Loader { checkpoint, formats, pool, progress, state: LoadProgress { done: 0, total } };
         loader.report(0);
         let spec = checkpoint.spec();
         // The largest tensors first: what is made or mapped of a tensor while it is packed comes on top of what is
         // packed already.
-        let embedding = (!spec.tied_head).then(|| loader.pack(&[Role::Embedding])).transpose()?;
-        let head = loader.pack(&[Role::Head])?;
+        let embedding = (!spec.tied_head).then(|| loader.pack(&[Role::Embedding], formats.vocabulary)).transpose()?;
+        let head = loader.pack(&[Role::Head], formats.vocabulary)?;
         let layers =
             (0..spec.layers.len() as u32).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
         let final_norm = loader.vector(Role::FinalNorm);
@@ -103,16 +103,18 @@ impl ModelWeights {
     }
 
     /// Bytes that [`load`](Self::load) will hold for a model of `spec`.
-    pub(crate) fn planned_bytes(spec: &DecoderSpec, format: WeightFormat) -> u64 {
+    pub(crate) fn planned_bytes(spec: &DecoderSpec, formats: WeightFormats) -> u64 {
         let rows = |role: Role| role.shape(spec)[0] as usize;
-        let packed = |n: usize, k: usize| PackedLinear::packed_bytes(LinearShape { n, k }, format);
+        let packed = |n: usize, k: usize, format| PackedLinear::packed_bytes(LinearShape { n, k }, format);
         let matrix_roles = [&QKV, &O, &GATE_UP, &DOWN];
         let mut total = 0;
         for role in Role::all(spec) {
             let shape = role.shape(spec);
             let elements: u64 = shape.iter().product();
             total += match role {
-                Role::Embedding | Role::Head => packed(shape[0] as usize, shape[1] as usize),
+                Role::Embedding | Role::Head => {
+                    packed(shape[0] as usize, shape[1] as usize, formats.vocabulary)
+                }
                 _ if shape.len() == 1 => elements * size_of::<f32>() as u64,
                 _ => 0,
             };
@@ -120,7 +122,8 @@ impl ModelWeights {
         for layer in 0..spec.layers.len() as u32 {
             for group in matrix_roles {
                 let n = group.weights.iter().map(|&role| rows(Role::Layer(layer, role))).sum();
-                total += packed(n, Role::Layer(layer, group.weights[0]).shape(spec)[1] as usize);
+                let k = Role::Layer(layer, group.weights[0]).shape(spec)[1] as usize;
+                total += packed(n, k, formats.layers);
             }
         }
         total
@@ -164,20 +167,20 @@ impl Loader<'_> {
     fn linear(&mut self, layer: u32, group: &Group, has_bias: bool) -> Result<Linear, CpuError> {
         let at = |&role: &LayerRole| Role::Layer(layer, role);
         let roles: Vec<Role> = group.weights.iter().map(at).collect();
-        let weight = self.pack(&roles)?;
+        let weight = self.pack(&roles, self.formats.layers)?;
         let bias = has_bias.then(|| group.biases.iter().map(at).flat_map(|role| self.vector(role)).collect());
         Ok(Linear { weight, bias })
     }
 
     /// Packs the matrices of `roles`, which have equal inputs, stacked along their outputs.
-    fn pack(&mut self, roles: &[Role]) -> Result<PackedLinear, CpuError> {
+    fn pack(&mut self, roles: &[Role], format: WeightFormat) -> Result<PackedLinear, CpuError> {
         roles.iter().for_each(|&role| self.checkpoint.prefetch(role));
         let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
         let data: Vec<TensorData<'_>> = tensors.iter().map(Tensor::data).collect();
         let parts: Vec<(Weights<'_>, usize)> =
             data.iter().zip(&tensors).map(|(data, tensor)| (view(data), tensor.shape[0] as usize)).collect();
         let k = tensors[0].shape[1] as usize;
-        let packed = PackedLinear::pack(&parts, k, self.format, self.pool)
+        let packed = PackedLinear::pack(&parts, k, format, self.pool)
             .map_err(|source| CpuError::Pack { role: roles[0], source })?;
         roles.iter().for_each(|&role| self.checkpoint.release(role));
         self.report(tensors.iter().map(Tensor::byte_len).sum());

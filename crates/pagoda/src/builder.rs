@@ -5,7 +5,7 @@ use crate::served::served_model;
 use crate::{BuildError, Engine};
 use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype, LoadProgress, MemoryPlan, Profile};
 use pagoda_engine::{EngineConfig, ServedModel};
-use pagoda_kernels::{Isa, Kernels};
+use pagoda_kernels::{Isa, Kernels, QuantFormat};
 use pagoda_model::{Checkpoint, ModelSource, RandomShape};
 use pagoda_sched::Executor;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -119,6 +119,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn dtype(mut self, dtype: ComputeDtype) -> Self {
         self.cpu.dtype = dtype;
+        self
+    }
+
+    /// Quantises the weights while they are loaded; excludes [`dtype`](Self::dtype). Default: not.
+    #[must_use]
+    pub fn quantize(mut self, format: QuantFormat) -> Self {
+        self.cpu.quantize = Some(format);
         self
     }
 

@@ -30,12 +30,13 @@ pub use engine::{Engine, GenerateError, Prompt};
 pub use error::BuildError;
 pub use pagoda_cpu::{
     ComputeDtype, KvDtype, LoadProgress, MemoryPlan, Operation, Profile, ProfileReport, StepKind,
+    WeightFormats,
 };
 pub use pagoda_engine::{
     EngineConfig, EngineError, EngineHandle, EngineState, GenerateParams, RequestError, RequestResult,
     ServedModel, Session, SessionEvent,
 };
-pub use pagoda_kernels::Isa;
+pub use pagoda_kernels::{Isa, QuantFormat};
 pub use pagoda_model as model;
 pub use pagoda_sched as sched;
 pub use pagoda_server as server;

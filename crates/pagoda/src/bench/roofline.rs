@@ -60,7 +60,7 @@ impl Cost {
         let kv_bytes = plan.layout.block_bytes() as f64
             / f64::from(plan.layout.block_size)
             / f64::from(plan.layout.layers.max(1));
-        Self::of(spec, plan.weight_format, kv_bytes)
+        Self::of(spec, plan.weight_formats.layers, kv_bytes)
     }
 
     /// The model of `spec` with weights of `format` and `kv_bytes` for each token and layer.

@@ -41,7 +41,7 @@ pub(crate) fn describe(prepared: &Prepared) -> String {
         format!(
             "memory  weights {} ({}) + KV {} ({}) + activations {} = {} of {free} free",
             show_bytes(memory.weights),
-            memory.weight_format,
+            memory.weight_formats,
             show_bytes(memory.kv),
             memory.kv_dtype,
             show_bytes(memory.activations),

@@ -110,7 +110,7 @@ fn settings(prepared: &Prepared, cost: &Cost, runs: &RunArgs) -> Settings {
         model: model.name().to_owned(),
         architecture: checkpoint.spec().architecture.clone(),
         parameters: checkpoint.parameters(),
-        weights: memory.weight_format.to_string(),
+        weights: memory.weight_formats.to_string(),
         kv: memory.kv_dtype.to_string(),
         weight_bytes: cost.weight_bytes as u64,
         isa: prepared.isa().to_string(),
