@@ -1,8 +1,8 @@
 //! Why a model cannot be run on the CPU.
 
 use crate::ComputeDtype;
-use pagoda_kernels::{Isa, OutOfMemory, PackError, QuantFormat, QuantFormatError};
-use pagoda_model::Role;
+use pagoda_kernels::{Isa, OutOfMemory, PackError, QuantFormat, QuantFormatError, WeightFormat};
+use pagoda_model::{Dtype, Role};
 
 /// Why an executor cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,16 @@ pub enum CpuError {
         dtype: ComputeDtype,
         /// The quantised one.
         quantize: QuantFormat,
+    },
+    /// The checkpoint is quantised in another way than was asked for.
+    #[error(
+        "the checkpoint stores {stored}, which cannot become {asked}: leave the format out, or use the checkpoint in bf16"
+    )]
+    Stored {
+        /// How the checkpoint stores its matrices.
+        stored: Dtype,
+        /// The format that was asked for.
+        asked: WeightFormat,
     },
     /// The quantised format is not computed.
     #[error(transparent)]

@@ -1,7 +1,8 @@
 //! How a model is to be run on the CPU.
 
-use pagoda_kernels::{Bits, Isa, QuantFormat, WeightFormat};
-use pagoda_model::Dtype;
+use crate::CpuError;
+use pagoda_kernels::{Activations, Bits, Isa, QuantFormat, WeightFormat};
+use pagoda_model::{DecoderSpec, Dtype, QuantScheme};
 use std::fmt;
 use std::str::FromStr;
 
@@ -38,6 +39,11 @@ pub struct WeightFormats {
 }
 
 impl WeightFormats {
+    /// All matrices in `format`.
+    fn all(format: WeightFormat) -> Self {
+        WeightFormats { layers: format, vocabulary: format }
+    }
+
     /// Layers in `format`, and vectors of tokens in 8 bits at least: few bytes where the layers are many, and errors in
     /// them reach every token.
     pub fn quantized(format: QuantFormat) -> Self {
@@ -58,7 +64,8 @@ pub struct CpuOptions {
     pub isa: Option<Isa>,
     /// Number format of the weights.
     pub dtype: ComputeDtype,
-    /// Quantise the matrices while loading; `dtype` is then [`ComputeDtype::Auto`].
+    /// Quantise the matrices while loading; `dtype` is then [`ComputeDtype::Auto`]. Of a checkpoint that is quantised
+    /// already, with the same bits, groups and zero points, it decides on the activations.
     pub quantize: Option<QuantFormat>,
     /// Number format of keys and values; `None` is f32 where the weights are, else bfloat16.
     pub kv_dtype: Option<KvDtype>,
@@ -89,23 +96,79 @@ impl Default for CpuOptions {
 }
 
 impl CpuOptions {
-    /// Formats of the matrices in memory for a checkpoint that stores them as `stored`.
-    pub fn weight_formats(&self, stored: Dtype) -> WeightFormats {
-        let layers = match (self.quantize, self.dtype, stored) {
-            (Some(format), ..) => return WeightFormats::quantized(format),
-            (None, ComputeDtype::F32, _) | (None, ComputeDtype::Auto, Dtype::F32) => WeightFormat::F32,
-            (None, ComputeDtype::F16, _) | (None, ComputeDtype::Auto, Dtype::F16) => WeightFormat::F16,
-            (None, ComputeDtype::Bf16, _) | (None, ComputeDtype::Auto, Dtype::Bf16) => WeightFormat::Bf16,
-        };
-        WeightFormats { layers, vocabulary: layers }
+    /// Formats of the matrices in memory for a checkpoint of `spec`.
+    pub fn weight_formats(&self, spec: &DecoderSpec) -> WeightFormats {
+        match (self.quantize, self.dtype) {
+            (Some(format), _) => WeightFormats::quantized(format),
+            (None, ComputeDtype::Auto) => WeightFormats {
+                layers: stored_format(spec.dtype, spec.activation_bits),
+                vocabulary: stored_format(spec.vocabulary_dtype, spec.activation_bits),
+            },
+            (None, ComputeDtype::F32) => WeightFormats::all(WeightFormat::F32),
+            (None, ComputeDtype::F16) => WeightFormats::all(WeightFormat::F16),
+            (None, ComputeDtype::Bf16) => WeightFormats::all(WeightFormat::Bf16),
+        }
     }
 
-    /// Format of keys and values for a checkpoint that stores its weights as `stored`.
-    pub fn kv_format(&self, stored: Dtype) -> KvDtype {
-        match (self.kv_dtype, self.weight_formats(stored).layers) {
+    /// Format of keys and values for a checkpoint of `spec`.
+    pub fn kv_format(&self, spec: &DecoderSpec) -> KvDtype {
+        match (self.kv_dtype, self.weight_formats(spec).layers) {
             (Some(KvDtype::F32), _) | (None, WeightFormat::F32) => KvDtype::F32,
             _ => KvDtype::Bf16,
         }
+    }
+
+    /// Fails unless the weights that a checkpoint of `spec` stores can be brought into the format that is asked for.
+    pub(crate) fn check_formats(&self, spec: &DecoderSpec) -> Result<(), CpuError> {
+        if let (Some(quantize), true) = (self.quantize, self.dtype != ComputeDtype::Auto) {
+            return Err(CpuError::Formats { dtype: self.dtype, quantize });
+        }
+        let asked = self.weight_formats(spec);
+        if let WeightFormat::Quantized(format) = asked.layers {
+            format.checked()?;
+        }
+        for (stored, asked) in [(spec.dtype, asked.layers), (spec.vocabulary_dtype, asked.vocabulary)] {
+            let fits = match (stored, asked) {
+                (Dtype::Quantized(scheme), WeightFormat::Quantized(format)) => {
+                    quant_format(scheme, None).same_weights(format)
+                }
+                (Dtype::Quantized(_), _) => false,
+                _ => true,
+            };
+            if !fits {
+                return Err(CpuError::Stored { stored, asked });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The format that keeps what is stored as it is.
+fn stored_format(stored: Dtype, activation_bits: Option<u8>) -> WeightFormat {
+    match stored {
+        Dtype::F32 => WeightFormat::F32,
+        Dtype::F16 => WeightFormat::F16,
+        Dtype::Bf16 => WeightFormat::Bf16,
+        Dtype::Quantized(scheme) => quant_format(scheme, activation_bits).into(),
+    }
+}
+
+/// The format of the kernels for matrices that are stored in `scheme`.
+pub(crate) fn quant_format(scheme: QuantScheme, activation_bits: Option<u8>) -> QuantFormat {
+    QuantFormat {
+        bits: if scheme.bits == 8 { Bits::Eight } else { Bits::Four },
+        group: scheme.group,
+        zero_point: scheme.zero_point,
+        activations: if activation_bits == Some(8) { Activations::I8 } else { Activations::I16 },
+    }
+}
+
+/// How files store what the kernels compute in `format`.
+pub(crate) fn quant_scheme(format: QuantFormat) -> QuantScheme {
+    QuantScheme {
+        bits: if format.bits == Bits::Eight { 8 } else { 4 },
+        group: format.group,
+        zero_point: format.zero_point,
     }
 }
 
@@ -175,6 +238,7 @@ impl FromStr for KvDtype {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pagoda_model::{Checkpoint, RandomShape};
 
     #[test]
     fn names_read_back_and_others_are_refused_with_the_known_ones() {
@@ -189,30 +253,66 @@ mod tests {
         assert!("auto".parse::<KvDtype>().is_err());
     }
 
+    /// A model that is stored as `dtype`.
+    fn stored(dtype: Dtype) -> DecoderSpec {
+        let shape: RandomShape = "qwen2.5-0.5b".parse().expect("a known shape");
+        let spec = Checkpoint::random(shape, 0).spec().clone();
+        DecoderSpec { dtype, vocabulary_dtype: dtype, ..spec }
+    }
+
     #[test]
     fn auto_keeps_the_stored_format() {
         let options = CpuOptions::default();
-        assert_eq!(options.weight_formats(Dtype::F16).layers, WeightFormat::F16);
-        assert_eq!(options.kv_format(Dtype::F16), KvDtype::Bf16);
-        assert_eq!(options.weight_formats(Dtype::F32).vocabulary, WeightFormat::F32);
-        assert_eq!(options.kv_format(Dtype::F32), KvDtype::F32);
+        let (half, single) = (stored(Dtype::F16), stored(Dtype::F32));
+        assert_eq!(options.weight_formats(&half).layers, WeightFormat::F16);
+        assert_eq!(options.kv_format(&half), KvDtype::Bf16);
+        assert_eq!(options.weight_formats(&single).vocabulary, WeightFormat::F32);
+        assert_eq!(options.kv_format(&single), KvDtype::F32);
         let narrow = CpuOptions { dtype: ComputeDtype::Bf16, ..options };
-        assert_eq!(narrow.weight_formats(Dtype::F32).layers, WeightFormat::Bf16);
-        assert_eq!(narrow.kv_format(Dtype::F32), KvDtype::Bf16);
+        assert_eq!(narrow.weight_formats(&single).layers, WeightFormat::Bf16);
+        assert_eq!(narrow.kv_format(&single), KvDtype::Bf16);
         let wide_kv = CpuOptions { kv_dtype: Some(KvDtype::F32), ..narrow };
-        assert_eq!(wide_kv.kv_format(Dtype::F32), KvDtype::F32);
+        assert_eq!(wide_kv.kv_format(&single), KvDtype::F32);
     }
+
+    fn quantize(format: QuantFormat) -> CpuOptions {
+        CpuOptions { quantize: Some(format), ..CpuOptions::default() }
+    }
+
     #[test]
     fn the_vocabulary_of_4_bit_layers_has_8_bits() {
-        let formats = |quantize| {
-            CpuOptions { quantize: Some(quantize), ..CpuOptions::default() }.weight_formats(Dtype::F32)
-        };
+        let spec = stored(Dtype::F32);
+        let formats = |format| quantize(format).weight_formats(&spec);
         let of = |format: QuantFormat| WeightFormat::Quantized(format);
         assert_eq!(formats(QuantFormat::W4A8).layers, of(QuantFormat::W4A8));
         assert_eq!(formats(QuantFormat::W4A8).vocabulary, of(QuantFormat::W8A8));
         let fine = QuantFormat { group: 32, ..QuantFormat::INT8 };
         assert_eq!(formats(fine).vocabulary, of(fine));
-        let options = CpuOptions { quantize: Some(fine), ..CpuOptions::default() };
-        assert_eq!(options.kv_format(Dtype::F32), KvDtype::Bf16);
+        assert_eq!(quantize(fine).kv_format(&spec), KvDtype::Bf16);
+    }
+
+    #[test]
+    fn a_quantised_checkpoint_stays_as_it_is() {
+        let four = Dtype::Quantized(QuantScheme { bits: 4, group: 64, zero_point: false });
+        let eight = Dtype::Quantized(QuantScheme { bits: 8, group: 128, zero_point: false });
+        let mut spec = DecoderSpec { dtype: four, vocabulary_dtype: eight, ..stored(Dtype::Bf16) };
+        assert_eq!(CpuOptions::default().weight_formats(&spec), WeightFormats::quantized(QuantFormat::INT4));
+        spec.activation_bits = Some(8);
+        assert_eq!(CpuOptions::default().weight_formats(&spec), WeightFormats::quantized(QuantFormat::W4A8));
+        for format in [QuantFormat::INT4, QuantFormat::W4A8] {
+            assert!(quantize(format).check_formats(&spec).is_ok(), "{format}");
+        }
+        let other = quantize(QuantFormat::INT8).check_formats(&spec).expect_err("other bits").to_string();
+        assert!(other.contains("int4 in groups of 64") && other.contains("int8"), "{other}");
+        let float = CpuOptions { dtype: ComputeDtype::Bf16, ..CpuOptions::default() };
+        let float = float.check_formats(&spec).expect_err("a float").to_string();
+        assert!(float.contains("bf16"), "{float}");
+    }
+
+    #[test]
+    fn a_float_format_and_a_quantised_one_exclude_each_other() {
+        let both = CpuOptions { dtype: ComputeDtype::F16, ..quantize(QuantFormat::INT8) };
+        let message = both.check_formats(&stored(Dtype::F32)).expect_err("both").to_string();
+        assert!(message.contains("f16") && message.contains("int8"), "{message}");
     }
 }

@@ -4,7 +4,7 @@ use crate::rope::RopeTable;
 use crate::sampling::RowSamplers;
 use crate::scratch::Scratch;
 use crate::weights::ModelWeights;
-use crate::{ComputeDtype, CpuError, CpuOptions, KvDtype, WeightFormats};
+use crate::{CpuError, CpuOptions, KvDtype, WeightFormats};
 use pagoda_kernels::{KvShape, WorkerPool};
 use pagoda_model::DecoderSpec;
 use pagoda_sched::KvLayout;
@@ -37,8 +37,8 @@ impl MemoryPlan {
     /// Options that cannot work with this model.
     pub fn new(spec: &DecoderSpec, options: &CpuOptions) -> Result<Self, CpuError> {
         check(spec, options)?;
-        let weight_formats = options.weight_formats(spec.dtype);
-        let kv_dtype = options.kv_format(spec.dtype);
+        let weight_formats = options.weight_formats(spec);
+        let kv_dtype = options.kv_format(spec);
         let threads = options.threads.unwrap_or_else(WorkerPool::default_threads).max(1);
         let layout = KvLayout {
             layers: spec.layers.len() as u32,
@@ -86,12 +86,7 @@ fn check(spec: &DecoderSpec, options: &CpuOptions) -> Result<(), CpuError> {
             "blocks times block_size must be below 2^32; use fewer blocks",
         );
     }
-    if let Some(quantize) = options.quantize {
-        quantize.checked()?;
-        if options.dtype != ComputeDtype::Auto {
-            return Err(CpuError::Formats { dtype: options.dtype, quantize });
-        }
-    }
+    options.check_formats(spec)?;
     if options.max_tokens_per_step == 0 {
         return refuse("max_tokens_per_step", 0, "a step needs at least one token");
     }

@@ -1,7 +1,8 @@
 //! The weights of a model in the form in which the kernels read them.
 
+use crate::source::matrix;
 use crate::{CpuError, LoadProgress, WeightFormats};
-use pagoda_kernels::{LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool};
+use pagoda_kernels::{LinearShape, PackedLinear, WeightFormat, WorkerPool};
 use pagoda_model::{Checkpoint, DecoderSpec, LayerRole, Role, Tensor, TensorData};
 
 /// All weights.
@@ -82,7 +83,8 @@ impl ModelWeights {
         let spec = checkpoint.spec();
         // The largest tensors first: what is made or mapped of a tensor while it is packed comes on top of what is
         // packed already.
-        let embedding = (!spec.tied_head).then(|| loader.pack(&[Role::Embedding], formats.vocabulary)).transpose()?;
+        let embedding =
+            (!spec.tied_head).then(|| loader.pack(&[Role::Embedding], formats.vocabulary)).transpose()?;
         let head = loader.pack(&[Role::Head], formats.vocabulary)?;
         let layers =
             (0..spec.layers.len() as u32).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
@@ -177,11 +179,14 @@ impl Loader<'_> {
         roles.iter().for_each(|&role| self.checkpoint.prefetch(role));
         let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
         let data: Vec<TensorData<'_>> = tensors.iter().map(Tensor::data).collect();
-        let parts: Vec<(Weights<'_>, usize)> =
-            data.iter().zip(&tensors).map(|(data, tensor)| (view(data), tensor.shape[0] as usize)).collect();
         let k = tensors[0].shape[1] as usize;
-        let packed = PackedLinear::pack(&parts, k, format, self.pool)
-            .map_err(|source| CpuError::Pack { role: roles[0], source })?;
+        let part = |(data, tensor): (_, &Tensor<'_>)| {
+            let n = tensor.shape[0] as usize;
+            Ok((matrix(data, LinearShape { n, k })?, n))
+        };
+        let parts: Result<Vec<_>, _> = data.iter().zip(&tensors).map(part).collect();
+        let packed = parts.and_then(|parts| PackedLinear::pack(&parts, k, format, self.pool));
+        let packed = packed.map_err(|source| CpuError::Pack { role: roles[0], source })?;
         roles.iter().for_each(|&role| self.checkpoint.release(role));
         self.report(tensors.iter().map(Tensor::byte_len).sum());
         Ok(packed)
@@ -198,14 +203,6 @@ impl Loader<'_> {
     fn report(&mut self, bytes: usize) {
         self.state.done += bytes as u64;
         (self.progress)(self.state);
-    }
-}
-
-fn view<'a>(data: &'a TensorData<'_>) -> Weights<'a> {
-    match data {
-        TensorData::F32(x) => Weights::F32(x),
-        TensorData::F16(x) => Weights::F16(x),
-        TensorData::Bf16(x) => Weights::Bf16(x),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use crate::config::MAX_CONFIG_BYTES;
 use crate::json::Object;
+use crate::quantized::Quantization;
 use crate::random::RandomWeights;
 use crate::weights::WeightFiles;
-use crate::{DecoderSpec, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
+use crate::{DecoderSpec, Dtype, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
 use crate::{arch, generation};
 use std::borrow::Cow;
 
@@ -40,6 +41,7 @@ impl Checkpoint {
         let Some(bytes) = source.read(CONFIG, MAX_CONFIG_BYTES)? else { return Err(no_config(source)) };
         let config = Object::parse(CONFIG, &bytes)?;
         let mut spec = arch::read_spec(&config)?;
+        let quantization = Quantization::read(&config)?;
         let generation = match source.read(GENERATION, MAX_CONFIG_BYTES)? {
             Some(bytes) => GenerationDefaults::read(&Object::parse(GENERATION, &bytes)?, spec.vocab_size)?,
             None => GenerationDefaults::default(),
@@ -48,12 +50,19 @@ impl Checkpoint {
         let stop_ids = generation::stop_ids(&eos_ids, &generation.eos_ids);
         let weights = match source {
             ModelSource::Random { seed, .. } => {
-                spec.dtype = RandomWeights::DTYPE;
+                (spec.dtype, spec.vocabulary_dtype) = (RandomWeights::DTYPE, RandomWeights::DTYPE);
                 Weights::Random(RandomWeights::new(&spec, *seed))
             }
             ModelSource::Folder(_) | ModelSource::Memory { .. } => {
-                let files = WeightFiles::open(source, &spec)?;
-                spec.dtype = files.main_dtype();
+                let files = WeightFiles::open(source, &spec, &quantization)?;
+                let floats = files.main_dtype();
+                let dtype = |role| quantization.of(role).map_or(floats, Dtype::Quantized);
+                spec.dtype = quantization.layers.map_or(floats, Dtype::Quantized);
+                spec.vocabulary_dtype = dtype(Role::Embedding);
+                if !spec.tied_head && dtype(Role::Head) != spec.vocabulary_dtype {
+                    return Err(vocabulary(&config, dtype(Role::Head), spec.vocabulary_dtype));
+                }
+                spec.activation_bits = quantization.activation_bits;
                 Weights::Files(files)
             }
         };
@@ -154,6 +163,14 @@ impl Checkpoint {
             Weights::Random(_) => Ok(()),
         }
     }
+}
+
+fn vocabulary(config: &Object, head: Dtype, embedding: Dtype) -> ModelError {
+    let problem = format!(
+        "stores the head as {head} and the embedding as {embedding}: only folders with both in one format are read; \
+         use the checkpoint in bf16 and give --quantize"
+    );
+    config.error("quantization_config", problem)
 }
 
 fn no_config(source: &ModelSource) -> ModelError {

@@ -85,8 +85,7 @@ fn head_dim(config: &Object, hidden: u32, heads: u32, default: HeadDimDefault) -
 }
 
 /// Fields that ask for something the forward pass does not do; absence, `null`, 0 and `false` ask for nothing.
-const UNSUPPORTED: [(&str, &str); 8] = [
-    ("quantization_config", "use the checkpoint in bf16, f16 or f32 from which it was made"),
+const UNSUPPORTED: [(&str, &str); 7] = [
     ("num_local_experts", "mixtures of experts are not read; use a dense model"),
     ("num_experts", "mixtures of experts are not read; use a dense model"),
     ("n_routed_experts", "mixtures of experts are not read; use a dense model"),

@@ -1,5 +1,6 @@
 //! Number formats of stored weights.
 
+use crate::QuantScheme;
 use std::fmt;
 
 /// Number format of a stored tensor that the engine can compute with.
@@ -11,24 +12,17 @@ pub enum Dtype {
     F16,
     /// The upper half of a single-precision number.
     Bf16,
-}
-
-impl Dtype {
-    /// Bytes of one element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
+    /// Small integers with a scale for each group.
+    Quantized(QuantScheme),
 }
 
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        })
+        match self {
+            Self::F32 => f.write_str("f32"),
+            Self::F16 => f.write_str("f16"),
+            Self::Bf16 => f.write_str("bf16"),
+            Self::Quantized(scheme) => scheme.fmt(f),
+        }
     }
 }

@@ -44,6 +44,11 @@ impl Object {
         self.fields.keys().map(String::as_str)
     }
 
+    /// All fields, in order.
+    pub(crate) fn into_fields(self) -> Map<String, Value> {
+        self.fields
+    }
+
     /// An error about `field`.
     pub(crate) fn error(&self, field: &str, problem: impl Into<String>) -> ModelError {
         ModelError::Field {

@@ -15,6 +15,7 @@ mod generation;
 mod header;
 mod json;
 mod mmap;
+mod quantized;
 mod random;
 mod role;
 mod rope;
@@ -24,18 +25,21 @@ mod source;
 mod spec;
 mod tensor;
 mod weights;
+mod writer;
 
 pub use arch::SUPPORTED_ARCHITECTURES;
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use error::ModelError;
 pub use generation::GenerationDefaults;
+pub use quantized::{QuantScheme, QuantizedData, QuantizedFolder, pack_zero_points};
 pub use random::{RandomShape, ShapeError};
 pub use role::{LayerRole, Role};
 pub use rope::{RopeScaling, RopeSpec};
 pub use source::ModelSource;
 pub use spec::{Activation, AttentionSpan, DecoderSpec, LayerSpec};
 pub use tensor::{Tensor, TensorData};
+pub use writer::{FolderWriter, StoredTensor, WriteError};
 
 #[cfg(target_endian = "big")]
 compile_error!("weight files are little-endian and are read in place");

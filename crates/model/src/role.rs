@@ -152,6 +152,11 @@ impl LayerRole {
         }
     }
 
+    /// Whether it is a matrix, and not a norm or a bias.
+    pub fn is_matrix(self) -> bool {
+        self.dims().len() == 2
+    }
+
     fn needed(self, spec: &DecoderSpec) -> bool {
         match self {
             Self::QBias | Self::KBias | Self::VBias => spec.qkv_bias,

@@ -46,8 +46,12 @@ pub struct DecoderSpec {
     pub max_context: u32,
     /// Factor on `q . k` before the softmax.
     pub attn_scale: f32,
-    /// Format in which most of the weights are stored.
+    /// Format in which the matrices of the layers are stored; of floats, the most frequent one.
     pub dtype: Dtype,
+    /// Format in which embedding and head are stored; [`dtype`](Self::dtype) where nothing is quantised.
+    pub vocabulary_dtype: Dtype,
+    /// Bits, 8 or 16, to which activations are to be rounded before they meet quantised weights; `None` leaves it open.
+    pub activation_bits: Option<u8>,
 }
 
 impl DecoderSpec {

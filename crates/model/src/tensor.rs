@@ -1,6 +1,7 @@
 //! A read-only view of one stored tensor.
 
 use crate::Dtype;
+use crate::quantized::{QuantizedBytes, QuantizedData};
 use crate::random::Generator;
 use bytemuck::Pod;
 use half::{bf16, f16};
@@ -27,6 +28,8 @@ pub(crate) enum Content<'a> {
     Stored(&'a [u8]),
     /// bf16 elements made on demand.
     Random(Generator),
+    /// Codes and scales in a file.
+    Quantized(QuantizedBytes<'a>),
 }
 
 /// The elements of a tensor, borrowed from the file where its alignment allows.
@@ -38,6 +41,8 @@ pub enum TensorData<'a> {
     F16(Cow<'a, [f16]>),
     /// Upper half of single precision.
     Bf16(Cow<'a, [bf16]>),
+    /// Codes with their scales.
+    Quantized(QuantizedData<'a>),
 }
 
 impl<'a> Tensor<'a> {
@@ -46,15 +51,22 @@ impl<'a> Tensor<'a> {
         self.shape.iter().product::<u64>() as usize
     }
 
-    /// Bytes of all elements.
+    /// Bytes of all elements, scales and zero points included.
     pub fn byte_len(&self) -> usize {
-        self.elements() * self.dtype.bytes()
+        match self.content {
+            Content::Stored(bytes) => bytes.len(),
+            Content::Random(_) => self.elements() * size_of::<bf16>(),
+            Content::Quantized(parts) => parts.len(),
+        }
     }
 
-    /// Little-endian elements, row-major, at any alignment; borrowed where a file holds them.
+    /// Little-endian elements, row-major, at any alignment; borrowed where a file holds them. Of a quantised matrix the
+    /// codes.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
         match self.content {
-            Content::Stored(bytes) => Cow::Borrowed(bytes),
+            Content::Stored(bytes) | Content::Quantized(QuantizedBytes { codes: bytes, .. }) => {
+                Cow::Borrowed(bytes)
+            }
             Content::Random(generator) => {
                 Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&generator.elements(self.elements())))
             }
@@ -69,25 +81,30 @@ impl<'a> Tensor<'a> {
             Content::Random(generator) => {
                 return TensorData::Bf16(Cow::Owned(generator.elements(self.elements())));
             }
+            Content::Quantized(parts) => {
+                return TensorData::Quantized(parts.data(self.shape[0] as usize, self.shape[1] as usize));
+            }
         };
         match self.dtype {
             Dtype::F32 => TensorData::F32(aligned(bytes)),
             Dtype::F16 => TensorData::F16(aligned(bytes)),
             Dtype::Bf16 => TensorData::Bf16(aligned(bytes)),
+            Dtype::Quantized(_) => unreachable!("quantised content is of its own kind"),
         }
     }
 
-    /// The elements widened to f32; exact for every format.
+    /// The elements widened to f32; exact for every float.
     pub fn to_f32_vec(&self) -> Vec<f32> {
         match self.data() {
             TensorData::F32(x) => x.into_owned(),
             TensorData::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
             TensorData::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
+            TensorData::Quantized(x) => x.widen(self.shape[1] as usize),
         }
     }
 }
 
-fn aligned<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
+pub(crate) fn aligned<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(elements) => Cow::Borrowed(elements),
         Err(_) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(bytes)),

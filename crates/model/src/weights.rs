@@ -1,9 +1,10 @@
 //! Which stored tensor plays which role.
 
 use crate::json::clip;
+use crate::quantized::{self, Quantization, QuantizedBytes, QuantizedPlace};
 use crate::shards::{Found, Shard, Shards, layer_of};
 use crate::tensor::Content;
-use crate::{DecoderSpec, Dtype, ModelError, ModelSource, Role, Tensor};
+use crate::{DecoderSpec, Dtype, ModelError, ModelSource, QuantScheme, Role, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -21,14 +22,25 @@ struct Place {
     dtype: Dtype,
     shape: Vec<u64>,
     range: Range<usize>,
+    /// Scales and zero points, where `range` holds codes.
+    quantized: Option<QuantizedPlace>,
 }
 
 impl WeightFiles {
     /// Finds a tensor of the right format and shape for every role of `spec`, and no tensor without a role.
-    pub(crate) fn open(source: &ModelSource, spec: &DecoderSpec) -> Result<Self, ModelError> {
+    pub(crate) fn open(
+        source: &ModelSource,
+        spec: &DecoderSpec,
+        quantization: &Quantization,
+    ) -> Result<Self, ModelError> {
         let mut found = Shards::open(source)?;
         let mut bound = HashMap::new();
         for role in Role::all(spec) {
+            if let Some(scheme) = quantization.of(role) {
+                let place = find_quantized(role, scheme, spec, &mut found)?;
+                bound.insert(role, place);
+                continue;
+            }
             let name = role.to_string();
             let Some(place) = found.tensors.remove(&name) else { return Err(missing(role, spec, &found)) };
             bound.insert(role, check(role, place, spec, &found.shards)?);
@@ -47,29 +59,54 @@ impl WeightFiles {
             file: &shard.file,
             dtype: place.dtype,
             shape: &place.shape,
-            content: Content::Stored(self.stored(place)),
+            content: self.content(place),
+        })
+    }
+
+    fn content(&self, place: &Place) -> Content<'_> {
+        let (Some(parts), Dtype::Quantized(scheme)) = (&place.quantized, place.dtype) else {
+            return Content::Stored(self.stored(place));
+        };
+        let bytes = |(shard, range): &(usize, Range<usize>)| &self.shards[*shard].blob.bytes()[range.clone()];
+        Content::Quantized(QuantizedBytes {
+            scheme,
+            codes: self.stored(place),
+            scales: bytes(&parts.scales),
+            scale_dtype: parts.scale_dtype,
+            zeros: parts.zeros.as_ref().map(bytes),
         })
     }
 
     /// Brings in the pages of the tensor of `role` before they are read.
     pub(crate) fn prefetch(&self, role: Role) {
-        if let Some(place) = self.bound.get(&role) {
-            self.shards[place.shard].blob.prefetch(place.range.clone());
+        for (shard, range) in self.ranges(role) {
+            self.shards[shard].blob.prefetch(range);
         }
     }
 
     /// Gives back the pages of the tensor of `role`.
     pub(crate) fn release(&self, role: Role) {
-        if let Some(place) = self.bound.get(&role) {
-            self.shards[place.shard].blob.release(place.range.clone());
+        for (shard, range) in self.ranges(role) {
+            self.shards[shard].blob.release(range);
         }
+    }
+
+    /// Where the parts of the tensor of `role` are.
+    fn ranges(&self, role: Role) -> impl Iterator<Item = (usize, Range<usize>)> {
+        self.bound.get(&role).into_iter().flat_map(|place| {
+            let quantized = place
+                .quantized
+                .iter()
+                .flat_map(|parts| std::iter::once(parts.scales.clone()).chain(parts.zeros.clone()));
+            std::iter::once((place.shard, place.range.clone())).chain(quantized)
+        })
     }
 
     fn stored(&self, place: &Place) -> &[u8] {
         &self.shards[place.shard].blob.bytes()[place.range.clone()]
     }
 
-    /// The format of most stored bytes.
+    /// The format of most floats, by bytes.
     pub(crate) fn main_dtype(&self) -> Dtype {
         let bytes = |dtype| {
             let of_dtype = self.bound.values().filter(|place| place.dtype == dtype);
@@ -151,7 +188,22 @@ fn check(role: Role, found: Found, spec: &DecoderSpec, shards: &[Shard]) -> Resu
             rule: role.shape_rule(),
         });
     }
-    Ok(Place { shard, name: entry.name, dtype, shape: entry.shape, range: entry.range })
+    Ok(Place { shard, name: entry.name, dtype, shape: entry.shape, range: entry.range, quantized: None })
+}
+
+fn find_quantized(
+    role: Role,
+    scheme: QuantScheme,
+    spec: &DecoderSpec,
+    found: &mut Shards,
+) -> Result<Place, ModelError> {
+    let shape = role.shape(spec);
+    let &[n, k] = shape.as_slice() else { unreachable!("only matrices are quantised") };
+    let Some((codes, parts)) = quantized::find(role, [n, k], scheme, found)? else {
+        return Err(missing(role, spec, found));
+    };
+    let (name, dtype) = (role.to_string(), Dtype::Quantized(scheme));
+    Ok(Place { shard: codes.shard, name, dtype, shape, range: codes.entry.range, quantized: Some(parts) })
 }
 
 fn missing(tensor: Role, spec: &DecoderSpec, found: &Shards) -> ModelError {
@@ -181,7 +233,7 @@ fn advice_for_unexpected(name: &str, spec: &DecoderSpec) -> String {
     let quantised = ["scale", "scales", "qweight", "qzeros", "g_idx", "weight_packed", "weight_shape"];
     let last = name.rsplit(['.', '_']).next().unwrap_or(name);
     if quantised.iter().any(|suffix| *suffix == last || name.ends_with(suffix)) {
-        return "it belongs to a quantised checkpoint; use the one in bf16, f16 or f32".to_owned();
+        return "it belongs to a quantised checkpoint, which quantization_config of config.json does not describe".to_owned();
     }
     let has_switch = ["LlamaForCausalLM", "Qwen3ForCausalLM"].contains(&spec.architecture.as_str());
     if name.ends_with(".bias") && has_switch {

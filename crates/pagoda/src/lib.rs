@@ -29,8 +29,8 @@ pub use builder::{EngineBuilder, Prepared};
 pub use engine::{Engine, GenerateError, Prompt};
 pub use error::BuildError;
 pub use pagoda_cpu::{
-    ComputeDtype, KvDtype, LoadProgress, MemoryPlan, Operation, Profile, ProfileReport, StepKind,
-    WeightFormats,
+    ComputeDtype, KvDtype, LoadProgress, MemoryPlan, Operation, Profile, ProfileReport, QuantizeError,
+    StepKind, WeightFormats, quantize_folder,
 };
 pub use pagoda_engine::{
     EngineConfig, EngineError, EngineHandle, EngineState, GenerateParams, RequestError, RequestResult,

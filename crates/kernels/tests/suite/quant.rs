@@ -451,5 +451,5 @@ fn the_size_is_known_before_packing() {
         assert_eq!(packed.bytes() as u64, planned, "{format}");
     }
     let bytes = PackedLinear::packed_bytes(LinearShape { n: 4096, k: 4096 }, QuantFormat::INT4.into());
-    assert_eq!(bytes, 4096 * 4096 / 2 + 4096 * 4096 / 32 * 2);
+    assert_eq!(bytes, 4096 * 4096 / 2 + 4096 * 4096 / 64 * 2);
 }

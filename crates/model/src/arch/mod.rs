@@ -126,5 +126,7 @@ fn assemble(common: &Common, rope: RopeSpec, layers: Vec<LayerSpec>, extras: Ext
         max_context: common.max_context,
         attn_scale: f64::from(common.head_dim).powf(-0.5) as f32,
         dtype: Dtype::F32,
+        vocabulary_dtype: Dtype::F32,
+        activation_bits: None,
     }
 }

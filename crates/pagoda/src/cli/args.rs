@@ -4,7 +4,7 @@ use super::bench::BenchCommand;
 use super::size::ByteSize;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pagoda_kernels::Isa;
+use pagoda_kernels::{Isa, QuantFormat};
 use pagoda_model::RandomShape;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -45,6 +45,10 @@ pub(crate) enum Command {
     ///
     /// Example: pagoda inspect ./Qwen2.5-0.5B-Instruct --max-model-len 8k
     Inspect(InspectArgs),
+    /// Write a model in a quantised format as a folder that loads without the work.
+    ///
+    /// Example: pagoda quantize ./Qwen2.5-0.5B-Instruct ./Qwen2.5-0.5B-Instruct-int4 --format int4
+    Quantize(QuantizeArgs),
     /// Run the scheduler against random workloads and check every invariant after every step.
     ///
     /// Example: pagoda sim --seeds 400 --steps 2500
@@ -182,6 +186,25 @@ pub(crate) struct DoctorArgs {
     pub(crate) engine: EngineArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct QuantizeArgs {
+    /// Folder of the model in Hugging Face form.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+
+    /// Folder to write; it does not exist or is empty.
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+
+    /// int8, int4, w8a8 or w4a8, with -g32, -g64, -g128 or -asym if wanted.
+    #[arg(long, default_value_t = QuantFormat::INT4)]
+    pub(crate) format: QuantFormat,
+
+    /// Worker threads (default: physical cores that this process may use).
+    #[arg(short, long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArgs {
@@ -193,6 +216,10 @@ pub(crate) struct EngineArgs {
     /// Type of weights and arithmetic: `auto` keeps the stored type.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     pub(crate) dtype: Dtype,
+
+    /// Quantise the weights while loading: int8, int4, w8a8 or w4a8, with -g32, -g64, -g128 or -asym if wanted.
+    #[arg(long, visible_alias = "quantization", value_name = "FORMAT")]
+    pub(crate) quantize: Option<QuantFormat>,
 
     /// Longest prompt + output of one request in tokens (`8192`, `8k`); the model's own, shrunk to fit, if absent.
     #[arg(long, visible_alias = "ctx-size", value_parser = super::size::tokens, value_name = "TOKENS")]

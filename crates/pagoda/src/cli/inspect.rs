@@ -25,7 +25,6 @@ pub(crate) fn describe(prepared: &Prepared) -> String {
     let spec = checkpoint.spec();
     let layout = &memory.layout;
     let tokens = u64::from(layout.blocks - 1) * u64::from(layout.block_size);
-    let free = available_bytes().map_or_else(|| "?".to_owned(), show_bytes);
     [
         format!("pagoda  {} · {} · {} threads", env!("CARGO_PKG_VERSION"), prepared.isa(), memory.threads),
         format!(
@@ -38,15 +37,7 @@ pub(crate) fn describe(prepared: &Prepared) -> String {
         ),
         format!("text    {} tokens · stops {:?} · {}", spec.vocab_size, model.stop_ids, chat(model)),
         format!("sample  {}", defaults(model)),
-        format!(
-            "memory  weights {} ({}) + KV {} ({}) + activations {} = {} of {free} free",
-            show_bytes(memory.weights),
-            memory.weight_formats,
-            show_bytes(memory.kv),
-            memory.kv_dtype,
-            show_bytes(memory.activations),
-            show_bytes(memory.total()),
-        ),
+        self::memory(prepared),
         format!(
             "kv      {tokens} tokens · {} blocks x {} · {} per token · {} requests of full length ({})",
             layout.blocks - 1,
@@ -58,6 +49,21 @@ pub(crate) fn describe(prepared: &Prepared) -> String {
     ]
     .map(|line| line + "\n")
     .concat()
+}
+
+/// The memory plan in a line.
+pub(crate) fn memory(prepared: &Prepared) -> String {
+    let memory = &prepared.memory;
+    let free = available_bytes().map_or_else(|| "?".to_owned(), show_bytes);
+    format!(
+        "memory  weights {} ({}) + KV {} ({}) + activations {} = {} of {free} free",
+        show_bytes(memory.weights),
+        memory.weight_formats,
+        show_bytes(memory.kv),
+        memory.kv_dtype,
+        show_bytes(memory.activations),
+        show_bytes(memory.total()),
+    )
 }
 
 fn chat(model: &ServedModel) -> String {

@@ -7,6 +7,7 @@ mod exit;
 mod inspect;
 mod options;
 mod progress;
+mod quantize;
 mod run;
 mod serve;
 mod sim;
@@ -25,6 +26,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::serve(args),
         Command::Inspect(args) => inspect::inspect(args),
+        Command::Quantize(args) => quantize::quantize(args),
         Command::Sim(args) => sim::sim(args),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Bench(command) => bench::bench(command),

@@ -24,6 +24,9 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
             return Err(CliError::new(Failure::Usage, error));
         }
     }
+    if let Some(format) = args.quantize {
+        builder = builder.quantize(format);
+    }
     if let Some(tokens) = args.max_model_len {
         builder = builder.max_model_len(tokens);
     }

@@ -4,6 +4,7 @@ use super::args::{RunArgs, SamplingArgs};
 use super::exit::{CliError, Failure};
 use super::options::builder;
 use super::progress::LoadBar;
+use super::quantize;
 use anyhow::Context;
 use pagoda::text::{ChatInput, ChatTemplate, Special, TextError};
 use pagoda::{Engine, GenerateParams, Prompt, RequestResult, ServedModel, SessionEvent};
@@ -14,8 +15,13 @@ use std::time::Instant;
 pub(crate) fn run(args: &RunArgs) -> Result<(), CliError> {
     let started = Instant::now();
     let prepared = builder(args.model.as_deref(), &args.engine)?.prepare()?;
+    quantize::announce(&prepared);
+    let (quantized, begun) = (prepared.cpu.quantize, Instant::now());
     let mut bar = LoadBar::new();
     let engine = prepared.load(&mut |at| bar.show(at.fraction()))?;
+    if let Some(format) = quantized {
+        quantize::report(format, begun.elapsed());
+    }
     let loaded = started.elapsed();
     let text = read_prompt(&args.prompt)?;
     let prompt = prepare_prompt(engine.model(), &text, args.sampling.raw)

@@ -5,9 +5,10 @@ use super::exit::{CliError, Failure};
 use super::inspect::describe;
 use super::options::builder;
 use super::progress::LoadBar;
+use super::quantize;
 use anyhow::anyhow;
 use pagoda::server::{ServerConfig, ServerState};
-use pagoda::{Engine, EngineHandle, EngineState, Prepared};
+use pagoda::{Engine, EngineHandle, EngineState, Prepared, QuantFormat};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -31,9 +32,10 @@ async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
     let address = listener.local_addr().map_err(|error| CliError::new(Failure::Bind, error))?;
     announce(&prepared, args, address);
     let config = server_config(args, &prepared);
+    let load = Load { started, begun: Instant::now(), quantize: prepared.cpu.quantize };
     let engine = prepared.load_in_background()?;
     let state = ServerState::new(engine.handle().clone(), config);
-    let loading = tokio::spawn(report_load(engine.handle().clone(), started));
+    let loading = tokio::spawn(report_load(engine.handle().clone(), load));
     let handle = engine.handle().clone();
     let until = async move {
         tokio::select! {
@@ -89,7 +91,16 @@ fn announce(prepared: &Prepared, args: &ServeArgs, address: SocketAddr) {
     println!("listening on http://{address}/v1");
 }
 
-async fn report_load(handle: EngineHandle, started: Instant) {
+/// What is said once the weights are loaded.
+struct Load {
+    /// When the process began.
+    started: Instant,
+    /// When the load did.
+    begun: Instant,
+    quantize: Option<QuantFormat>,
+}
+
+async fn report_load(handle: EngineHandle, load: Load) {
     let mut bar = LoadBar::new();
     while handle.state() == EngineState::Loading {
         bar.show(handle.health().loaded);
@@ -97,7 +108,10 @@ async fn report_load(handle: EngineHandle, started: Instant) {
     }
     if handle.state() == EngineState::Ready {
         bar.show(1.0);
-        eprintln!("ready   {:.1} s", started.elapsed().as_secs_f64());
+        if let Some(format) = load.quantize {
+            quantize::report(format, load.begun.elapsed());
+        }
+        eprintln!("ready   {:.1} s", load.started.elapsed().as_secs_f64());
     }
 }
 
