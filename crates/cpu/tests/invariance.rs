@@ -3,6 +3,7 @@
 //! prefix cache and preemption. Run with `--nocapture` for the table.
 
 use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions};
+use pagoda_kernels::Isa;
 use pagoda_model::{Checkpoint, ModelSource};
 use pagoda_sched::{
     CacheSalt, CompletionReason, Counters, Deadlines, Effect, Effects, Executor, KvCapacity, Priority,
@@ -185,16 +186,20 @@ struct Bench {
 
 impl Bench {
     fn new(name: &'static str, folder: &str, dtype: ComputeDtype, threads: usize) -> Self {
+        Self::with(name, folder, CpuOptions { dtype, threads: Some(threads), ..CpuOptions::default() })
+    }
+
+    /// A bench of a model quantised while loading.
+    fn quantized(folder: &str, format: &'static str, isa: Isa) -> Self {
+        let quantize = Some(format.parse().expect("a format"));
+        let options = CpuOptions { quantize, isa: Some(isa), threads: Some(1), ..CpuOptions::default() };
+        Self::with(format, folder, options)
+    }
+
+    fn with(name: &'static str, folder: &str, options: CpuOptions) -> Self {
         let folder = format!("{}/../../{folder}", env!("CARGO_MANIFEST_DIR"));
         let checkpoint = Checkpoint::open(&ModelSource::Folder(folder.into())).expect("the model");
-        let options = CpuOptions {
-            dtype,
-            threads: Some(threads),
-            blocks: BLOCKS,
-            max_tokens_per_step: 128,
-            max_rows: MAX_ROWS,
-            ..CpuOptions::default()
-        };
+        let options = CpuOptions { blocks: BLOCKS, max_tokens_per_step: 128, max_rows: MAX_ROWS, ..options };
         let mut executor = CpuExecutor::load(&checkpoint, &options, &mut |_| ()).expect("loads");
         let vocab = executor.capacity().vocab_size;
         let prompts: Vec<Vec<u32>> = (0..PROMPTS).map(|index| prompt(index, vocab)).collect();
@@ -322,6 +327,28 @@ fn bf16_weights_of_the_story_model() {
     bench.batches([3, 16].into_iter());
     bench.chunks(&[7]);
     bench.caches();
+    bench.preemption();
+}
+
+#[test]
+fn quantised_weights_on_every_instruction_set() {
+    let models = ["tests/golden/llama-gqa3-untied", "tests/golden/qwen3-sharded"];
+    let formats = ["int8", "int4", "w8a8", "w4a8", "int4-g32-asym"];
+    for isa in Isa::available() {
+        println!("{isa}");
+        for (index, format) in formats.into_iter().enumerate() {
+            let mut bench = Bench::quantized(models[index % models.len()], format, isa);
+            bench.batches([3, 16].into_iter());
+            bench.chunks(&[1, 7, 64]);
+            bench.caches();
+        }
+    }
+}
+
+#[test]
+fn quantised_weights_of_the_story_model() {
+    let mut bench = Bench::quantized("models/folktale", "int4", pagoda_kernels::Kernels::best().isa());
+    bench.batches([16].into_iter());
     bench.preemption();
 }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod golden;
+mod quantized;
 mod random;
 mod sweep;
 mod tiny;
