@@ -75,15 +75,22 @@ fn every_instruction_set_is_as_near_to_scalar_as_its_attention() {
                 |isa| logits(&checkpoint, &CpuOptions { isa: Some(isa), ..options(Some(format(name))) });
             let want = of_isa(Isa::Scalar);
             for isa in Isa::available().filter(|isa| *isa != Isa::Scalar) {
+                let mut worst = 0f32;
                 for (got, want) in of_isa(isa).iter().zip(&want) {
                     let range = want.iter().copied().fold(f32::NEG_INFINITY, f32::max)
                         - want.iter().copied().fold(f32::INFINITY, f32::min);
-                    // Attention and norms differ in their last bits, which may move an activation to the next integer;
-                    // with 8 bits of activations that is a visible step.
-                    let allowed = range * if name.starts_with('w') { 0.02 } else { 2e-4 };
-                    let near = got.iter().zip(want).all(|(got, want)| (got - want).abs() <= allowed);
-                    assert!(near, "{model}, {name}, {isa}");
+                    let far = |(got, want): (&f32, &f32)| (got - want).abs() / range;
+                    // A NaN is kept, and fails.
+                    worst = got.iter().zip(want).map(far).fold(worst, |a, b| if b <= a { a } else { b });
                 }
+                println!("{model} {name} {isa}: {worst:.1e}");
+                // Attention and norms differ in their last bits, which may move an activation to the next integer; with 8
+                // bits of activations that is a visible step.
+                let allowed = if name.starts_with('w') { 0.03 } else { 2e-3 };
+                assert!(
+                    worst <= allowed,
+                    "{model}, {name}, {isa}: {worst:e} of the range, allowed {allowed:e}"
+                );
             }
         }
     }

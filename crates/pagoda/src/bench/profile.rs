@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_operations_sum_to_the_step_in_both_phases() {
         let prepared = crate::Engine::builder().threads(1).prepare().expect("the embedded model");
-        let (profile, format) = (prepared.profile.clone(), prepared.memory.weight_format);
+        let (profile, format) = (prepared.profile.clone(), prepared.memory.weight_formats.layers);
         let engine = prepared.load(&mut |_| {}).expect("it loads");
         let limits = MachineLimits {
             threads: 1,

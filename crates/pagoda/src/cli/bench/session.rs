@@ -54,7 +54,7 @@ impl Bench {
         let cost = Cost::new(prepared.checkpoint.spec(), &prepared.memory);
         let settings = settings(&prepared, &cost, runs);
         let profile = runs.profile.then(|| prepared.profile.clone());
-        let format = prepared.memory.weight_format;
+        let format = prepared.memory.weight_formats.layers;
         let mut bar = LoadBar::new();
         let engine = prepared.load(&mut |at| bar.show(at.fraction()))?;
         Ok(Self { engine, cost, settings, format, profile, runs: 0 })
