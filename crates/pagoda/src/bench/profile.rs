@@ -52,8 +52,8 @@ pub struct OperationShare {
     pub gbs: f64,
     /// Multiplications and additions, in GFLOP/s.
     pub gflops: f64,
-    /// The least time that the machine needs over the time taken; absent where bytes and operations are not counted
-    /// or the limits are not known.
+    /// The least time that the machine needs over the time taken; absent for operations other than linear ones and
+    /// attention, and where the limits are not known.
     pub limit_share: Option<f64>,
 }
 
@@ -92,14 +92,15 @@ impl Profiler<'_> {
     }
 
     fn least_seconds(&self, operation: Operation, bytes: f64, flops: f64) -> Option<f64> {
-        let limits = self.limits.filter(|_| bytes + flops > 0.0)?;
+        // The other operations are short and work on what the caches hold.
+        let limits = self.limits.filter(|_| flops > 0.0)?;
         let peak = match operation {
             Operation::Attention => limits.attention_peak(),
             Operation::Head => limits.best_peak(head_format(self.format)),
             _ => limits.best_peak(self.format),
         };
-        let arithmetic = if flops > 0.0 { flops / (1e9 * peak) } else { 0.0 };
-        Some((bytes / (1e9 * limits.read_gbs)).max(arithmetic)).filter(|seconds| seconds.is_finite())
+        let seconds = (bytes / (1e9 * limits.read_gbs)).max(flops / (1e9 * peak));
+        Some(seconds).filter(|seconds| seconds.is_finite())
     }
 }
 

@@ -4,7 +4,7 @@ use super::limits::MachineLimits;
 use super::workload::Workload;
 use crate::MemoryPlan;
 use crate::model::{AttentionSpan, DecoderSpec};
-use pagoda_kernels::{LinearShape, PackedLinear, WeightFormat};
+use pagoda_kernels::{Bits, LinearShape, PackedLinear, WeightFormat};
 use serde::{Deserialize, Serialize};
 
 /// Bytes and operations of a model.
@@ -145,8 +145,8 @@ impl Cost {
 /// The format of the head where the layers have `format`.
 pub(super) fn head_format(format: WeightFormat) -> WeightFormat {
     match format {
-        WeightFormat::Quantized(layers) => WeightFormat::Quantized(layers.for_vocabulary()),
-        float => float,
+        WeightFormat::Quantized(layers) if layers.bits == Bits::Four => layers.for_vocabulary().into(),
+        same => same,
     }
 }
 
