@@ -6,7 +6,9 @@ use crate::rope::RopeTable;
 use crate::scratch::Scratch;
 use crate::stopwatch::Stopwatch;
 use crate::weights::{LayerWeights, Linear, ModelWeights};
-use pagoda_kernels::{AttentionInput, Glu, HeadRows, Kernels, KvRows, LinearScratch, WorkerPool};
+use pagoda_kernels::{
+    AttentionInput, AttentionRow, Glu, HeadRows, Kernels, KvRows, LinearScratch, WorkerPool,
+};
 use pagoda_model::{Activation, AttentionSpan, DecoderSpec};
 use pagoda_sched::StepInput;
 
@@ -24,7 +26,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) rope: &'a mut RopeTable,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) watch: &'a mut Stopwatch,
-    /// Tokens of the step.
+    /// Tokens that are computed: those of the step, and in the end those that sample.
     pub(crate) tokens: usize,
 }
 
@@ -36,11 +38,25 @@ impl Forward<'_> {
         }
         self.embed(input);
         let weights = self.weights;
+        let last = weights.layers.len() - 1;
         for (index, layer) in weights.layers.iter().enumerate() {
+            if index == 0 {
+                self.norm(&layer.attn_norm);
+            }
+            self.keys_and_values(index, layer);
+            if index == last {
+                self.narrow(input);
+            }
+            if self.tokens == 0 {
+                return;
+            }
             self.attention(index, layer);
+            self.add_norm(&layer.mlp_norm);
             self.mlp(layer);
+            let next = weights.layers.get(index + 1).map_or(&weights.final_norm, |next| &next.attn_norm);
+            self.add_norm(next);
         }
-        self.head(input);
+        self.head();
     }
 
     fn embed(&mut self, input: &StepInput) {
@@ -55,11 +71,10 @@ impl Forward<'_> {
         self.watch.lap(Operation::Rope);
     }
 
-    /// `x += O(attention(qkv(norm(x))))`
-    fn attention(&mut self, index: usize, layer: &LayerWeights) {
+    /// Queries, keys and values of `h`; the latter two go into their blocks.
+    fn keys_and_values(&mut self, index: usize, layer: &LayerWeights) {
         let (q_width, kv_width) = (self.spec.q_width() as usize, self.spec.kv_width() as usize);
         let stride = q_width + 2 * kv_width;
-        self.norm(&layer.attn_norm);
         let scratch = &mut *self.scratch;
         let qkv = &mut scratch.qkv[..self.tokens * stride];
         let hidden = self.tokens * self.spec.hidden as usize;
@@ -71,8 +86,35 @@ impl Forward<'_> {
         let rows = KvRows { keys: &qkv[q_width..], values: &qkv[q_width + kv_width..], stride };
         self.kernels.kv_write(self.pool, &shape, self.kv.layer_mut(index), rows, &scratch.slots);
         self.watch.lap(Operation::KvWrite);
+    }
+
+    /// Drops the tokens that nothing asks of any more once their last keys and values are stored: all but the last one
+    /// of each row that samples.
+    fn narrow(&mut self, input: &StepInput) {
+        let hidden = self.spec.hidden as usize;
+        let stride = (self.spec.q_width() + 2 * self.spec.kv_width()) as usize;
+        let Scratch { x, qkv, rows, sampled, .. } = &mut *self.scratch;
+        // Rows move towards the front, in order, so none is overwritten before it has moved.
+        for (to, &row) in sampled.iter().enumerate() {
+            let from = input.rows[row as usize].tokens.end as usize - 1;
+            x.copy_within(from * hidden..(from + 1) * hidden, to * hidden);
+            qkv.copy_within(from * stride..(from + 1) * stride, to * stride);
+            rows[to] = AttentionRow { tokens: to as u32..to as u32 + 1, ..rows[row as usize].clone() };
+        }
+        rows.truncate(sampled.len());
+        self.tokens = sampled.len();
+        self.watch.lap(Operation::Other);
+    }
+
+    /// `h = O(attention(queries))`
+    fn attention(&mut self, index: usize, layer: &LayerWeights) {
+        let (q_width, kv_width) = (self.spec.q_width() as usize, self.spec.kv_width() as usize);
+        let stride = q_width + 2 * kv_width;
+        let hidden = self.tokens * self.spec.hidden as usize;
+        let scratch = &mut *self.scratch;
+        let shape = self.kv.shape();
         let attention = AttentionInput {
-            q: qkv,
+            q: &scratch.qkv[..self.tokens * stride],
             q_stride: stride,
             heads: self.spec.heads as usize,
             shape,
@@ -90,8 +132,6 @@ impl Forward<'_> {
         self.watch.lap(Operation::Attention);
         linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.linear, &mut scratch.h[..hidden]);
         self.watch.lap(Operation::O);
-        self.kernels.add(self.pool, &mut scratch.x[..hidden], &scratch.h[..hidden]);
-        self.watch.lap(Operation::Add);
     }
 
     /// Normalises the heads of queries and keys where the model does so, and rotates them to their positions.
@@ -117,11 +157,10 @@ impl Forward<'_> {
         self.watch.lap(Operation::Rope);
     }
 
-    /// `x += Down(act(Gate(norm(x))) * Up(norm(x)))`
+    /// `h = Down(act(Gate(h)) * Up(h))`
     fn mlp(&mut self, layer: &LayerWeights) {
         let inner = self.spec.intermediate as usize;
         let hidden = self.tokens * self.spec.hidden as usize;
-        self.norm(&layer.mlp_norm);
         let scratch = &mut *self.scratch;
         let gate_up = &mut scratch.gate_up[..2 * self.tokens * inner];
         let gated = &mut scratch.gated[..self.tokens * inner];
@@ -135,8 +174,15 @@ impl Forward<'_> {
         self.watch.lap(Operation::Glu);
         linear(self.kernels, self.pool, gated, &layer.down, &mut scratch.linear, &mut scratch.h[..hidden]);
         self.watch.lap(Operation::Down);
-        self.kernels.add(self.pool, &mut scratch.x[..hidden], &scratch.h[..hidden]);
-        self.watch.lap(Operation::Add);
+    }
+
+    /// `x += h; h = norm(x)`
+    fn add_norm(&mut self, weight: &[f32]) {
+        let len = self.tokens * self.spec.hidden as usize;
+        let scratch = &mut *self.scratch;
+        let (x, h) = (&mut scratch.x[..len], &mut scratch.h[..len]);
+        self.kernels.add_rms_norm(self.pool, x, weight, self.spec.norm_eps, h);
+        self.watch.lap(Operation::Norm);
     }
 
     /// `h = norm(x)`
@@ -153,22 +199,13 @@ impl Forward<'_> {
         self.watch.lap(Operation::Norm);
     }
 
-    /// Logits of the last token of each row that samples.
-    fn head(&mut self, input: &StepInput) {
+    /// Logits of the tokens that are left, one per row that samples, from `h`.
+    fn head(&mut self) {
         let (hidden, vocab) = (self.spec.hidden as usize, self.spec.vocab_size as usize);
         let scratch = &mut *self.scratch;
-        for (&row, out) in scratch.sampled.iter().zip(scratch.h.chunks_exact_mut(hidden)) {
-            let last = input.rows[row as usize].tokens.end as usize - 1;
-            let x = &scratch.x[last * hidden..(last + 1) * hidden];
-            self.kernels.rms_norm(self.pool, x, &self.weights.final_norm, self.spec.norm_eps, out);
-        }
-        self.watch.lap(Operation::Norm);
-        let sampled = scratch.sampled.len();
-        if sampled > 0 {
-            let (h, logits) = (&scratch.h[..sampled * hidden], &mut scratch.logits[..sampled * vocab]);
-            self.kernels.linear(self.pool, h, &self.weights.head, None, &mut scratch.linear, logits);
-            self.watch.lap(Operation::Head);
-        }
+        let (h, logits) = (&scratch.h[..self.tokens * hidden], &mut scratch.logits[..self.tokens * vocab]);
+        self.kernels.linear(self.pool, h, &self.weights.head, None, &mut scratch.linear, logits);
+        self.watch.lap(Operation::Head);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub enum Operation {
     /// Rows of the token embedding.
     Embed,
-    /// Norms of rows and of heads.
+    /// Norms of rows and of heads, with the sums with the residual stream that come before them.
     Norm,
     /// Projection to queries, keys and values.
     Qkv,
@@ -28,8 +28,6 @@ pub enum Operation {
     Glu,
     /// Projection down.
     Down,
-    /// Sums with the residual stream.
-    Add,
     /// Logits.
     Head,
     /// Tokens from logits.
@@ -43,7 +41,7 @@ pub(crate) const OPERATIONS: usize = Operation::ALL.len();
 
 impl Operation {
     /// All operations in the order of a step.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::Embed,
         Self::Norm,
         Self::Qkv,
@@ -54,7 +52,6 @@ impl Operation {
         Self::GateUp,
         Self::Glu,
         Self::Down,
-        Self::Add,
         Self::Head,
         Self::Sample,
         Self::Other,
@@ -73,7 +70,6 @@ impl Operation {
             Self::GateUp => "gate_up",
             Self::Glu => "glu",
             Self::Down => "down",
-            Self::Add => "add",
             Self::Head => "head",
             Self::Sample => "sample",
             Self::Other => "other",

@@ -3,35 +3,40 @@
 use crate::Operation;
 use crate::profile::{Cost, OPERATIONS};
 use crate::weights::ModelWeights;
-use pagoda_model::{AttentionSpan, DecoderSpec};
-use pagoda_sched::{KvLayout, StepInput};
+use pagoda_model::{AttentionSpan, DecoderSpec, LayerSpec};
+use pagoda_sched::{KvLayout, Row, StepInput};
 
 /// Sizes from which the costs of a step follow.
 #[derive(Debug)]
 pub(crate) struct Traffic {
-    /// Of all layers (and the head): bytes read once per step, multiplications and additions per row.
-    fixed: [Cost; OPERATIONS],
+    /// Of what runs for all tokens: bytes read once per step, multiplications and additions per token.
+    all: [Cost; OPERATIONS],
+    /// Of what runs for the tokens that sample only: the end of the last layer, and the head.
+    sampled: [Cost; OPERATIONS],
     /// Bytes of a row of the embedding.
     embedding_row: u64,
     /// Bytes of keys and values of a token in one layer.
     kv_token: u64,
     /// Multiplications and additions of attention in one layer for a token and one that it sees.
     pair: u64,
-    /// How many layers see how far.
+    /// How many layers see how far, without the last one.
     spans: Vec<(AttentionSpan, u64)>,
+    last_span: AttentionSpan,
+    layers: u64,
 }
 
 impl Traffic {
     pub(crate) fn new(spec: &DecoderSpec, weights: &ModelWeights, layout: &KvLayout) -> Self {
-        let mut fixed = [Cost::default(); OPERATIONS];
-        let mut add = |operation: Operation, weight_bytes: u64, flops: u64| {
-            fixed[operation as usize].weight_bytes += weight_bytes;
-            fixed[operation as usize].flops += flops;
+        let (mut all, mut sampled) = ([Cost::default(); OPERATIONS], [Cost::default(); OPERATIONS]);
+        let add = |costs: &mut [Cost; OPERATIONS], operation: Operation, weight_bytes: u64, flops: u64| {
+            costs[operation as usize].weight_bytes += weight_bytes;
+            costs[operation as usize].flops += flops;
         };
         let norm = |weight: &[f32]| size_of_val(weight) as u64;
-        for layer in &weights.layers {
+        let last = weights.layers.len() - 1;
+        for (index, layer) in weights.layers.iter().enumerate() {
             let heads = layer.qk_norm.as_ref().map_or(0, |(q, k)| norm(q) + norm(k));
-            add(Operation::Norm, norm(&layer.attn_norm) + norm(&layer.mlp_norm) + heads, 0);
+            add(&mut all, Operation::Norm, norm(&layer.attn_norm) + norm(&layer.mlp_norm) + heads, 0);
             let linears = [
                 (Operation::Qkv, &layer.qkv),
                 (Operation::O, &layer.o),
@@ -39,18 +44,23 @@ impl Traffic {
                 (Operation::Down, &layer.down),
             ];
             for (operation, linear) in linears {
-                add(operation, linear.bytes(), flops(linear.weight.n(), linear.weight.k()));
+                let ends = index == last && operation != Operation::Qkv;
+                let costs = if ends { &mut sampled } else { &mut all };
+                add(costs, operation, linear.bytes(), flops(linear.weight.n(), linear.weight.k()));
             }
         }
         let (head, table) = (&weights.head, weights.embedding());
-        add(Operation::Head, head.bytes() as u64, flops(head.n(), head.k()));
-        add(Operation::Norm, norm(&weights.final_norm), 0);
+        add(&mut sampled, Operation::Head, head.bytes() as u64, flops(head.n(), head.k()));
+        add(&mut sampled, Operation::Norm, norm(&weights.final_norm), 0);
         Self {
-            fixed,
+            all,
+            sampled,
             embedding_row: table.bytes() as u64 / table.n().max(1) as u64,
             kv_token: layout.block_bytes() / u64::from(layout.layers * layout.block_size),
             pair: 4 * u64::from(spec.q_width()),
-            spans: spans(spec),
+            spans: spans(&spec.layers[..last]),
+            last_span: spec.layers[last].attention,
+            layers: last as u64 + 1,
         }
     }
 
@@ -58,31 +68,36 @@ impl Traffic {
     pub(crate) fn of(&self, input: &StepInput) -> [Cost; OPERATIONS] {
         let tokens = input.tokens.len() as u64;
         let sampled = input.rows.iter().filter(|row| row.sampling.is_some()).count() as u64;
-        let mut costs = self.fixed;
-        for (operation, cost) in Operation::ALL.into_iter().zip(&mut costs) {
-            cost.flops *= if operation == Operation::Head { sampled } else { tokens };
-        }
-        if sampled == 0 {
-            costs[Operation::Head as usize].weight_bytes = 0;
+        let mut costs = self.all;
+        for (cost, end) in costs.iter_mut().zip(&self.sampled) {
+            cost.flops = cost.flops * tokens + end.flops * sampled;
+            cost.weight_bytes += if sampled > 0 { end.weight_bytes } else { 0 };
         }
         costs[Operation::Embed as usize].weight_bytes = tokens * self.embedding_row;
-        let layers = self.spans.iter().map(|(_, layers)| layers).sum::<u64>();
-        costs[Operation::KvWrite as usize].kv_bytes = tokens * layers * self.kv_token;
+        costs[Operation::KvWrite as usize].kv_bytes = tokens * self.layers * self.kv_token;
         for row in &input.rows {
-            let (count, context) = (u64::from(row.tokens.end - row.tokens.start), u64::from(row.context));
-            for &(span, layers) in &self.spans {
-                let seen = |end: u64| match span {
-                    AttentionSpan::Full => end,
-                    AttentionSpan::Window(window) => end.min(u64::from(window)),
-                };
-                let first = context - count + 1;
-                let pairs: u64 = (first..=context).map(seen).sum();
-                let cost = &mut costs[Operation::Attention as usize];
-                cost.flops += layers * pairs * self.pair;
-                cost.kv_bytes += layers * (seen(first) + count - 1).min(context) * self.kv_token;
-            }
+            self.add_attention(row, &mut costs[Operation::Attention as usize]);
         }
         costs
+    }
+
+    fn add_attention(&self, row: &Row, cost: &mut Cost) {
+        let (count, context) = (u64::from(row.tokens.end - row.tokens.start), u64::from(row.context));
+        let mut add = |span: AttentionSpan, layers: u64, first: u64| {
+            let seen = |end: u64| match span {
+                AttentionSpan::Full => end,
+                AttentionSpan::Window(window) => end.min(u64::from(window)),
+            };
+            let pairs: u64 = (first..=context).map(seen).sum();
+            cost.flops += layers * pairs * self.pair;
+            cost.kv_bytes += layers * (seen(first) + context - first).min(context) * self.kv_token;
+        };
+        for &(span, layers) in &self.spans {
+            add(span, layers, context - count + 1);
+        }
+        if row.sampling.is_some() {
+            add(self.last_span, 1, context);
+        }
     }
 }
 
@@ -91,9 +106,9 @@ fn flops(n: usize, k: usize) -> u64 {
 }
 
 /// Equal spans counted together.
-fn spans(spec: &DecoderSpec) -> Vec<(AttentionSpan, u64)> {
+fn spans(layers: &[LayerSpec]) -> Vec<(AttentionSpan, u64)> {
     let mut spans: Vec<(AttentionSpan, u64)> = Vec::new();
-    for layer in &spec.layers {
+    for layer in layers {
         match spans.iter_mut().find(|(span, _)| *span == layer.attention) {
             Some((_, layers)) => *layers += 1,
             None => spans.push((layer.attention, 1)),

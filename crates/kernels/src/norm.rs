@@ -1,5 +1,6 @@
 //! Root mean square norms: shapes and partition.
 
+use crate::shared::SharedOut;
 use crate::{HeadRows, Kernels, WorkerPool};
 
 /// Elements per worker below which waking it costs more than it brings.
@@ -19,6 +20,32 @@ pub(crate) fn rms_norm(
         let x = &x[first * h..first * h + out.len()];
         for (x, out) in x.chunks_exact(h).zip(out.chunks_exact_mut(h)) {
             (kernels.rms_norm)(x, weight, eps, out);
+        }
+    });
+}
+
+/// `x += h; h = norm(x)`, row by row.
+pub(crate) fn add_rms_norm(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    x: &mut [f32],
+    weight: &[f32],
+    eps: f32,
+    h: &mut [f32],
+) {
+    let width = weight.len();
+    assert!(
+        width > 0 && x.len() == h.len() && x.len().is_multiple_of(width),
+        "rows of {width} in {}",
+        x.len()
+    );
+    let x = SharedOut::new(x);
+    pool.run_rows(h, width, GRAIN, &|first, h| {
+        // SAFETY: these are the rows of `h`, which `run_rows` gives to one worker.
+        let x = unsafe { x.slice(first * width..first * width + h.len()) };
+        for (x, h) in x.chunks_exact_mut(width).zip(h.chunks_exact_mut(width)) {
+            (kernels.add)(x, h);
+            (kernels.rms_norm)(x, weight, eps, h);
         }
     });
 }

@@ -104,6 +104,16 @@ impl Kernels {
         crate::norm::rms_norm(self, pool, x, weight, eps, out);
     }
 
+    /// Adds to the residual stream and normalises it in one pass: `x += h`, then `h = norm(x)` as
+    /// [`rms_norm`](Self::rms_norm) has it, with the bits of the two operations one after the other.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit.
+    pub fn add_rms_norm(&self, pool: &WorkerPool, x: &mut [f32], weight: &[f32], eps: f32, h: &mut [f32]) {
+        crate::norm::add_rms_norm(self, pool, x, weight, eps, h);
+    }
+
     /// The same norm of every head of `x` by itself, in place; `weight` is `[head_dim]`.
     ///
     /// # Panics

@@ -86,8 +86,19 @@ pub(crate) fn row_stats<S: Simd>(s: S, x: &[f32]) -> RowStats {
     let tail = &x[whole..];
     let max = tail.iter().fold(s.largest(max), |max, &x| if x > max { x } else { max });
     let finite = !s.sum(taint).is_nan() && tail.iter().all(|x| x.is_finite());
-    let argmax = x.iter().position(|&x| x == max).unwrap_or(0);
-    RowStats { max, argmax, finite }
+    RowStats { max, argmax: first_place(x, max), finite }
+}
+
+/// Elements compared side by side in search of one.
+const SEARCH: usize = 64;
+
+/// Where `value` stands first; 0 where it does not.
+#[inline(always)]
+fn first_place(x: &[f32], value: f32) -> usize {
+    // Without a way out in the middle of a block its comparisons fit in registers.
+    let has = |block: &[f32]| block.iter().fold(false, |any, &x| any | (x == value));
+    let start = x.chunks(SEARCH).position(has).map_or(0, |block| block * SEARCH);
+    start + x[start..].iter().position(|&x| x == value).unwrap_or(0)
 }
 
 /// Elements summed in `f32` before the sum goes on in `f64`.

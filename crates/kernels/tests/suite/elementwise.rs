@@ -179,6 +179,23 @@ fn statistics_of_a_row_find_the_first_largest_and_what_is_not_finite() {
 }
 
 #[test]
+fn a_sum_and_its_norm_are_those_of_two_operations() {
+    each(|kernels, pool, n| {
+        let mut rng = Rng(n as u64);
+        // Enough rows for several workers.
+        let rows = 20_000 / n + 3;
+        let (x, y, weight) = (rng.floats(rows * n), rng.floats(rows * n), rng.floats(n));
+        let (mut sum, mut norm) = (x.clone(), vec![0.0; rows * n]);
+        kernels.add(pool, &mut sum, &y);
+        kernels.rms_norm(pool, &sum, &weight, 1e-6, &mut norm);
+        let (mut x, mut h) = (x, y);
+        kernels.add_rms_norm(pool, &mut x, &weight, 1e-6, &mut h);
+        assert_same(kernels.isa().name(), &x, &sum);
+        assert_same(kernels.isa().name(), &h, &norm);
+    });
+}
+
+#[test]
 fn weights_have_the_same_bits_everywhere() {
     each(|kernels, _, n| {
         let mut rng = Rng(n as u64);
