@@ -190,4 +190,33 @@ impl Ints for Avx2 {
         let words = proven!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())));
         proven!(_mm256_or_si256(words, _mm256_slli_epi32::<23>(words)))
     }
+    #[inline(always)]
+    fn round_words(self, a: __m256) -> __m256i {
+        proven!(_mm256_cvtps_epi32(a))
+    }
+    #[inline(always)]
+    fn swap_middle(self, a: __m256i) -> __m256i {
+        proven!(_mm256_shuffle_epi32::<0b11_01_10_00>(a))
+    }
+    #[inline(always)]
+    fn sum_words(self, a: __m256i) -> i32 {
+        let four = proven!(_mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a)));
+        let two = proven!(_mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four)));
+        proven!(_mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b01>(two))))
+    }
+    #[inline(always)]
+    unsafe fn store_halves(self, to: *mut u16, a: __m256i) {
+        proven!(_mm_storeu_si128(to.cast(), halve(self, a)));
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, a: __m256i) {
+        let halves = halve(self, a);
+        proven!(_mm_storel_epi64(to.cast(), _mm_packs_epi16(halves, halves)));
+    }
+}
+
+/// Words as 16 bits.
+#[inline(always)]
+fn halve(_: Avx2, a: __m256i) -> __m128i {
+    proven!(_mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a)))
 }

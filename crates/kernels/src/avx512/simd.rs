@@ -178,4 +178,24 @@ impl Ints for Avx512 {
         let words = proven!(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())));
         proven!(_mm512_or_si512(words, _mm512_slli_epi32::<23>(words)))
     }
+    #[inline(always)]
+    fn round_words(self, a: __m512) -> __m512i {
+        proven!(_mm512_cvtps_epi32(a))
+    }
+    #[inline(always)]
+    fn swap_middle(self, a: __m512i) -> __m512i {
+        proven!(_mm512_shuffle_epi32::<0b11_01_10_00>(a))
+    }
+    #[inline(always)]
+    fn sum_words(self, a: __m512i) -> i32 {
+        proven!(_mm512_reduce_add_epi32(a))
+    }
+    #[inline(always)]
+    unsafe fn store_halves(self, to: *mut u16, a: __m512i) {
+        proven!(_mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(a)));
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, a: __m512i) {
+        proven!(_mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(a)));
+    }
 }

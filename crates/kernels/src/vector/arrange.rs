@@ -55,9 +55,9 @@ impl FloatWords for Bf16Pairs {
 }
 
 /// K blocks but the last are of even length.
-impl<W: FloatWords> Arrange for W {
+impl<S, W: FloatWords> Arrange<S> for W {
     #[inline(always)]
-    fn run<const R: usize>(task: &PrepareTask<'_>) {
+    fn run<const R: usize>(_: S, task: &PrepareTask<'_>) {
         let k = task.w.k();
         let first = task.rows.start(task.block) * W::words(k) + W::words(task.k.start) * R;
         // SAFETY: the words of this block and K block are this task's alone.

@@ -5,6 +5,7 @@
 //! `(a, b)` of `a + 128 b`, which meets `(z, 128 z)`.
 
 use super::arrange::Packed;
+use super::ints::Ints;
 use super::level::Arrange;
 use super::quantized::GROUP_WORDS;
 use crate::linear::PrepareTask;
@@ -31,9 +32,9 @@ pub(crate) fn quant_format(w: &PackedLinear) -> QuantFormat {
     }
 }
 
-impl<const BYTES: usize> Arrange for Codes<BYTES> {
+impl<S: Ints, const BYTES: usize> Arrange<S> for Codes<BYTES> {
     #[inline(always)]
-    fn run<const R: usize>(task: &PrepareTask<'_>) {
+    fn run<const R: usize>(s: S, task: &PrepareTask<'_>) {
         let format = quant_format(task.w);
         let (k, group) = (task.w.k(), usize::from(format.group));
         let first =
@@ -49,9 +50,9 @@ impl<const BYTES: usize> Arrange for Codes<BYTES> {
                 &[]
             };
             match group {
-                32 => Self::row::<R, 32>(x, r, format, out),
-                64 => Self::row::<R, 64>(x, r, format, out),
-                _ => Self::row::<R, 128>(x, r, format, out),
+                32 => Self::row::<S, R, 32>(s, x, r, format, out),
+                64 => Self::row::<S, R, 64>(s, x, r, format, out),
+                _ => Self::row::<S, R, 128>(s, x, r, format, out),
             }
         }
     }
@@ -60,7 +61,13 @@ impl<const BYTES: usize> Arrange for Codes<BYTES> {
 impl<const BYTES: usize> Codes<BYTES> {
     /// Writes the words of a row to place `r` of each R, in groups of G; what is beyond `x` is 0.
     #[inline(always)]
-    fn row<const R: usize, const G: usize>(x: &[f32], r: usize, format: QuantFormat, out: &mut [u32]) {
+    fn row<S: Ints, const R: usize, const G: usize>(
+        s: S,
+        x: &[f32],
+        r: usize,
+        format: QuantFormat,
+        out: &mut [u32],
+    ) {
         let (groups, rest) = x.as_chunks::<G>();
         let mut groups = groups.iter();
         let mut last = [0f32; G];
@@ -69,15 +76,16 @@ impl<const BYTES: usize> Codes<BYTES> {
         }
         for out in out.as_chunks_mut::<R>().0.chunks_exact_mut(Self::words(G, G)) {
             match groups.next() {
-                Some(x) => Self::quantize(x, r, format, out),
-                None => Self::quantize(&last, r, format, out),
+                Some(x) => Self::quantize(s, x, r, format, out),
+                None => Self::quantize(s, &last, r, format, out),
             }
         }
     }
 
     /// Writes the words of one group of one row.
     #[inline(always)]
-    fn quantize<const R: usize, const G: usize>(
+    fn quantize<S: Ints, const R: usize, const G: usize>(
+        s: S,
         x: &[f32; G],
         r: usize,
         format: QuantFormat,
@@ -97,25 +105,23 @@ impl<const BYTES: usize> Codes<BYTES> {
         } else {
             (max / largest, largest / max)
         };
-        let mut q = [0i32; G];
-        let mut sum = 0i32;
-        for (q, x) in q.iter_mut().zip(x) {
-            *q = round(x * factor);
-            sum = sum.wrapping_add(*q);
-        }
         let mut packed = Packed([0; MAX_GROUP / 4]);
-        if BYTES == 1 {
-            for (byte, &q) in packed.bytes().iter_mut().zip(&q) {
-                *byte = q as u8;
+        let (mut sums, factor) = (s.zero_words(), s.splat(factor));
+        let mut i = 0;
+        while i < G {
+            // SAFETY: LANES elements of the group, which has a multiple, and of the room for the largest.
+            unsafe {
+                let q = s.round_words(s.mul(s.load(x.as_ptr().add(i)), factor));
+                sums = s.add_words(sums, q);
+                if BYTES == 1 {
+                    s.store_bytes(packed.bytes().as_mut_ptr().add(i), q);
+                } else {
+                    s.store_halves(packed.halves().as_mut_ptr().add(i), s.swap_middle(q));
+                }
             }
-        } else {
-            for (half, &q) in packed.halves().iter_mut().zip(&q) {
-                *half = q as u16;
-            }
-            for quad in &mut packed.0[..G / 4] {
-                *quad = swap_middle(*quad);
-            }
+            i += S::LANES;
         }
+        let sum = s.sum_words(sums);
         let (words, ends) = out.split_at_mut(G * BYTES / 4);
         packed.interleave(r, words);
         ends[0][r] = scale.to_bits();
@@ -134,10 +140,4 @@ pub(crate) fn round(x: f32) -> i32 {
     /// Adding it leaves no bits for a fraction.
     const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()).cast_signed()
-}
-
-/// `(x0, x1, x2, x3)` of 16 bits as `(x0, x2, x1, x3)`.
-#[inline(always)]
-fn swap_middle(quad: u64) -> u64 {
-    (quad & 0xffff_0000_0000_ffff) | (quad & 0xffff_0000) << 16 | (quad >> 16) & 0xffff_0000
 }

@@ -16,6 +16,12 @@ pub(crate) trait Ints: Simd {
     /// `sum + a0 b0 + a1 b1` of the signed halves of each word; 0 and 1 may not both be -32768 squared.
     fn add_pairs(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
     fn to_floats(self, a: Self::I) -> Self::F;
+    /// The nearest integers, ties to even; anything where there is none.
+    fn round_words(self, a: Self::F) -> Self::I;
+    /// Each four lanes `(a, b, c, d)` as `(a, c, b, d)`.
+    fn swap_middle(self, a: Self::I) -> Self::I;
+    /// Sum of the lanes.
+    fn sum_words(self, a: Self::I) -> i32;
 
     /// # Safety
     ///
@@ -39,4 +45,16 @@ pub(crate) trait Ints: Simd {
     ///
     /// `from` is readable for LANES bytes.
     unsafe fn load_zeros(self, from: *const u8) -> Self::I;
+    /// Writes words in the range of 16 bits as such.
+    ///
+    /// # Safety
+    ///
+    /// `to` is writable for LANES elements.
+    unsafe fn store_halves(self, to: *mut u16, a: Self::I);
+    /// Writes words in the range of 8 bits as such.
+    ///
+    /// # Safety
+    ///
+    /// `to` is writable for LANES elements.
+    unsafe fn store_bytes(self, to: *mut u8, a: Self::I);
 }

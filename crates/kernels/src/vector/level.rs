@@ -24,7 +24,7 @@ pub(crate) trait Level {
     /// # Safety
     ///
     /// The machine has the features.
-    unsafe fn arrange<A: Arrange>(rows: usize, task: &PrepareTask<'_>);
+    unsafe fn arrange<A: Arrange<Self::Simd>>(rows: usize, task: &PrepareTask<'_>);
 }
 
 /// A kernel of register blocks.
@@ -38,9 +38,9 @@ pub(crate) trait Multiply<S> {
 }
 
 /// An arrangement of activations.
-pub(crate) trait Arrange {
+pub(crate) trait Arrange<S> {
     /// Arranges one K block of R rows.
-    fn run<const R: usize>(task: &PrepareTask<'_>);
+    fn run<const R: usize>(s: S, task: &PrepareTask<'_>);
 }
 
 /// Defines a [`Level`]: name, registers, features, rows of its blocks.
@@ -69,15 +69,15 @@ macro_rules! level {
                 }
             }
 
-            unsafe fn arrange<A: $crate::vector::level::Arrange>(
+            unsafe fn arrange<A: $crate::vector::level::Arrange<$simd>>(
                 rows: usize,
                 task: &$crate::linear::PrepareTask<'_>,
             ) {
                 #[target_feature(enable = $features)]
-                fn enter<A: $crate::vector::level::Arrange, const R: usize>(
+                fn enter<A: $crate::vector::level::Arrange<$simd>, const R: usize>(
                     task: &$crate::linear::PrepareTask<'_>,
                 ) {
-                    A::run::<R>(task);
+                    A::run::<R>(<$simd>::here(), task);
                 }
                 match rows {
                     // SAFETY: as the caller promises.

@@ -13,7 +13,7 @@ use crate::{Bits, WeightFormat};
 use half::{bf16, f16};
 
 /// Arranges activations for [`multiply`].
-pub(crate) fn arrange<L: Level>(task: &PrepareTask<'_>) {
+pub(crate) fn arrange<L: Level<Simd: Ints>>(task: &PrepareTask<'_>) {
     match task.w.format() {
         WeightFormat::F32 | WeightFormat::F16 => arrange_as::<L, Floats<1>>(task),
         WeightFormat::Bf16 => arrange_as::<L, Floats<2>>(task),
@@ -32,7 +32,7 @@ pub(crate) fn multiply<L: Level<Simd: Ints>, P: PairUnit<L::Simd>>(task: &Linear
 }
 
 /// Arranges activations for [`multiply_quads`].
-pub(crate) fn arrange_quads<L: Level>(task: &PrepareTask<'_>) {
+pub(crate) fn arrange_quads<L: Level<Simd: Ints>>(task: &PrepareTask<'_>) {
     arrange_as::<L, Codes<1>>(task);
 }
 
@@ -62,7 +62,7 @@ where
 }
 
 /// Arranges activations as `A`.
-pub(crate) fn arrange_as<L: Level, A: Arrange>(task: &PrepareTask<'_>) {
+pub(crate) fn arrange_as<L: Level, A: Arrange<L::Simd>>(task: &PrepareTask<'_>) {
     // SAFETY: a level is named only in the table that was handed out after its features were detected.
     unsafe { L::arrange::<A>(task.rows.padded(task.block), task) };
 }
