@@ -128,7 +128,8 @@ impl Forward<'_> {
             softcap: None,
         };
         let attended = &mut scratch.attended[..self.tokens * q_width];
-        self.kernels.attention(self.pool, &attention, self.kv.layer(index), attended);
+        let kv = self.kv.layer(index);
+        self.kernels.attention(self.pool, &attention, kv, &mut scratch.attention, attended);
         self.watch.lap(Operation::Attention);
         linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.linear, &mut scratch.h[..hidden]);
         self.watch.lap(Operation::O);

@@ -1,7 +1,7 @@
 //! How a model is to be run on the CPU.
 
 use crate::CpuError;
-use pagoda_kernels::{Activations, Bits, Isa, QuantFormat, WeightFormat};
+use pagoda_kernels::{Activations, Bits, Isa, QuantFormat, WeightFormat, WorkerPool};
 use pagoda_model::{DecoderSpec, Dtype, QuantScheme};
 use std::fmt;
 use std::str::FromStr;
@@ -96,6 +96,11 @@ impl Default for CpuOptions {
 }
 
 impl CpuOptions {
+    /// Worker threads.
+    pub(crate) fn workers(&self) -> usize {
+        self.threads.unwrap_or_else(WorkerPool::default_threads).max(1)
+    }
+
     /// Formats of the matrices in memory for a checkpoint of `spec`.
     pub fn weight_formats(&self, spec: &DecoderSpec) -> WeightFormats {
         match (self.quantize, self.dtype) {

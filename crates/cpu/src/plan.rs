@@ -5,7 +5,7 @@ use crate::sampling::RowSamplers;
 use crate::scratch::Scratch;
 use crate::weights::ModelWeights;
 use crate::{CpuError, CpuOptions, KvDtype, WeightFormats};
-use pagoda_kernels::{KvShape, WorkerPool};
+use pagoda_kernels::KvShape;
 use pagoda_model::DecoderSpec;
 use pagoda_sched::KvLayout;
 
@@ -39,7 +39,7 @@ impl MemoryPlan {
         check(spec, options)?;
         let weight_formats = options.weight_formats(spec);
         let kv_dtype = options.kv_format(spec);
-        let threads = options.threads.unwrap_or_else(WorkerPool::default_threads).max(1);
+        let threads = options.workers();
         let layout = KvLayout {
             layers: spec.layers.len() as u32,
             kv_heads: spec.kv_heads,

@@ -1,7 +1,7 @@
 //! Memory between the operations of a step, sized once for the largest step.
 
 use crate::{CpuError, CpuOptions};
-use pagoda_kernels::{AttentionRow, Buffer, LinearScratch};
+use pagoda_kernels::{AttentionLimits, AttentionRow, AttentionScratch, Buffer, LinearScratch};
 use pagoda_model::DecoderSpec;
 use pagoda_sched::StepInput;
 
@@ -28,6 +28,8 @@ pub(crate) struct Scratch {
     pub(crate) logits: Buffer<f32>,
     /// Inputs of linear operations as the kernels arrange them.
     pub(crate) linear: LinearScratch,
+    /// Memory of the attention of a layer.
+    pub(crate) attention: AttentionScratch,
     /// `[T]` write slots.
     pub(crate) slots: Vec<u32>,
     /// Block tables, row after row.
@@ -46,6 +48,7 @@ struct Lengths {
     widest: usize,
     tables: usize,
     rows: usize,
+    attention: AttentionLimits,
 }
 
 impl Lengths {
@@ -60,7 +63,16 @@ impl Lengths {
         floats.iter_mut().zip(per_token).for_each(|(len, width)| *len = tokens * width);
         floats[8] = rows * spec.vocab_size as usize;
         let blocks_per_row = spec.max_context.div_ceil(options.block_size) as usize;
-        Self { floats, tokens, widest: hidden.max(inner).max(q), tables: rows * blocks_per_row, rows }
+        let attention = AttentionLimits {
+            heads: spec.heads as usize,
+            kv_heads: spec.kv_heads as usize,
+            head_dim: spec.head_dim as usize,
+            tokens,
+            rows,
+            threads: options.workers(),
+        };
+        let widest = hidden.max(inner).max(q);
+        Self { floats, tokens, widest, tables: rows * blocks_per_row, rows, attention }
     }
 }
 
@@ -82,6 +94,7 @@ impl Scratch {
             sin: buffer()?,
             logits: buffer()?,
             linear: LinearScratch::new(lengths.tokens, lengths.widest).map_err(no_memory)?,
+            attention: AttentionScratch::new(&lengths.attention).map_err(no_memory)?,
             slots: Vec::with_capacity(lengths.tokens),
             tables: Vec::with_capacity(lengths.tables),
             rows: Vec::with_capacity(lengths.rows),
@@ -93,8 +106,10 @@ impl Scratch {
     pub(crate) fn planned_bytes(spec: &DecoderSpec, options: &CpuOptions) -> u64 {
         let lengths = Lengths::new(spec, options);
         let words = lengths.floats.iter().sum::<usize>() + lengths.tokens + lengths.tables + lengths.rows;
-        let linear = LinearScratch::planned_bytes(lengths.tokens, lengths.widest);
-        (words * 4 + lengths.rows * size_of::<AttentionRow>()) as u64 + linear
+        let rows = lengths.rows * size_of::<AttentionRow>();
+        (words * 4 + rows) as u64
+            + LinearScratch::planned_bytes(lengths.tokens, lengths.widest)
+            + AttentionScratch::planned_bytes(&lengths.attention)
     }
 
     /// Bytes reserved.
@@ -113,7 +128,8 @@ impl Scratch {
         let integers = [&self.slots, &self.tables, &self.sampled];
         let words = floats.iter().map(|buffer| buffer.len()).sum::<usize>()
             + integers.iter().map(|list| list.capacity()).sum::<usize>();
-        (words * 4 + self.rows.capacity() * size_of::<AttentionRow>()) as u64 + self.linear.bytes()
+        let rows = self.rows.capacity() * size_of::<AttentionRow>();
+        (words * 4 + rows) as u64 + self.linear.bytes() + self.attention.bytes()
     }
 
     /// Takes over the integer arrays of a step in the types of the kernels.

@@ -1,15 +1,14 @@
 //! Speed of the kernels beside the limits of the machine.
 //!
 //! `cargo bench -p pagoda-kernels [-- WORD...]`: instruction sets, formats, shapes (`qkv`, `o`, `gate_up`, `down`, `head`,
-//! `small`), `attention`, rows (`m=16`) and workers (`threads=1`); of each kind only what is named is measured, or all. Times
+//! `small`), rows (`m=16`) and workers (`threads=1`); of each kind only what is named is measured, or all. Times
 //! are the best of several: what the code does when nothing else has the machine. Each linear line ends with a checksum of
 //! its output, which changes only when the arithmetic does.
 
-use half::bf16;
 use pagoda_kernels::limits::{Unit, peak, read_bandwidth};
 use pagoda_kernels::{
-    Activations, AttentionInput, AttentionRow, Buffer, Isa, Kernels, KvRef, KvShape, LinearScratch,
-    LinearShape, PackedLinear, QuantizedMatrix, WeightFormat, Weights, WorkerPool,
+    Activations, Isa, Kernels, LinearScratch, LinearShape, PackedLinear, QuantizedMatrix, WeightFormat,
+    Weights, WorkerPool,
 };
 use std::error::Error;
 use std::time::Instant;
@@ -28,13 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let kernels = Kernels::for_isa(name.parse()?).ok_or("an available instruction set has kernels")?;
         println!("\n{name}");
-        let kinds = words.choose(&["linear", "attention"]);
-        if kinds.contains(&"linear") {
-            linear(kernels, &pool, &limits, &words)?;
-        }
-        if kinds.contains(&"attention") {
-            attention(kernels, &pool)?;
-        }
+        linear(kernels, &pool, &limits, &words)?;
     }
     Ok(())
 }
@@ -163,53 +156,6 @@ fn copies(
     let weights = quantized.as_ref().map_or(Weights::F32(&floats), |w| Weights::Quantized(w.as_ref()));
     let pack = |_| Ok(PackedLinear::pack(&[(weights, n)], k, format, pool)?);
     (0..copies).map(pack).collect()
-}
-
-fn attention(kernels: &Kernels, pool: &WorkerPool) -> Result<(), Box<dyn Error>> {
-    let shape = KvShape { kv_heads: 8, head_dim: 64, block_size: 16 };
-    for (context, sequences, tokens) in
-        [(1024, 1, 1), (4096, 1, 1), (1024, 32, 1), (1024, 1, 256), (4096, 1, 256)]
-    {
-        let per_row = usize::div_ceil(context, 16);
-        let elements = per_row * sequences * shape.block_elements();
-        let mut keys = Buffer::<bf16>::zeroed(elements)?;
-        let mut values = Buffer::<bf16>::zeroed(elements)?;
-        for i in 0..elements {
-            (keys[i], values[i]) = (bf16::from_f32(noise(i)), bf16::from_f32(noise(i + 7)));
-        }
-        let tables: Vec<u32> = (0..(per_row * sequences) as u32).rev().collect();
-        let rows: Vec<_> = (0..sequences)
-            .map(|i| AttentionRow {
-                tokens: (i * tokens) as u32..((i + 1) * tokens) as u32,
-                context: context as u32,
-                table: (i * per_row) as u32..((i + 1) * per_row) as u32,
-            })
-            .collect();
-        let heads = 32;
-        let q: Vec<f32> = (0..sequences * tokens * heads * 64).map(noise).collect();
-        let mut out = vec![0.0; q.len()];
-        let input = AttentionInput {
-            q: &q,
-            q_stride: heads * 64,
-            heads,
-            shape,
-            rows: &rows,
-            tables: &tables,
-            scale: 0.125,
-            window: None,
-            softcap: None,
-        };
-        let kv = KvRef::Bf16 { keys: &keys, values: &values };
-        let seconds = best(9, || kernels.attention(pool, &input, kv, &mut out));
-        let pairs = (sequences * tokens * (context - tokens / 2) * heads) as f64;
-        println!(
-            "attention bf16 context={context} sequences={sequences:<2} tokens={tokens:<3} {:>9.1} us  {:>6.1} GB/s  {:>6.1} GFLOP/s",
-            1e6 * seconds,
-            4e-9 * elements as f64 / seconds,
-            4e-9 * pairs * 64.0 / seconds
-        );
-    }
-    Ok(())
 }
 
 /// Least time of a call in seconds.

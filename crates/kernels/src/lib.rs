@@ -60,7 +60,7 @@ mod vector;
 mod weigh;
 
 pub use act::{Glu, RowStats};
-pub use attention::{AttentionInput, AttentionRow};
+pub use attention::{AttentionInput, AttentionLimits, AttentionRow, AttentionScratch};
 pub use buffer::{Buffer, Element, OutOfMemory};
 pub use format::WeightFormat;
 pub use heads::HeadRows;

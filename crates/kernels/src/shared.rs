@@ -19,6 +19,11 @@ impl<'a, T> SharedOut<'a, T> {
         SharedOut { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
+    /// Elements of the slice.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The part `range`.
     ///
     /// # Safety

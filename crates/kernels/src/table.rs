@@ -1,6 +1,6 @@
 //! The table of kernels of one instruction set, chosen once.
 
-use crate::attention::{AttentionInput, AttentionTask};
+use crate::attention::{Area, AttentionInput, AttentionScratch, AttentionTask};
 use crate::kv::{KvMut, KvRef, KvRows, KvShape};
 use crate::linear::{LinearTask, PrepareTask};
 use crate::rows::Blocking;
@@ -20,7 +20,7 @@ pub struct Kernels {
     pub(crate) prepare: fn(PrepareTask<'_>),
     /// Computes part of the output, after all of the input was prepared.
     pub(crate) linear: fn(LinearTask<'_>),
-    pub(crate) attention: fn(AttentionTask<'_>),
+    pub(crate) attention: fn(&AttentionTask<'_>, &mut Area<'_>),
     /// One row: `(x, weight, eps, out)`, all of one length.
     pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// One head in place: `(x, weight, eps)`.
@@ -189,9 +189,17 @@ impl Kernels {
     ///
     /// # Panics
     ///
-    /// When a length does not fit, a table is too short for its context or names a block outside the storage.
-    pub fn attention(&self, pool: &WorkerPool, input: &AttentionInput<'_>, kv: KvRef<'_>, out: &mut [f32]) {
-        crate::attention::run(self, pool, input, kv, out);
+    /// When a length does not fit, a table is too short for its context or names a block outside the storage, or when
+    /// `scratch` was made for smaller heads or fewer threads.
+    pub fn attention(
+        &self,
+        pool: &WorkerPool,
+        input: &AttentionInput<'_>,
+        kv: KvRef<'_>,
+        scratch: &mut AttentionScratch,
+        out: &mut [f32],
+    ) {
+        crate::attention::run(self, pool, input, kv, scratch, out);
     }
 
     /// The largest element of `x`, the first place where it stands, and whether all are finite.

@@ -2,8 +2,8 @@
 
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionRow, Glu, HeadRows, Isa, Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch,
-    PackedLinear, WeightFormat, Weights, WorkerPool,
+    AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Glu, HeadRows, Isa, Kernels, KvMut,
+    KvRef, KvRows, KvShape, LinearScratch, PackedLinear, WeightFormat, Weights, WorkerPool,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -40,9 +40,17 @@ fn no_operation_allocates() {
     let (x, ones, mut y, mut z) = (vec![1.0; m * h], vec![1.0; h], vec![0.0; m * h], vec![0.0; 2 * m * h]);
     let mut keys = vec![bf16::ZERO; 4 * shape.block_elements()];
     let mut values = keys.clone();
-    let rows = [AttentionRow { tokens: 0..m as u32, context: m as u32, table: 0..3 }];
+    // A chunk, and a token whose context is split.
+    let split = m as u32 - 1;
+    let rows = [
+        AttentionRow { tokens: 0..split, context: split, table: 0..3 },
+        AttentionRow { tokens: split..m as u32, context: 4800, table: 0..300 },
+    ];
+    let tables: Vec<u32> = (0..300).map(|block| 1 + block % 3).collect();
     let slots: Vec<u32> = (16..16 + m as u32).collect();
     let heads = HeadRows { rows: m, stride: h, heads: 4, head_dim: 64 };
+    let limits = AttentionLimits { heads: 4, kv_heads: 2, head_dim: 64, tokens: m, rows: 2, threads: 2 };
+    let mut attention = AttentionScratch::new(&limits).unwrap();
     for kernels in Isa::available().map(|isa| Kernels::for_isa(isa).unwrap()) {
         let mut step = || {
             kernels.rms_norm(&pool, &x, &ones, 1e-5, &mut y);
@@ -57,12 +65,13 @@ fn no_operation_allocates() {
                 heads: 4,
                 shape,
                 rows: &rows,
-                tables: &[1, 2, 3],
+                tables: &tables,
                 scale: 0.125,
                 window: None,
                 softcap: None,
             };
-            kernels.attention(&pool, &input, KvRef::Bf16 { keys: &keys, values: &values }, &mut y);
+            let kv = KvRef::Bf16 { keys: &keys, values: &values };
+            kernels.attention(&pool, &input, kv, &mut attention, &mut y);
             kernels.glu(&pool, Glu::Silu, h, &z, &mut y);
             kernels.add(&pool, &mut z[..m * h], &y);
             assert!(kernels.row_stats(&y).finite);

@@ -1,5 +1,6 @@
 //! AVX2 with FMA and F16C: 16 registers of 8 lanes.
 
+mod attention;
 mod simd;
 
 use crate::linear::{LinearTask, PrepareTask};

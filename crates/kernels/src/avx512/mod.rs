@@ -1,5 +1,6 @@
 //! AVX-512: 32 registers of 16 lanes.
 
+mod attention;
 mod bf16_dot;
 mod linear;
 mod simd;
@@ -19,8 +20,13 @@ static VNNI_KERNELS: Kernels =
     Kernels { prepare: linear::vnni_prepare, linear: linear::vnni_linear, ..TABLE };
 
 /// As [`VNNI_KERNELS`], with bf16 weights times activations rounded to bf16.
-static BF16_KERNELS: Kernels =
-    Kernels { isa: Isa::Avx512Bf16, prepare: linear::bf16_prepare, linear: linear::bf16_linear, ..TABLE };
+static BF16_KERNELS: Kernels = Kernels {
+    isa: Isa::Avx512Bf16,
+    prepare: linear::bf16_prepare,
+    linear: linear::bf16_linear,
+    attention: attention::bf16_attention,
+    ..TABLE
+};
 
 /// The table, where the machine and its operating system run AVX-512.
 pub(crate) fn kernels() -> Option<&'static Kernels> {

@@ -1,18 +1,17 @@
 //! Attention in three plain passes per query: the largest score, the weights, the weighted sum.
 
-use crate::attention::{AttentionInput, AttentionTask, Item};
+use crate::attention::{Area, AttentionInput, AttentionTask, Tile};
 use crate::kv::{KvElement, KvRef, KvShape};
 
-pub(super) fn attention(task: AttentionTask<'_>) {
+pub(super) fn attention(task: &AttentionTask<'_>, _: &mut Area<'_>) {
     let (dim, width) = (task.input.shape.head_dim, task.input.heads * task.input.shape.head_dim);
-    for item in task.items() {
-        let group = task.input.group();
-        for token in 0..item.tokens {
-            for head in item.kv_head * group..(item.kv_head + 1) * group {
-                let start = (item.token + token) * width + head * dim;
-                // SAFETY: each head of each token belongs to one item, and each item to one worker.
+    for tile in task.units.iter().map(|unit| &unit.tile) {
+        for token in 0..tile.tokens {
+            for head in tile.heads.clone() {
+                let start = (tile.token + token) * width + head * dim;
+                // SAFETY: each head of each token belongs to one tile, and each tile to one unit.
                 let out = unsafe { task.out.slice(start..start + dim) };
-                let query = Query::new(task.input, &item, token, head);
+                let query = Query::new(task.input, tile, token, head);
                 match task.kv {
                     KvRef::F32 { keys, values } => query.attend(keys, values, out),
                     KvRef::Bf16 { keys, values } => query.attend(keys, values, out),
@@ -34,14 +33,14 @@ struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    fn new(input: &'a AttentionInput<'a>, item: &Item<'a>, token: usize, head: usize) -> Self {
-        let (dim, position) = (input.shape.head_dim, item.position + token);
-        let start = (item.token + token) * input.q_stride + head * dim;
+    fn new(input: &'a AttentionInput<'a>, tile: &Tile, token: usize, head: usize) -> Self {
+        let (dim, position) = (input.shape.head_dim, tile.position + token);
+        let start = (tile.token + token) * input.q_stride + head * dim;
         Query {
             input,
             q: &input.q[start..start + dim],
-            table: item.table,
-            kv_head: item.kv_head,
+            table: &input.tables[tile.table.clone()],
+            kv_head: tile.kv_head,
             first: input.first_visible(position),
             end: position + 1,
         }

@@ -1,5 +1,6 @@
 //! Functions of registers.
 
+use super::attention::product::KvSimd;
 use super::simd::Simd;
 
 /// `exp(x)` with a relative error below 2e-7; 0 far below, infinite far above, NaN of NaN, exactly 1 of 0.
@@ -20,6 +21,21 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     // In two factors, since 2^n itself may be beyond what is representable.
     let half = s.round(s.mul(n, s.splat(0.5)));
     s.mul(s.mul(p, s.pow2(half)), s.pow2(s.sub(n, half)))
+}
+
+/// `2^x` for `x` at most about 0, with a relative error below 5e-7; 0 far below, NaN of NaN, exactly 1 of 0.
+#[inline(always)]
+pub(crate) fn exp2<S: KvSimd>(s: S, x: S::F) -> S::F {
+    // The second operand keeps a NaN.
+    let x = s.max(s.splat(S::FLOOR), x);
+    let n = s.round(x);
+    let r = s.sub(x, n);
+    // Least relative error for |r| <= 1/2 among the polynomials that are 1 at 0.
+    let mut p = s.splat(1.112_551e-3);
+    for coefficient in [9.666_283e-3, 5.557_400_4e-2, 0.240_223_51, 0.693_142_83, 1.0] {
+        p = s.fma(p, r, s.splat(coefficient));
+    }
+    s.scale(p, n)
 }
 
 /// `tanh(x)` with an absolute error below 2e-7.

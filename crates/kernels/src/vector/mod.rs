@@ -16,7 +16,6 @@ pub(crate) mod math;
 pub(crate) mod products;
 pub(crate) mod quantized;
 pub(crate) mod simd;
-pub(crate) mod tile;
 
 /// Defines the table `TABLE` of an instruction set: for every kernel a safe function that enters its generic version
 /// with the features enabled. The table must be handed out only after the features were detected. Linear operations have
@@ -44,7 +43,8 @@ macro_rules! table {
             use super::*;
             use $crate::vector::table;
 
-            table!(@entry $token, $features, attention, attention(task: $crate::attention::AttentionTask<'_>));
+            table!(@entry $token, $features, attention, attention(
+                task: &$crate::attention::AttentionTask<'_>, area: &mut $crate::attention::Area<'_>));
             table!(@entry $token, $features, elementwise,
                 rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
             table!(@entry $token, $features, elementwise,

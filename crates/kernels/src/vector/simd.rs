@@ -1,6 +1,5 @@
 //! What the kernels need of an instruction set.
 
-use crate::kv::KvElement;
 use half::{bf16, f16};
 
 /// Registers of [`LANES`](Self::LANES) `f32` of one instruction set.
@@ -117,16 +116,6 @@ pub(crate) trait Stored<S: Simd>: Copy {
     unsafe fn load(s: S, from: *const Self) -> (S::F, S::F);
 }
 
-/// Stored types whose rows may end inside a register.
-pub(crate) trait StoredKv<S: Simd>: Stored<S> + KvElement {
-    /// The first `n <= LANES` columns, then zeros.
-    ///
-    /// # Safety
-    ///
-    /// `from` is readable for `n * STEP` elements.
-    unsafe fn load_first(s: S, from: *const Self, n: usize) -> (S::F, S::F);
-}
-
 impl<S: Simd> Stored<S> for f32 {
     const STEP: usize = 1;
 
@@ -138,15 +127,6 @@ impl<S: Simd> Stored<S> for f32 {
     }
 }
 
-impl<S: Simd> StoredKv<S> for f32 {
-    #[inline(always)]
-    unsafe fn load_first(s: S, from: *const Self, n: usize) -> (S::F, S::F) {
-        // SAFETY: as the caller promises.
-        let x = unsafe { s.load_first(from, n) };
-        (x, x)
-    }
-}
-
 impl<S: Simd> Stored<S> for bf16 {
     const STEP: usize = 2;
 
@@ -154,14 +134,6 @@ impl<S: Simd> Stored<S> for bf16 {
     unsafe fn load(s: S, from: *const Self) -> (S::F, S::F) {
         // SAFETY: as the caller promises.
         unsafe { s.load_pairs(from) }
-    }
-}
-
-impl<S: Simd> StoredKv<S> for bf16 {
-    #[inline(always)]
-    unsafe fn load_first(s: S, from: *const Self, n: usize) -> (S::F, S::F) {
-        // SAFETY: as the caller promises.
-        unsafe { s.load_pairs_first(from, n) }
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::common::{Rng, all_kernels, linear};
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionRow, Glu, HeadRows, Kernels, KvRef, KvShape, PackedLinear, WeightFormat,
-    Weights, WorkerPool,
+    AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Glu, HeadRows, Kernels, KvRef, KvShape,
+    PackedLinear, WeightFormat, Weights, WorkerPool,
 };
 use std::marker::PhantomData;
 
@@ -114,10 +114,13 @@ fn attend(kernels: &Kernels, rng: &mut Rng, head_dim: usize, context: usize) {
         window: None,
         softcap: None,
     };
-    kernels.attention(&pool, &input, KvRef::F32 { keys: keys.slice(), values: values.slice() }, out.slice());
+    let limits = AttentionLimits { heads: 3, kv_heads: 1, head_dim, tokens, rows: 1, threads: 1 };
+    let mut scratch = AttentionScratch::new(&limits).unwrap();
+    let whole = KvRef::F32 { keys: keys.slice(), values: values.slice() };
+    kernels.attention(&pool, &input, whole, &mut scratch, out.slice());
     assert!(out.slice().iter().all(|x| x.is_finite()));
     let half = KvRef::Bf16 { keys: half_keys.slice(), values: half_values.slice() };
-    kernels.attention(&pool, &input, half, out.slice());
+    kernels.attention(&pool, &input, half, &mut scratch, out.slice());
     assert!(out.slice().iter().all(|x| x.is_finite()));
 }
 

@@ -7,9 +7,9 @@ use super::stats::Spread;
 use crate::model::DecoderSpec;
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionRow, Buffer, Glu, HeadRows, Kernels, KvMut, KvRef, KvRows, KvShape,
-    LinearScratch, LinearShape, OutOfMemory, PackError, PackedLinear, QuantizedMatrix, WeightFormat, Weights,
-    WorkerPool,
+    AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Buffer, Glu, HeadRows, Kernels, KvMut,
+    KvRef, KvRows, KvShape, LinearScratch, LinearShape, OutOfMemory, PackError, PackedLinear,
+    QuantizedMatrix, WeightFormat, Weights, WorkerPool,
 };
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -154,9 +154,11 @@ impl KernelBench<'_> {
             window: None,
             softcap: None,
         };
+        let mut scratch = AttentionScratch::new(&self.attention_limits(case))?;
         let seconds = self.time(copies, || {
             for (keys, values) in &kvs {
-                self.kernels.attention(self.pool, &input, KvRef::Bf16 { keys, values }, &mut out);
+                let kv = KvRef::Bf16 { keys, values };
+                self.kernels.attention(self.pool, &input, kv, &mut scratch, &mut out);
             }
         });
         let pairs = (sequences * tokens) as f64 * (context as f64 - (tokens as f64 - 1.0) / 2.0);
@@ -167,6 +169,17 @@ impl KernelBench<'_> {
         };
         let name = if tokens == 1 { "attention, decode" } else { "attention, prefill" };
         Ok(self.row((name, "bf16", &format!("context {context}")), sequences * tokens, seconds, needs))
+    }
+
+    fn attention_limits(&self, AttentionCase { sequences, tokens, .. }: AttentionCase) -> AttentionLimits {
+        AttentionLimits {
+            heads: self.spec.heads as usize,
+            kv_heads: self.spec.kv_heads as usize,
+            head_dim: self.spec.head_dim as usize,
+            tokens: sequences * tokens,
+            rows: sequences,
+            threads: self.pool.threads(),
+        }
     }
 
     /// Keys and values of so many blocks.

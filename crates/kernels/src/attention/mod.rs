@@ -1,5 +1,17 @@
-//! Paged causal attention: shapes and partition.
+//! Paged causal attention: shapes, and how the work is shared out.
+//!
+//! The context of a token is cut at multiples of [`SPAN`] positions. Each span gives a partial result (largest score, sum
+//! of the weights, weighted values), and the partial results are merged in the order of their positions, always, so that
+//! the answer does not depend on which worker computes which span.
 
+mod scratch;
+mod units;
+
+pub(crate) use scratch::{Area, PARTIAL_HEAD, Partials, SCORE_STRIDE};
+pub use scratch::{AttentionLimits, AttentionScratch};
+pub(crate) use units::{Tile, Unit};
+
+use crate::Isa;
 use crate::kv::{KvRef, KvShape};
 use crate::pool::WorkerPool;
 use crate::shared::SharedOut;
@@ -33,7 +45,7 @@ pub struct AttentionInput<'a> {
     pub rows: &'a [AttentionRow],
     /// Block numbers, row after row.
     pub tables: &'a [u32],
-    /// Factor of the scores, usually `1 / sqrt(head_dim)`.
+    /// Factor of the scores, usually `1 / sqrt(head_dim)`; positive.
     pub scale: f32,
     /// Tokens that a token sees, itself included; `None`: all up to itself. At least 1.
     pub window: Option<u32>,
@@ -41,117 +53,54 @@ pub struct AttentionInput<'a> {
     pub softcap: Option<f32>,
 }
 
+/// Positions of a span.
+pub(crate) const SPAN: usize = 512;
+
+/// Positions that surely lie in one block: the divisor of every block size.
+pub(crate) const GROUP: usize = 16;
+
 /// Most query rows, tokens times heads of one group, that are worked on together: they share each read of the blocks.
 pub(crate) const QUERY_ROWS: usize = 32;
 
-/// The share of one worker.
+/// Some units for one worker.
 pub(crate) struct AttentionTask<'a> {
     pub(crate) input: &'a AttentionInput<'a>,
     pub(crate) kv: KvRef<'a>,
-    /// `[tokens, heads * head_dim]`; this worker alone writes the heads of its items.
+    /// `[tokens, heads * head_dim]`; each head of each token belongs to one tile, whose last unit writes it.
     pub(crate) out: &'a SharedOut<'a, f32>,
-    pub(crate) share: Share,
+    pub(crate) units: &'a [Unit],
+    /// Where the parts of split tiles meet.
+    pub(crate) partials: &'a Partials<'a>,
 }
 
-/// Part `index` of `parts` of the work, by cost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Share {
-    pub(crate) parts: usize,
-    pub(crate) index: usize,
-    /// Cost of everything.
-    pub(crate) total: u64,
-}
-
-/// Some consecutive tokens of one row with the heads of one group: what is computed in one go.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Item<'a> {
-    /// First token, as row of `q`.
-    pub(crate) token: usize,
-    pub(crate) tokens: usize,
-    /// Position of the first token.
-    pub(crate) position: usize,
-    pub(crate) kv_head: usize,
-    /// Blocks of the sequence.
-    pub(crate) table: &'a [u32],
-}
-
-impl<'a> AttentionInput<'a> {
+impl AttentionInput<'_> {
     /// Query heads per key/value head.
     pub(crate) fn group(&self) -> usize {
         self.heads / self.shape.kv_heads
-    }
-
-    /// Tokens of an item.
-    fn item_tokens(&self) -> usize {
-        (QUERY_ROWS / self.group()).max(1)
     }
 
     /// First position that the token at `position` sees.
     pub(crate) fn first_visible(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window as usize))
     }
-
-    /// All items in a fixed order.
-    fn items(&self) -> impl Iterator<Item = Item<'a>> {
-        let (step, kv_heads, rows, tables) =
-            (self.item_tokens(), self.shape.kv_heads, self.rows, self.tables);
-        rows.iter().flat_map(move |row| {
-            let (first, end) = (row.tokens.start as usize, row.tokens.end as usize);
-            let before = row.context as usize - (end - first);
-            let table = &tables[row.table.start as usize..row.table.end as usize];
-            (first..end).step_by(step).flat_map(move |token| {
-                let (tokens, position) = (step.min(end - token), before + token - first);
-                (0..kv_heads).map(move |kv_head| Item { token, tokens, position, kv_head, table })
-            })
-        })
-    }
-
-    /// Cost of an item in token pairs.
-    fn cost(&self, item: &Item<'_>) -> u64 {
-        let seen = item.position + item.tokens - self.first_visible(item.position);
-        (item.tokens * (seen + 16)) as u64
-    }
 }
-
-impl<'a> AttentionTask<'a> {
-    /// The items of this worker: those whose cost begins inside its share of the total.
-    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'a>> {
-        let (input, share) = (self.input, self.share);
-        let bound = |index: usize| (u128::from(share.total) * index as u128 / share.parts as u128) as u64;
-        let mine = bound(share.index)..bound(share.index + 1);
-        let mut done = 0;
-        input.items().filter(move |item| {
-            let start = done;
-            done += input.cost(item);
-            mine.contains(&start)
-        })
-    }
-}
-
-/// Cost per worker below which waking it costs more than it brings.
-const GRAIN: u64 = 256;
 
 pub(crate) fn run(
     kernels: &Kernels,
     pool: &WorkerPool,
     input: &AttentionInput<'_>,
     kv: KvRef<'_>,
+    scratch: &mut AttentionScratch,
     out: &mut [f32],
 ) {
     check(input, kv, out.len());
-    let total: u64 = input.items().map(|item| input.cost(&item)).sum();
-    let parts = (total / GRAIN).clamp(1, pool.threads() as u64) as usize;
+    // The scalar version takes a tile as a whole.
+    let splits = pool.threads() > 1 && kernels.isa > Isa::Scalar;
+    let (plan, areas, partials) = scratch.plan(input, if splits { pool.threads() } else { 1 });
     let out = SharedOut::new(out);
-    let part = |index| {
-        (kernels.attention)(AttentionTask { input, kv, out: &out, share: Share { parts, index, total } })
-    };
-    if parts == 1 {
-        return part(0);
-    }
-    pool.run(&|worker| {
-        if worker < parts {
-            part(worker);
-        }
+    pool.share(plan.units.len(), plan.grain, &|range| {
+        let task = AttentionTask { input, kv, out: &out, units: &plan.units[range], partials: &partials };
+        (kernels.attention)(&task, &mut areas.claim());
     });
 }
 
@@ -166,6 +115,7 @@ fn check(input: &AttentionInput<'_>, kv: KvRef<'_>, out: usize) {
         shape.kv_heads
     );
     assert!(input.window != Some(0), "a token sees at least itself");
+    assert!(input.scale > 0.0, "the scores' factor {} is not positive", input.scale);
     let width = input.heads * shape.head_dim;
     assert!(out.is_multiple_of(width), "the output is [tokens, {width}]");
     let (keys, values) = kv.len();
