@@ -111,6 +111,21 @@ fn latency_has_a_row_for_each_length() {
 }
 
 #[test]
+fn quantised_weights_are_measured_against_their_own_limit() {
+    let (plain, small) = (TempFile::new("q16.json"), TempFile::new("q4.json"));
+    for (file, format) in [(&plain, &["--dtype", "bfloat16"][..]), (&small, &["--quantize", "int4"])] {
+        let runs = ["--concurrency", "1", "--repetitions", "1", "--no-limits", "--json", file.path()];
+        let output =
+            pagoda(&[&["bench", "throughput", "--random", "tiny"], &SMALL[..], &runs, format].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let (plain, small) = (plain.json(), small.json());
+    assert!(small["settings"]["weights"].as_str().is_some_and(|name| name.contains("int4")), "{small}");
+    let bytes = |report: &Value| report["settings"]["weight_bytes"].as_u64().expect("a number");
+    assert!(2 * bytes(&small) < bytes(&plain), "{} and {}", bytes(&small), bytes(&plain));
+}
+
+#[test]
 fn profiles_show_the_operations_of_both_phases() {
     let json = TempFile::new("p.json");
     let runs =
@@ -143,12 +158,11 @@ fn kernels_are_measured_in_every_format_and_shape() {
         "--json",
         json.path(),
     ];
-    let formats = ["--formats", "bf16,f32,int8,int4-g64", "--no-limits"];
+    let formats = ["--formats", "bf16,f32,int8,int4", "--no-limits"];
     let output = pagoda(&[&["bench", "kernels"], &small[..], &formats].concat());
     let stdout = text(&output.stdout);
     assert!(output.status.success(), "{stdout}{}", text(&output.stderr));
-    for expected in
-        ["qkv", "gate_up", "head", "int4-g64", "attention, decode", "attention, prefill", "kv_write"]
+    for expected in ["qkv", "gate_up", "head", "int4", "attention, decode", "attention, prefill", "kv_write"]
     {
         assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
     }
