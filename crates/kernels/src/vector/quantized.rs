@@ -23,23 +23,14 @@ pub(crate) struct GroupSums<D>(PhantomData<D>);
 impl<S: Ints, D: CodeDot<S>> Multiply<S> for GroupSums<D> {
     #[inline(always)]
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
-        // Few rows take all outputs of a group before the next group, in the order of memory, at whose speed they run.
-        // For many, the totals of so many outputs would leave no registers for the sums.
+        // All outputs of a group before the next group: the order of memory, at whose speed few rows run. The sums of
+        // as many outputs at a time as leave room in the registers; their totals may lie in the first-level cache.
         // SAFETY: as the caller promises.
         unsafe {
             match (S::LANES, R) {
-                (16, ..=8) => block.sum_groups::<S, D, R, 1, 2>(s, 0),
-                (16, _) => {
-                    block.sum_groups::<S, D, R, 1, 1>(s, 0);
-                    block.sum_groups::<S, D, R, 1, 1>(s, 16);
-                }
-                (_, 1) => block.sum_groups::<S, D, R, 2, 2>(s, 0),
-                _ => {
-                    block.sum_groups::<S, D, R, 1, 1>(s, 0);
-                    block.sum_groups::<S, D, R, 1, 1>(s, 8);
-                    block.sum_groups::<S, D, R, 1, 1>(s, 16);
-                    block.sum_groups::<S, D, R, 1, 1>(s, 24);
-                }
+                (16, _) => block.sum_groups::<S, D, R, 1, 2>(s, 0),
+                (_, ..=4) => block.sum_groups::<S, D, R, 2, 2>(s, 0),
+                _ => block.sum_groups::<S, D, R, 1, 4>(s, 0),
             }
         }
     }
