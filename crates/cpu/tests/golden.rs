@@ -9,7 +9,7 @@ mod common {
 use common::feed::feed;
 use common::rows::Sequence;
 use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions};
-use pagoda_kernels::Isa;
+use pagoda_kernels::{Isa, QuantFormat};
 use pagoda_model::{Checkpoint, ModelSource};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,8 @@ const BF16_FACTOR: f32 = 1.0;
 /// Where pairs of bf16 are multiplied, activations, queries and attention weights are rounded as the reference rounds
 /// them, so that the errors are alike, but not the same.
 const BF16_PAIRS_FACTOR: f32 = 1.25;
+/// Largest error of int8, relative to the range: weights are rounded to one part in 256 of the largest of their group.
+const INT8_TOLERANCE: f32 = 0.04;
 
 #[derive(serde::Deserialize)]
 struct Golden {
@@ -75,9 +77,9 @@ fn every_model_gives_the_reference_answers() {
     folders.sort();
     assert!(folders.len() >= 10, "{} reference models", folders.len());
     println!(
-        "| model | isa | f32 error | tokens | bf16 error | reference's bf16 error | tokens | f16 error |"
+        "| model | isa | f32 error | tokens | bf16 error | reference's bf16 error | tokens | f16 error | int8 error |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for folder in folders {
         let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
         let golden = std::fs::read_to_string(folder.join("golden.json")).expect("golden.json");
@@ -85,22 +87,25 @@ fn every_model_gives_the_reference_answers() {
         let reference = golden.cases.iter().map(Case::reference_error).fold(0.0, f32::max);
         let checkpoint = Checkpoint::open(&ModelSource::Folder(folder)).expect("the model");
         for isa in Isa::available() {
-            let exact = score(&checkpoint, &golden, ComputeDtype::F32, isa, F32_TOLERANCE);
             let factor = if isa >= Isa::Avx512Bf16 { BF16_PAIRS_FACTOR } else { BF16_FACTOR };
-            let narrow = score(&checkpoint, &golden, ComputeDtype::Bf16, isa, factor * reference);
-            let half = score(&checkpoint, &golden, ComputeDtype::F16, isa, factor * reference);
+            let of = |dtype, tolerance| score(&checkpoint, &golden, &options(dtype, isa), tolerance);
+            let exact = of(ComputeDtype::F32, F32_TOLERANCE);
+            let narrow = of(ComputeDtype::Bf16, factor * reference);
+            let half = of(ComputeDtype::F16, factor * reference);
+            let quantized =
+                CpuOptions { quantize: Some(QuantFormat::INT8), ..options(ComputeDtype::Auto, isa) };
+            let small = score(&checkpoint, &golden, &quantized, INT8_TOLERANCE);
             println!(
-                "| {name} | {isa} | {:.1e} | {} | {:.1e} | {reference:.1e} | {} + {} open | {:.1e} |",
-                exact.error, exact.equal, narrow.error, narrow.equal, narrow.open, half.error
+                "| {name} | {isa} | {:.1e} | {} | {:.1e} | {reference:.1e} | {} + {} open | {:.1e} | {:.1e} |",
+                exact.error, exact.equal, narrow.error, narrow.equal, narrow.open, half.error, small.error
             );
             assert_eq!(exact.open, 0, "{name}: every margin exceeds the error of f32");
         }
     }
 }
 
-/// Runs all cases; panics where an error exceeds `tolerance` or a clear token differs.
-fn score(checkpoint: &Checkpoint, golden: &Golden, dtype: ComputeDtype, isa: Isa, tolerance: f32) -> Score {
-    let options = CpuOptions {
+fn options(dtype: ComputeDtype, isa: Isa) -> CpuOptions {
+    CpuOptions {
         dtype,
         isa: Some(isa),
         threads: Some(1),
@@ -108,16 +113,21 @@ fn score(checkpoint: &Checkpoint, golden: &Golden, dtype: ComputeDtype, isa: Isa
         max_tokens_per_step: 64,
         max_rows: 4,
         ..CpuOptions::default()
-    };
-    let mut executor = CpuExecutor::load(checkpoint, &options, &mut |_| ()).expect("the model loads");
+    }
+}
+
+/// Runs all cases; panics where an error exceeds `tolerance` or a clear token differs.
+fn score(checkpoint: &Checkpoint, golden: &Golden, options: &CpuOptions, tolerance: f32) -> Score {
+    let mut executor = CpuExecutor::load(checkpoint, options, &mut |_| ()).expect("the model loads");
     let mut score = Score::default();
-    let name = checkpoint.source();
+    let plan = executor.plan();
+    let name = format!("{}, {}, {}", checkpoint.source(), plan.weight_formats, executor.isa());
     for case in &golden.cases {
         let mut compare = |logits: &[f32], expected: &[f32], place: &str| {
             let error = distance(logits, expected) / range(expected);
             // Written so that NaN fails.
             let within = error <= tolerance;
-            assert!(within, "{name}, {dtype}, {isa}, {place}: error {error:e}, allowed {tolerance:e}");
+            assert!(within, "{name}, {place}: error {error:e}, allowed {tolerance:e}");
             score.error = score.error.max(error);
         };
         for (&position, expected) in case.positions.iter().zip(&case.f32.logits) {
@@ -135,7 +145,7 @@ fn score(checkpoint: &Checkpoint, golden: &Golden, dtype: ComputeDtype, isa: Isa
                 compare(logits, &greedy.last_logits, "the last token");
             }
             if margin > 2.0 * tolerance * range(&greedy.last_logits) {
-                assert_eq!(argmax(logits), token, "{name}, {dtype}, {isa}: token {index}");
+                assert_eq!(argmax(logits), token, "{name}: token {index}");
                 score.equal += 1;
             } else {
                 score.open += 1;

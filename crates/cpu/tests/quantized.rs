@@ -9,7 +9,7 @@ mod common {
 use common::feed::feed;
 use common::rows::Sequence;
 use pagoda_cpu::{
-    CpuError, CpuExecutor, CpuOptions, MemoryPlan, QuantizeError, WeightFormats, quantize_folder,
+    CpuError, CpuExecutor, CpuOptions, KvDtype, MemoryPlan, QuantizeError, WeightFormats, quantize_folder,
 };
 use pagoda_kernels::{Isa, QuantFormat};
 use pagoda_model::{Checkpoint, ModelSource, Role, TensorData};
@@ -71,8 +71,14 @@ fn every_instruction_set_is_as_near_to_scalar_as_its_attention() {
     for model in ["tests/golden/llama-gqa3-untied", "tests/golden/qwen3-bias-tied"] {
         let checkpoint = open(repository(model));
         for name in FORMATS {
-            let of_isa =
-                |isa| logits(&checkpoint, &CpuOptions { isa: Some(isa), ..options(Some(format(name))) });
+            // Keys and values in f32, which no instruction set multiplies as pairs of bf16.
+            let of_isa = |isa| {
+                let quantize = Some(format(name));
+                logits(
+                    &checkpoint,
+                    &CpuOptions { isa: Some(isa), kv_dtype: Some(KvDtype::F32), ..options(quantize) },
+                )
+            };
             let want = of_isa(Isa::Scalar);
             for isa in Isa::available().filter(|isa| *isa != Isa::Scalar) {
                 let mut worst = 0f32;
@@ -86,7 +92,7 @@ fn every_instruction_set_is_as_near_to_scalar_as_its_attention() {
                 println!("{model} {name} {isa}: {worst:.1e}");
                 // Attention and norms differ in their last bits, which may move an activation to the next integer; with 8
                 // bits of activations that is a visible step.
-                let allowed = if name.starts_with('w') { 0.03 } else { 2e-3 };
+                let allowed = if name.starts_with('w') { 0.03 } else { 3e-4 };
                 assert!(
                     worst <= allowed,
                     "{model}, {name}, {isa}: {worst:e} of the range, allowed {allowed:e}"

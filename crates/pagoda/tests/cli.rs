@@ -98,6 +98,10 @@ fn memory_that_does_not_suffice_exits_with_4_and_says_what_would() {
 fn wrong_arguments_exit_with_2_and_name_the_argument() {
     for (args, expected) in [
         (&["run", "x", "--isa", "mmx"][..], "scalar"),
+        (&["run", "x", "--quantize", "int3"], "int8, int4, w8a8 or w4a8"),
+        (&["run", "x", "--quantize", "int4-g48"], "32, 64 or 128"),
+        (&["run", "x", "--quantize", "int8-asym"], "-sym"),
+        (&["run", "x", "--quantize", "int8", "--dtype", "float16"], "f16 and quantised to int8"),
         (&["run", "x", "--kv-cache-memory", "lots"], "GiB"),
         (&["run", "x", "--block-size", "12"], "multiple of 16"),
         (&["run", "x", "--temperature", "nan"], "temperature"),
@@ -113,6 +117,39 @@ fn wrong_arguments_exit_with_2_and_name_the_argument() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
         assert!(stderr.contains(expected), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn quantised_weights_run_alike_from_the_model_and_from_a_folder() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/folktale");
+    let out = std::env::temp_dir().join(format!("pagoda-quantize-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&out);
+    let folder = out.to_str().expect("UTF-8");
+    let written = pagoda(&["quantize", model, folder, "--format", "int4"]);
+    let (stdout, stderr) = (text(&written.stdout), text(&written.stderr));
+    assert!(written.status.success(), "{stderr}");
+    assert!(stdout.contains(folder) && stdout.contains("int4, vocabulary int8"), "{stdout}");
+    assert!(stderr.contains("quantised to int4 in"), "{stderr}");
+    let sampling = ["-n", "24", "--seed", "5", "--ignore-eos"];
+    let run = |args: &[&str]| pagoda(&[&["run", "Once upon a time"], args, &sampling].concat());
+    let loaded = run(&["--quantize", "int4"]);
+    let stderr = text(&loaded.stderr);
+    assert!(stderr.contains("memory  weights") && stderr.contains("(int4, vocabulary int8)"), "{stderr}");
+    assert!(stderr.contains("quantised to int4 in"), "{stderr}");
+    let from_folder = run(&["--model", folder]);
+    assert!(loaded.stdout.len() > 40 && loaded.stdout == from_folder.stdout, "{}", text(&from_folder.stderr));
+    let inspected = text(&pagoda(&["inspect", folder, "--tensors"]).stdout);
+    assert!(
+        inspected.contains("int4 in groups of 64") && inspected.contains("int8 in groups of 128"),
+        "{inspected}"
+    );
+    let message = failure(&["quantize", model, folder], 2);
+    assert!(message.contains("is not empty"), "{message}");
+    let message = failure(&["run", "x", "--model", folder, "--quantize", "int8"], 2);
+    assert!(message.contains("int4 in groups of 64") && message.contains("int8"), "{message}");
+    std::fs::remove_dir_all(&out).expect("the folder can be removed");
+    let message = failure(&["quantize", "/no/such/folder", folder], 3);
+    assert!(message.contains("/no/such/folder") && !out.exists(), "{message}");
 }
 
 /// A server on a free port, ended when dropped.

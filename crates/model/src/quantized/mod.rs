@@ -6,6 +6,11 @@
 //! | 4 (`pack-quantized`) | `weight_packed` I32 `[n, k / 8]`, low bits first, each + 8 | as above | `weight_zero_point` I32 `[n / 8, k / group]`, each + 8 |
 //!
 //! Divisions round up. A weight is `(code - zero) * scale`; without zero points, zero is 0.
+//!
+//! The layout of each matrix is that of compressed-tensors, which other engines read. Beyond what they commonly do, the
+//! files of [`QuantizedFolder`] quantise the embedding and the head too, to 8 bits (a group with the targets `Embedding`
+//! and `lm_head`), may use scales below 0 and a last group that is cut short, and say in a field of their own,
+//! `pagoda.activation_bits` of config.json, to how many bits activations are to be rounded.
 
 mod config;
 mod data;
