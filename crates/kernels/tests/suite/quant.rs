@@ -424,18 +424,19 @@ fn parts_of_other_lengths_are_refused() {
         let parts = QuantizedParts { codes: &all_codes[..codes], scales: &all_scales[..scales], zeros };
         QuantizedRef::new(2, 40, format, parts).map(|_| ())
     };
-    let asym = QuantFormat { zero_point: true, ..QuantFormat::INT4 };
+    let narrow = QuantFormat { group: 32, zero_point: false, ..QuantFormat::INT4 };
+    let asym = QuantFormat { zero_point: true, ..narrow };
     let wide = QuantFormat { group: 32, ..QuantFormat::INT8 };
-    assert_eq!(view(QuantFormat::INT4, 40, 4, None), Ok(()));
+    assert_eq!(view(narrow, 40, 4, None), Ok(()));
     assert_eq!(view(asym, 40, 4, Some(4)), Ok(()));
     assert_eq!(view(wide, 80, 4, None), Ok(()));
     for (format, codes, scales, zeros, what) in [
         (wide, 79, 4, None, "codes"),
-        (QuantFormat::INT4, 39, 4, None, "codes"),
-        (QuantFormat::INT4, 40, 3, None, "scales"),
+        (narrow, 39, 4, None, "codes"),
+        (narrow, 40, 3, None, "scales"),
         (asym, 40, 4, None, "zero points"),
         (asym, 40, 4, Some(3), "zero points"),
-        (QuantFormat::INT4, 40, 4, Some(4), "zero points"),
+        (narrow, 40, 4, Some(4), "zero points"),
     ] {
         let message = view(format, codes, scales, zeros).unwrap_err().to_string();
         assert!(message.contains(what) && message.contains("2 rows of 40"), "{message}");
