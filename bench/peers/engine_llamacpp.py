@@ -77,7 +77,7 @@ class _Run:
             self._decode([(last[s], position, s, True) for s in range(len(ids))])
             last = {s: self._greedy(s) for s in range(len(ids))}
             tokens += len(ids)
-        return Outcome(self.timer.elapsed(), first, tokens)
+        return Outcome(self.timer.elapsed(), first, tokens, early=len(ids))
 
     def _share(self, ids, shared):
         for start in range(0, shared, BATCH):

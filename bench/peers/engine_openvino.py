@@ -51,7 +51,7 @@ class OpenVino:
         timer.restart()
         add = lambda i: self.pipeline.add_request(i, ov.Tensor(np.array([ids[i]], dtype=np.int64)), config)
         handles = [add(i) for i in range(len(ids))]
-        waiting, tokens, first = set(range(len(ids))), 0, None
+        waiting, tokens, first, early = set(range(len(ids))), 0, None, 0
         while self.pipeline.has_non_finished_requests() and not timer.expired():
             self.pipeline.step()
             for i, handle in enumerate(handles):
@@ -59,10 +59,10 @@ class OpenVino:
                     tokens += sum(len(o.generated_ids) for o in handle.read().values())
                     waiting.discard(i)
             if first is None and not waiting:
-                first = timer.elapsed()
+                first, early = timer.elapsed(), tokens
         wall = timer.elapsed()
         self._clear(handles)
-        return Outcome(wall, first, tokens)
+        return Outcome(wall, first, tokens, early)
 
     def _clear(self, handles):
         """Ends what the time box cut off, so that the pipeline is empty for another run."""

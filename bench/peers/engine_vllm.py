@@ -41,18 +41,18 @@ class Vllm:
         run = next(self.numbers)
         for i, prompt in enumerate(ids):
             self.engine.add_request(f"{run}-{i}", {"prompt_token_ids": prompt}, sampling)
-        tokens, first = {}, None
+        tokens, first, early = {}, None, 0
         while self.engine.has_unfinished_requests() and not timer.expired():
             for o in self.engine.step():
                 tokens[o.request_id] = len(o.outputs[0].token_ids)
             if first is None and sum(1 for t in tokens.values() if t) == len(ids):
-                first = timer.elapsed()
+                first, early = timer.elapsed(), sum(tokens.values())
         wall = timer.elapsed()
         if self.engine.has_unfinished_requests():
             self.engine.abort_request([f"{run}-{i}" for i in range(len(ids))])
             while self.engine.has_unfinished_requests():
                 self.engine.step()
-        return Outcome(wall, first, sum(tokens.values()))
+        return Outcome(wall, first, sum(tokens.values()), early)
 
 
 if __name__ == "__main__":

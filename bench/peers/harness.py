@@ -29,6 +29,7 @@ class Outcome:
     wall: float
     first: float | None  # until every sequence had its first token; None where the engine does not tell
     tokens: int  # generated, over all sequences
+    early: int = 0  # those of them that were there at `first`
     prompt_done: int | None = None  # prompt tokens computed, when cut before the first tokens
 
 
@@ -63,8 +64,8 @@ def record(workload, outcome):
     else:
         row["first_s"] = round(outcome.first, 3)
         row["prefill_tok_s"] = workload.prompt_tokens / outcome.first
-        decoded, spent = outcome.tokens - workload.sequences, outcome.wall - outcome.first
-        if decoded >= LEAST_STEPS * workload.sequences or row["complete"]:
+        decoded, spent = outcome.tokens - outcome.early, outcome.wall - outcome.first
+        if spent > 0 and decoded >= (1 if row["complete"] else LEAST_STEPS * workload.sequences):
             row["decode_tok_s"] = decoded / spent
             left = (workload.output_tokens - outcome.tokens) / row["decode_tok_s"]
             row["output_tok_s"] = workload.output_tokens / (outcome.wall + left)
