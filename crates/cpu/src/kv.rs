@@ -14,8 +14,21 @@ pub(crate) struct KvStorage {
 
 #[derive(Debug)]
 enum Data {
-    F32 { keys: Buffer<f32>, values: Buffer<f32> },
-    Bf16 { keys: Buffer<bf16>, values: Buffer<bf16> },
+    F32 {
+        keys: Buffer<f32>,
+        values: Buffer<f32>,
+    },
+    Bf16 {
+        keys: Buffer<bf16>,
+        values: Buffer<bf16>,
+    },
+    /// The scales are `[layers][blocks][kv_heads][block_size]` each.
+    Int8 {
+        keys: Buffer<i8>,
+        values: Buffer<i8>,
+        key_scales: Buffer<f32>,
+        value_scales: Buffer<f32>,
+    },
 }
 
 impl KvDtype {
@@ -24,6 +37,15 @@ impl KvDtype {
         match self {
             Self::F32 => 4,
             Self::Bf16 => 2,
+            Self::Int8 => 1,
+        }
+    }
+
+    /// Bytes of the scale of one head of one token.
+    pub(crate) fn scale_bytes(self) -> u32 {
+        match self {
+            Self::F32 | Self::Bf16 => 0,
+            Self::Int8 => 4,
         }
     }
 }
@@ -37,6 +59,12 @@ impl KvStorage {
             KvDtype::Bf16 => {
                 Data::Bf16 { keys: Buffer::zeroed(elements)?, values: Buffer::zeroed(elements)? }
             }
+            KvDtype::Int8 => Data::Int8 {
+                keys: Buffer::zeroed(elements)?,
+                values: Buffer::zeroed(elements)?,
+                key_scales: Buffer::zeroed(elements / layout.head_dim as usize)?,
+                value_scales: Buffer::zeroed(elements / layout.head_dim as usize)?,
+            },
         };
         Ok(Self { layout, data })
     }
@@ -54,11 +82,14 @@ impl KvStorage {
         }
     }
 
-    /// Bytes of both allocations.
+    /// Bytes of all allocations.
     pub(crate) fn bytes(&self) -> u64 {
         match &self.data {
             Data::F32 { keys, values } => (size_of_val(&**keys) + size_of_val(&**values)) as u64,
             Data::Bf16 { keys, values } => (size_of_val(&**keys) + size_of_val(&**values)) as u64,
+            Data::Int8 { keys, values, key_scales, value_scales } => {
+                (keys.len() + values.len() + size_of_val(&**key_scales) + size_of_val(&**value_scales)) as u64
+            }
         }
     }
 
@@ -68,12 +99,22 @@ impl KvStorage {
         match &self.data {
             Data::F32 { keys, values } => KvRef::F32 { keys: &keys[range.clone()], values: &values[range] },
             Data::Bf16 { keys, values } => KvRef::Bf16 { keys: &keys[range.clone()], values: &values[range] },
+            Data::Int8 { keys, values, key_scales, value_scales } => {
+                let scales = self.scales(&range);
+                KvRef::Int8 {
+                    keys: &keys[range.clone()],
+                    values: &values[range],
+                    key_scales: &key_scales[scales.clone()],
+                    value_scales: &value_scales[scales],
+                }
+            }
         }
     }
 
     /// One layer, to write.
     pub(crate) fn layer_mut(&mut self, layer: usize) -> KvMut<'_> {
         let range = self.range(layer);
+        let scales = self.scales(&range);
         match &mut self.data {
             Data::F32 { keys, values } => {
                 KvMut::F32 { keys: &mut keys[range.clone()], values: &mut values[range] }
@@ -81,6 +122,12 @@ impl KvStorage {
             Data::Bf16 { keys, values } => {
                 KvMut::Bf16 { keys: &mut keys[range.clone()], values: &mut values[range] }
             }
+            Data::Int8 { keys, values, key_scales, value_scales } => KvMut::Int8 {
+                keys: &mut keys[range.clone()],
+                values: &mut values[range],
+                key_scales: &mut key_scales[scales.clone()],
+                value_scales: &mut value_scales[scales],
+            },
         }
     }
 
@@ -88,6 +135,7 @@ impl KvStorage {
     pub(crate) fn copy(&mut self, copy: BlockCopy) {
         for layer in 0..self.layout.layers {
             let (from, to) = (self.layout.key(layer, copy.from), self.layout.key(layer, copy.to).start);
+            let scales = self.scales(&from);
             match &mut self.data {
                 Data::F32 { keys, values } => {
                     keys.copy_within(from.clone(), to);
@@ -97,8 +145,21 @@ impl KvStorage {
                     keys.copy_within(from.clone(), to);
                     values.copy_within(from, to);
                 }
+                Data::Int8 { keys, values, key_scales, value_scales } => {
+                    let to_scales = to / self.layout.head_dim as usize;
+                    keys.copy_within(from.clone(), to);
+                    values.copy_within(from, to);
+                    key_scales.copy_within(scales.clone(), to_scales);
+                    value_scales.copy_within(scales, to_scales);
+                }
             }
         }
+    }
+
+    /// The scales of whole heads of elements.
+    fn scales(&self, elements: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let dim = self.layout.head_dim as usize;
+        elements.start / dim..elements.end / dim
     }
 
     fn range(&self, layer: usize) -> std::ops::Range<usize> {
@@ -113,8 +174,15 @@ mod tests {
 
     #[test]
     fn a_copy_moves_one_block_in_every_layer_and_nothing_else() {
-        let layout =
-            KvLayout { layers: 3, kv_heads: 2, head_dim: 4, block_size: 16, element_bytes: 4, blocks: 5 };
+        let layout = KvLayout {
+            layers: 3,
+            kv_heads: 2,
+            head_dim: 4,
+            block_size: 16,
+            element_bytes: 4,
+            scale_bytes: 0,
+            blocks: 5,
+        };
         let mut storage = KvStorage::new(layout, KvDtype::F32).expect("little memory");
         assert_eq!(storage.bytes(), layout.total_bytes());
         for layer in 0..3 {

@@ -27,6 +27,8 @@ pub enum KvDtype {
     Bf16,
     /// Single precision.
     F32,
+    /// Signed bytes with a scale per token and head.
+    Int8,
 }
 
 /// Formats of a model's matrices in memory. Norms and biases are f32 in all of them.
@@ -118,8 +120,9 @@ impl CpuOptions {
     /// Format of keys and values for a checkpoint of `spec`.
     pub fn kv_format(&self, spec: &DecoderSpec) -> KvDtype {
         match (self.kv_dtype, self.weight_formats(spec).layers) {
-            (Some(KvDtype::F32), _) | (None, WeightFormat::F32) => KvDtype::F32,
-            _ => KvDtype::Bf16,
+            (Some(dtype), _) => dtype,
+            (None, WeightFormat::F32) => KvDtype::F32,
+            (None, _) => KvDtype::Bf16,
         }
     }
 
@@ -200,6 +203,7 @@ impl fmt::Display for KvDtype {
         f.write_str(match self {
             Self::Bf16 => "bf16",
             Self::F32 => "f32",
+            Self::Int8 => "int8",
         })
     }
 }
@@ -230,12 +234,13 @@ impl FromStr for ComputeDtype {
 impl FromStr for KvDtype {
     type Err = DtypeError;
 
-    /// Reads `bf16` and `f32` and their longer names.
+    /// Reads `bf16`, `f32` and their longer names, and `int8`.
     fn from_str(name: &str) -> Result<Self, DtypeError> {
         Ok(match name {
             "bf16" | "bfloat16" => Self::Bf16,
             "f32" | "float32" | "float" => Self::F32,
-            _ => return Err(DtypeError { name: name.to_owned(), known: "bf16, f32" }),
+            "int8" => Self::Int8,
+            _ => return Err(DtypeError { name: name.to_owned(), known: "bf16, f32, int8" }),
         })
     }
 }
@@ -250,7 +255,7 @@ mod tests {
         for dtype in [ComputeDtype::Auto, ComputeDtype::Bf16, ComputeDtype::F16, ComputeDtype::F32] {
             assert_eq!(dtype.to_string().parse(), Ok(dtype));
         }
-        for dtype in [KvDtype::Bf16, KvDtype::F32] {
+        for dtype in [KvDtype::Bf16, KvDtype::F32, KvDtype::Int8] {
             assert_eq!(dtype.to_string().parse(), Ok(dtype));
         }
         let message = "fp8".parse::<ComputeDtype>().expect_err("unknown").to_string();

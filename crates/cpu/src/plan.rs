@@ -46,6 +46,7 @@ impl MemoryPlan {
             head_dim: spec.head_dim,
             block_size: options.block_size,
             element_bytes: kv_dtype.bytes(),
+            scale_bytes: kv_dtype.scale_bytes(),
             blocks: options.blocks,
         };
         Ok(Self {

@@ -33,7 +33,7 @@ fn prompt(length: u32, seed: u32) -> Vec<u32> {
 fn the_memory_plan_is_what_is_held() {
     let checkpoint = checkpoint();
     for dtype in [ComputeDtype::Auto, ComputeDtype::F32, ComputeDtype::Bf16, ComputeDtype::F16] {
-        for kv_dtype in [None, Some(KvDtype::F32)] {
+        for kv_dtype in [None, Some(KvDtype::F32), Some(KvDtype::Int8)] {
             let options = CpuOptions { dtype, kv_dtype, ..options() };
             let plan = MemoryPlan::new(checkpoint.spec(), &options).expect("a plan");
             let executor = CpuExecutor::load(&checkpoint, &options, &mut |_| ()).expect("loads");

@@ -2,7 +2,7 @@
 //! the tokens and the bits of the logits equal to those of each prompt alone, whatever the batch, the chunks, the
 //! prefix cache and preemption. Run with `--nocapture` for the table.
 
-use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions};
+use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype};
 use pagoda_kernels::Isa;
 use pagoda_model::{Checkpoint, ModelSource};
 use pagoda_sched::{
@@ -351,6 +351,16 @@ fn quantised_weights_on_every_instruction_set() {
 fn quantised_weights_of_the_story_model() {
     let mut bench = Bench::quantized("models/folktale", "int4", pagoda_kernels::Kernels::best().isa());
     bench.batches([16].into_iter());
+    bench.caches();
+    bench.preemption();
+}
+
+#[test]
+fn int8_keys_and_values() {
+    let options = CpuOptions { kv_dtype: Some(KvDtype::Int8), threads: Some(2), ..CpuOptions::default() };
+    let mut bench = Bench::with("qwen3 int8 KV", "tests/golden/qwen3-sharded", options);
+    bench.batches([3, 16].into_iter());
+    bench.chunks(&[1, 7, 64]);
     bench.caches();
     bench.preemption();
 }

@@ -17,6 +17,7 @@ mod sealed {
     impl Sealed for u8 {}
     impl Sealed for u32 {}
     impl Sealed for f32 {}
+    impl Sealed for i8 {}
     impl Sealed for half::bf16 {}
     impl Sealed for half::f16 {}
 }
@@ -26,6 +27,7 @@ pub trait Element: Copy + Send + Sync + sealed::Sealed + 'static {}
 impl Element for u8 {}
 impl Element for u32 {}
 impl Element for f32 {}
+impl Element for i8 {}
 impl Element for bf16 {}
 impl Element for f16 {}
 

@@ -3,9 +3,10 @@
 //! ```text
 //! f32:   keys [block][kv_head][head_dim][token]          values [block][kv_head][token][head_dim]
 //! bf16:  keys [block][kv_head][head_dim/2][token][2]     values [block][kv_head][token/2][head_dim][2]
+//! int8:  as bf16, and scales of keys and values [block][kv_head][token]
 //! ```
 //!
-//! Keys are transposed, so that one query element times a row of keys gives the scores of many tokens. The pairs of bf16,
+//! A token's key and value of each head have a scale each: the largest absolute element over 127. Keys are transposed, so that one query element times a row of keys gives the scores of many tokens. The pairs of bf16,
 //! over head_dim for keys and over tokens for values, are the operand order of VDPBF16PS and AMX.
 
 use crate::pool::{WorkerPool, partition};
@@ -49,6 +50,11 @@ impl KvShape {
         self.kv_heads * self.head_elements()
     }
 
+    /// Scales of one block of int8, of keys and of values.
+    pub fn block_scales(&self) -> usize {
+        self.kv_heads * self.block_size
+    }
+
     /// Elements that one token has in keys and in values.
     pub fn token_elements(&self) -> usize {
         self.kv_heads * self.head_dim
@@ -62,7 +68,7 @@ impl KvShape {
 
 /// Where an element lies inside one head of one block.
 pub(crate) trait KvElement: Copy + Send + Sync {
-    /// Rounds for storage.
+    /// Rounds for storage, after the division by the scale where there is one.
     fn store(x: f32) -> Self;
     /// Widens, exactly.
     fn widen(self) -> f32;
@@ -108,6 +114,38 @@ impl KvElement for bf16 {
     }
 }
 
+impl KvElement for i8 {
+    fn store(x: f32) -> Self {
+        x.round_ties_even() as i8
+    }
+
+    fn widen(self) -> f32 {
+        f32::from(self)
+    }
+
+    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize {
+        bf16::key_index(shape, token, dim)
+    }
+
+    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize {
+        bf16::value_index(shape, token, dim)
+    }
+}
+
+/// The scale of a key or value of one head in int8, and its inverse; 0 both for zeros, and a scale of NaN where an
+/// element is not finite.
+fn code_scale(x: &[f32]) -> (f32, f32) {
+    let largest = x.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+    let sum: f32 = x.iter().map(|x| x * 0.0).sum();
+    if sum.is_nan() {
+        (f32::NAN, 0.0)
+    } else if largest < 1e-30 {
+        (0.0, 0.0)
+    } else {
+        (largest / 127.0, 127.0 / largest)
+    }
+}
+
 /// The keys and values of one layer, `[blocks, block_elements]` each, to read.
 #[derive(Clone, Copy, Debug)]
 pub enum KvRef<'a> {
@@ -124,6 +162,17 @@ pub enum KvRef<'a> {
         keys: &'a [bf16],
         /// Values.
         values: &'a [bf16],
+    },
+    /// Signed bytes, times a scale per token and head.
+    Int8 {
+        /// Keys.
+        keys: &'a [i8],
+        /// Values.
+        values: &'a [i8],
+        /// `[blocks, kv_heads, block_size]`
+        key_scales: &'a [f32],
+        /// `[blocks, kv_heads, block_size]`
+        value_scales: &'a [f32],
     },
 }
 
@@ -144,14 +193,30 @@ pub enum KvMut<'a> {
         /// Values.
         values: &'a mut [bf16],
     },
+    /// Signed bytes, times a scale per token and head.
+    Int8 {
+        /// Keys.
+        keys: &'a mut [i8],
+        /// Values.
+        values: &'a mut [i8],
+        /// `[blocks, kv_heads, block_size]`
+        key_scales: &'a mut [f32],
+        /// `[blocks, kv_heads, block_size]`
+        value_scales: &'a mut [f32],
+    },
 }
 
 impl KvRef<'_> {
-    /// Elements of the keys and of the values.
-    pub(crate) fn len(&self) -> (usize, usize) {
+    /// Whole blocks that there are.
+    pub(crate) fn blocks(&self, shape: &KvShape) -> usize {
+        let elements = |keys: usize, values: usize| keys.min(values) / shape.block_elements();
         match self {
-            KvRef::F32 { keys, values } => (keys.len(), values.len()),
-            KvRef::Bf16 { keys, values } => (keys.len(), values.len()),
+            KvRef::F32 { keys, values } => elements(keys.len(), values.len()),
+            KvRef::Bf16 { keys, values } => elements(keys.len(), values.len()),
+            KvRef::Int8 { keys, values, key_scales, value_scales } => {
+                let scales = key_scales.len().min(value_scales.len());
+                elements(keys.len(), values.len()).min(scales / shape.block_scales())
+            }
         }
     }
 }
@@ -188,8 +253,58 @@ pub(crate) fn write(pool: &WorkerPool, shape: &KvShape, kv: KvMut<'_>, rows: KvR
     match kv {
         KvMut::F32 { keys, values } => scatter(pool, shape, (keys, values), rows, slots),
         KvMut::Bf16 { keys, values } => scatter(pool, shape, (keys, values), rows, slots),
+        KvMut::Int8 { keys, values, key_scales, value_scales } => {
+            let (keys, values) = ((keys, key_scales), (values, value_scales));
+            scatter_codes(pool, shape, (keys, values), rows, slots);
+        }
     }
 }
+
+/// Codes and scales of keys or of values.
+type Codes<'a> = (&'a mut [i8], &'a mut [f32]);
+
+/// Workers share out the heads.
+fn scatter_codes(
+    pool: &WorkerPool,
+    shape: &KvShape,
+    (keys, values): (Codes<'_>, Codes<'_>),
+    rows: KvRows<'_>,
+    slots: &[u32],
+) {
+    let dim = shape.head_dim;
+    let keys = (SharedOut::new(keys.0), SharedOut::new(keys.1), rows.keys, i8::key_index as Index);
+    let values = (SharedOut::new(values.0), SharedOut::new(values.1), rows.values, i8::value_index as Index);
+    let write_head = |row: usize, head: usize| {
+        let (block, token) = (slots[row] as usize / shape.block_size, slots[row] as usize % shape.block_size);
+        let start = block * shape.block_elements() + head * shape.head_elements();
+        for (codes, scales, from, index) in [&keys, &values] {
+            let x = &from[row * rows.stride + head * dim..][..dim];
+            let (scale, inverse) = code_scale(x);
+            // SAFETY: each head belongs to one worker, and no two heads share a scale.
+            unsafe { scales.write((block * shape.kv_heads + head) * shape.block_size + token, scale) };
+            for (at, x) in x.iter().enumerate() {
+                // SAFETY: as above, nor do they share an element.
+                unsafe { codes.write(start + index(shape, token, at), i8::store(x * inverse)) };
+            }
+        }
+    };
+    let parts = (slots.len() * shape.token_elements() / GRAIN).clamp(1, pool.threads()).min(shape.kv_heads);
+    let part = |worker: usize| {
+        let heads = partition(shape.kv_heads, parts, worker);
+        (0..slots.len()).for_each(|row| heads.clone().for_each(|head| write_head(row, head)));
+    };
+    if parts == 1 {
+        return part(0);
+    }
+    pool.run(&|worker| {
+        if worker < parts {
+            part(worker);
+        }
+    });
+}
+
+/// Place of an element of a token inside one head of one block.
+type Index = fn(&KvShape, usize, usize) -> usize;
 
 /// Elements per worker below which waking it costs more than it brings.
 const GRAIN: usize = 8192;
@@ -238,16 +353,27 @@ fn scatter<T: KvElement>(
 /// When a block is outside the storage.
 pub(crate) fn copy(shape: &KvShape, kv: KvMut<'_>, from: u32, to: u32) {
     shape.check();
+    let blocks = (from as usize, to as usize);
     let size = shape.block_elements();
-    let (from, to) = (from as usize * size, to as usize * size);
     match kv {
         KvMut::F32 { keys, values } => {
-            keys.copy_within(from..from + size, to);
-            values.copy_within(from..from + size, to);
+            copy_part(keys, size, blocks);
+            copy_part(values, size, blocks);
         }
         KvMut::Bf16 { keys, values } => {
-            keys.copy_within(from..from + size, to);
-            values.copy_within(from..from + size, to);
+            copy_part(keys, size, blocks);
+            copy_part(values, size, blocks);
+        }
+        KvMut::Int8 { keys, values, key_scales, value_scales } => {
+            copy_part(keys, size, blocks);
+            copy_part(values, size, blocks);
+            copy_part(key_scales, shape.block_scales(), blocks);
+            copy_part(value_scales, shape.block_scales(), blocks);
         }
     }
+}
+
+/// Copies one part of `size` elements over another.
+fn copy_part<T: Copy>(all: &mut [T], size: usize, (from, to): (usize, usize)) {
+    all.copy_within(from * size..(from + 1) * size, to * size);
 }

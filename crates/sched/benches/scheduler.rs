@@ -43,6 +43,7 @@ impl Engine {
             head_dim: 1,
             block_size: 16,
             element_bytes: 2,
+            scale_bytes: 0,
             blocks: rows * 256 + 1,
         };
         let config = SchedulerConfig {

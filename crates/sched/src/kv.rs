@@ -19,6 +19,8 @@ pub struct KvLayout {
     pub block_size: u32,
     /// Bytes of one stored element.
     pub element_bytes: u32,
+    /// Bytes that a head of a token has beside its elements, in keys and in values each: a scale, or 0.
+    pub scale_bytes: u32,
     /// Blocks in the pool, the null block included.
     pub blocks: u32,
 }
@@ -47,7 +49,8 @@ impl KvLayout {
 
     /// Bytes of one block over all layers, keys and values together.
     pub fn block_bytes(&self) -> u64 {
-        2 * u64::from(self.layers) * self.block_elements() as u64 * u64::from(self.element_bytes)
+        let head = u64::from(self.head_dim) * u64::from(self.element_bytes) + u64::from(self.scale_bytes);
+        2 * u64::from(self.layers) * u64::from(self.kv_heads) * u64::from(self.block_size) * head
     }
 
     /// Bytes of the whole pool.

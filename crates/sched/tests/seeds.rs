@@ -31,6 +31,7 @@ mod continuous_batching {
                 head_dim: 8,
                 block_size: 4,
                 element_bytes: 2,
+                scale_bytes: 0,
                 blocks: 9,
             },
             max_context: 32,
@@ -334,8 +335,15 @@ mod paged_attention {
     // The specified `KeyTensor` and `ValueTensor`.
     #[test]
     fn a_block_knows_where_its_keys_and_values_are() {
-        let layout =
-            KvLayout { layers: 2, kv_heads: 2, head_dim: 8, block_size: SIZE, element_bytes: 2, blocks: 9 };
+        let layout = KvLayout {
+            layers: 2,
+            kv_heads: 2,
+            head_dim: 8,
+            block_size: SIZE,
+            element_bytes: 2,
+            scale_bytes: 0,
+            blocks: 9,
+        };
         let pool = pool(8);
         let block = pool.block(BlockId(3), []);
         let elements = 2 * 8 * SIZE as usize;

@@ -118,8 +118,7 @@ fn check(input: &AttentionInput<'_>, kv: KvRef<'_>, out: usize) {
     assert!(input.scale > 0.0, "the scores' factor {} is not positive", input.scale);
     let width = input.heads * shape.head_dim;
     assert!(out.is_multiple_of(width), "the output is [tokens, {width}]");
-    let (keys, values) = kv.len();
-    let blocks = (keys / shape.block_elements()).min(values / shape.block_elements());
+    let blocks = kv.blocks(shape);
     let tokens = out / width;
     let mut last = 0;
     for row in input.rows {

@@ -1,9 +1,10 @@
 //! What attention needs of AVX-512.
 
 use super::simd::Avx512;
+use super::vnni::Vnni;
 use crate::attention::{Area, AttentionTask};
 use crate::vector::attention::attention_of;
-use crate::vector::attention::product::{Half, KvSimd, Product};
+use crate::vector::attention::product::{Half, KvSimd, Product, Widened};
 use crate::vector::simd::Simd;
 use half::bf16;
 use std::arch::x86_64::*;
@@ -16,13 +17,43 @@ impl KvSimd for Avx512 {
         // SAFETY: a value of `Avx512` exists only where the features are enabled.
         unsafe { _mm512_scalef_ps(x, n) }
     }
+    #[inline(always)]
+    unsafe fn load_codes(self, from: *const i8) -> __m512i {
+        // SAFETY: as the caller promises, here and below.
+        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_codes_first(self, from: *const i8, n: usize) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi16(((1u32 << n) - 1) as __mmask16, from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_rounded(self, to: *mut i16, x: __m512) {
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x))) };
+    }
+    #[inline(always)]
+    unsafe fn store_words(self, to: *mut f32, a: __m512i) {
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_si512(to.cast(), a) };
+    }
+}
+
+/// Attention where pairs of 16 bits are multiplied and added in one step.
+pub(super) fn vnni_attention(task: &AttentionTask<'_>, area: &mut Area<'_>) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    fn enter(task: &AttentionTask<'_>, area: &mut Area<'_>) {
+        attention_of::<Avx512, Widened, Vnni>(Avx512::here(), task, area);
+    }
+    // SAFETY: the table with VNNI is handed out only after the features were detected.
+    unsafe { enter(task, area) }
 }
 
 /// Attention where pairs of bf16 are multiplied in one step, with queries and weights rounded to bf16.
 pub(super) fn bf16_attention(task: &AttentionTask<'_>, area: &mut Area<'_>) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma,f16c")]
     fn enter(task: &AttentionTask<'_>, area: &mut Area<'_>) {
-        attention_of::<Avx512, Pairs>(Avx512::here(), task, area);
+        attention_of::<Avx512, Pairs, Vnni>(Avx512::here(), task, area);
     }
     // SAFETY: the table of AVX512-BF16 is handed out only after the features were detected.
     unsafe { enter(task, area) }

@@ -16,8 +16,12 @@ table!(Isa::Avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
 static KERNELS: Kernels = TABLE;
 
 /// With integer dot products in one step.
-static VNNI_KERNELS: Kernels =
-    Kernels { prepare: linear::vnni_prepare, linear: linear::vnni_linear, ..TABLE };
+static VNNI_KERNELS: Kernels = Kernels {
+    prepare: linear::vnni_prepare,
+    linear: linear::vnni_linear,
+    attention: attention::vnni_attention,
+    ..TABLE
+};
 
 /// As [`VNNI_KERNELS`], with bf16 weights times activations rounded to bf16.
 static BF16_KERNELS: Kernels = Kernels {

@@ -13,13 +13,19 @@ pub(super) fn attention(task: &AttentionTask<'_>, _: &mut Area<'_>) {
                 let out = unsafe { task.out.slice(start..start + dim) };
                 let query = Query::new(task.input, tile, token, head);
                 match task.kv {
-                    KvRef::F32 { keys, values } => query.attend(keys, values, out),
-                    KvRef::Bf16 { keys, values } => query.attend(keys, values, out),
+                    KvRef::F32 { keys, values } => query.attend((keys, None), (values, None), out),
+                    KvRef::Bf16 { keys, values } => query.attend((keys, None), (values, None), out),
+                    KvRef::Int8 { keys, values, key_scales, value_scales } => {
+                        query.attend((keys, Some(key_scales)), (values, Some(value_scales)), out);
+                    }
                 }
             }
         }
     }
 }
+
+/// Elements of all blocks, and their scales if they have any.
+type Scaled<'a, T> = (&'a [T], Option<&'a [f32]>);
 
 /// One head of one token.
 struct Query<'a> {
@@ -54,19 +60,27 @@ impl<'a> Query<'a> {
         (&elements[start..start + shape.head_elements()], position % shape.block_size)
     }
 
-    fn score<T: KvElement>(&self, keys: &[T], position: usize) -> f64 {
+    /// The scale of the head's elements at `position`.
+    fn scale(&self, scales: Option<&[f32]>, position: usize) -> f64 {
+        let shape = &self.input.shape;
+        let block = self.table[position / shape.block_size] as usize;
+        let at = (block * shape.kv_heads + self.kv_head) * shape.block_size + position % shape.block_size;
+        scales.map_or(1.0, |scales| f64::from(scales[at]))
+    }
+
+    fn score<T: KvElement>(&self, (keys, scales): Scaled<'_, T>, position: usize) -> f64 {
         let shape = &self.input.shape;
         let (head, token) = self.locate(keys, position);
         let key = |dim| f64::from(head[T::key_index(shape, token, dim)].widen());
         let dot: f64 = self.q.iter().enumerate().map(|(dim, &q)| f64::from(q) * key(dim)).sum();
-        let score = dot * f64::from(self.input.scale);
+        let score = dot * self.scale(scales, position) * f64::from(self.input.scale);
         match self.input.softcap.map(f64::from) {
             Some(cap) => cap * (score / cap).tanh(),
             None => score,
         }
     }
 
-    fn attend<T: KvElement>(&self, keys: &[T], values: &[T], out: &mut [f32]) {
+    fn attend<T: KvElement>(&self, keys: Scaled<'_, T>, values: Scaled<'_, T>, out: &mut [f32]) {
         let shape = &self.input.shape;
         let mut max = f64::NEG_INFINITY;
         for position in self.first..self.end {
@@ -78,7 +92,8 @@ impl<'a> Query<'a> {
         for position in self.first..self.end {
             let weight = (self.score(keys, position) - max).exp();
             total += weight;
-            let (head, token) = self.locate(values, position);
+            let (head, token) = self.locate(values.0, position);
+            let weight = weight * self.scale(values.1, position);
             for (dim, sum) in sums[..out.len()].iter_mut().enumerate() {
                 *sum += weight * f64::from(head[T::value_index(shape, token, dim)].widen());
             }

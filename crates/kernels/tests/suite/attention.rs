@@ -1,7 +1,6 @@
 //! Paged attention.
 
-use crate::common::{EPS, Rng, Sequence, Store, all_kernels, assert_close, assert_same, scalar};
-use half::bf16;
+use crate::common::{EPS, Kind, Rng, Sequence, Store, all_kernels, assert_close, assert_same, scalar};
 use pagoda_kernels::{
     AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Isa, Kernels, KvShape, WorkerPool,
 };
@@ -13,7 +12,7 @@ struct Case {
     heads: usize,
     window: Option<u32>,
     softcap: Option<f32>,
-    half: bool,
+    kind: Kind,
     sequences: Vec<Sequence>,
     /// `[tokens, heads * head_dim]` of each sequence.
     queries: Vec<Vec<f32>>,
@@ -34,12 +33,12 @@ impl Case {
     }
 
     fn new(rng: &mut Rng, shape: KvShape, heads: usize, lengths: &[usize]) -> Self {
-        let half = rng.below(2) == 0;
+        let kind = rng.pick(&Kind::ALL);
         let needed: usize = lengths.iter().map(|n| n.div_ceil(shape.block_size)).sum();
         let blocks = needed + 3;
         let mut free: Vec<u32> = (1..blocks as u32).collect();
         (1..free.len()).rev().for_each(|i| free.swap(i, rng.below(i + 1)));
-        let mut store = Store::new(&shape, blocks, half);
+        let mut store = Store::new(&shape, blocks, kind);
         let pool = WorkerPool::new(1).unwrap();
         let mut queries = Vec::new();
         let sequences = lengths
@@ -56,7 +55,7 @@ impl Case {
             .collect();
         let window = rng.pick(&[None, None, Some(1), Some(5), Some(33), Some(100)]);
         let softcap = rng.pick(&[None, None, Some(5.0)]);
-        Case { shape, heads, window, softcap, half, sequences, queries, store }
+        Case { shape, heads, window, softcap, kind, sequences, queries, store }
     }
 
     fn width(&self) -> usize {
@@ -125,10 +124,16 @@ impl Case {
         let (k, v) = (over(&|s| norm(&s.keys)), over(&|s| largest(&s.values)));
         let q = self.queries.iter().map(|q| norm(q)).fold(0.0, f64::max);
         let dim = self.shape.head_dim as f64;
-        // Where pairs of bf16 are multiplied, queries and weights are rounded to bf16.
-        let rounding = if isa >= Isa::Avx512Bf16 && self.half { 1.0 / 512.0 } else { 0.0 };
-        let score_error = (EPS * (dim + 4.0) + rounding) * q * k / dim.sqrt() + 1e-6;
-        (2.0 * score_error + 2.0 * rounding + 200.0 * EPS) * v
+        let longest = self.sequences.iter().map(|s| s.table.len()).max().unwrap_or(0) * self.shape.block_size;
+        // How queries and weights are rounded.
+        let (query, weight) = match self.kind {
+            Kind::Bf16 if isa >= Isa::Avx512Bf16 => (1.0 / 512.0, 2.0 / 512.0),
+            // Half an integer of the largest of 16383 in each element, and of 32767 in each weight of a span.
+            Kind::Int8 if isa > Isa::Scalar => (dim.sqrt() / 32766.0, longest.min(512) as f64 / 65534.0),
+            _ => (0.0, 0.0),
+        };
+        let score_error = (EPS * (dim + 4.0) + query) * q * k / dim.sqrt() + 1e-6;
+        (2.0 * score_error + weight + 200.0 * EPS) * v
     }
 }
 
@@ -148,10 +153,10 @@ fn scratch(input: &AttentionInput<'_>, pool: &WorkerPool) -> AttentionScratch {
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let lengths: Vec<_> = (0..self.sequences.len()).map(|i| self.tokens(i)).collect();
-        let Case { shape, heads, window, softcap, half, .. } = self;
+        let Case { shape, heads, window, softcap, kind, .. } = self;
         write!(
             f,
-            "{shape:?} heads={heads} window={window:?} softcap={softcap:?} half={half} lengths={lengths:?}"
+            "{shape:?} heads={heads} window={window:?} softcap={softcap:?} kind={kind:?} lengths={lengths:?}"
         )
     }
 }
@@ -159,15 +164,15 @@ impl std::fmt::Display for Case {
 /// Attention of one head of one token from the formula, over rounded keys and values.
 fn plain(case: &Case, sequence: usize, token: usize, head: usize) -> Vec<f64> {
     let (dim, width) = (case.shape.head_dim, case.shape.token_elements());
-    let round = |x: f32| f64::from(if case.half { bf16::from_f32(x).to_f32() } else { x });
     let kv_head = head / (case.heads / case.shape.kv_heads);
     let q = &case.queries[sequence][token * case.width() + head * dim..][..dim];
     let first = case.window.map_or(0, |w| (token + 1).saturating_sub(w as usize));
     let place = |t: usize| t * width + kv_head * dim..t * width + (kv_head + 1) * dim;
     let (keys, values) = (&case.sequences[sequence].keys, &case.sequences[sequence].values);
+    let round = |x: &[f32]| case.kind.round(x).into_iter().map(f64::from).collect::<Vec<_>>();
     let scores: Vec<f64> = (first..=token)
         .map(|t| {
-            let dot: f64 = q.iter().zip(&keys[place(t)]).map(|(&q, &k)| f64::from(q) * round(k)).sum();
+            let dot: f64 = q.iter().zip(round(&keys[place(t)])).map(|(&q, k)| f64::from(q) * k).sum();
             let score = dot * f64::from((dim as f32).powf(-0.5));
             case.softcap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
         })
@@ -175,8 +180,9 @@ fn plain(case: &Case, sequence: usize, token: usize, head: usize) -> Vec<f64> {
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
     let total: f64 = weights.iter().sum();
-    let value = |t: usize, d: usize| round(values[place(first + t)][d]);
-    (0..dim).map(|d| weights.iter().enumerate().map(|(t, w)| w * value(t, d)).sum::<f64>() / total).collect()
+    let seen: Vec<_> = (first..=token).map(|t| round(&values[place(t)])).collect();
+    let sum = |d: usize| weights.iter().zip(&seen).map(|(w, value)| w * value[d]).sum::<f64>();
+    (0..dim).map(|d| sum(d) / total).collect()
 }
 
 #[test]
@@ -221,7 +227,7 @@ fn a_token_has_the_same_bits_in_any_chunk_batch_or_number_of_threads() {
         for kernels in all_kernels() {
             let whole = case.attend(kernels, &pools[0], &case.store, &case.everything());
             // Storage is filled as the sequence grows, so that a chunk finds NaN where the future will be.
-            let mut store = Store::new(&case.shape, case.blocks(), case.half);
+            let mut store = Store::new(&case.shape, case.blocks(), case.kind);
             let mut done = vec![0; case.sequences.len()];
             while (0..done.len()).any(|i| done[i] < case.tokens(i)) {
                 let step = rng.pick(&[1, 1, 7, 16, 64]);
@@ -295,7 +301,7 @@ fn where_the_blocks_lie_does_not_matter() {
             let mut rng = Rng(shuffle);
             let table = &mut case.sequences[0].table;
             (1..table.len()).rev().for_each(|i| table.swap(i, rng.below(i + 1)));
-            case.store = Store::new(&shape, case.blocks(), case.half);
+            case.store = Store::new(&shape, case.blocks(), case.kind);
             case.sequences[0].store(&pool, &shape, &mut case.store, 0..90);
             case.attend(kernels, &pool, &case.store, &case.everything())
         });
@@ -352,7 +358,7 @@ const LIMITS: AttentionLimits =
 fn refused(change: impl Fn(&mut AttentionInput<'_>)) -> String {
     let pool = WorkerPool::new(1).unwrap();
     let shape = KvShape { kv_heads: 1, head_dim: 16, block_size: 16 };
-    let store = Store::new(&shape, 4, true);
+    let store = Store::new(&shape, 4, Kind::Bf16);
     let rows = [AttentionRow { tokens: 0..2, context: 20, table: 0..2 }];
     let mut input = AttentionInput {
         q: &[0.0; 64],

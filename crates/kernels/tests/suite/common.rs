@@ -83,20 +83,51 @@ pub(crate) fn assert_same(what: &str, got: &[f32], want: &[f32]) {
     }
 }
 
-/// KV storage of one layer that starts out as NaN, so that reading what was not written shows.
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::F32, Kind::Bf16, Kind::Int8];
+
+    /// The head of one token as storage rounds it.
+    pub(crate) fn round(self, head: &[f32]) -> Vec<f32> {
+        let largest = head.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+        let code = |x: f32| (x * (127.0 / largest)).round_ties_even();
+        let round = |&x: &f32| match self {
+            Kind::F32 => x,
+            Kind::Bf16 => bf16::from_f32(x).to_f32(),
+            Kind::Int8 if largest == 0.0 => 0.0,
+            Kind::Int8 => code(x) * (largest / 127.0),
+        };
+        head.iter().map(round).collect()
+    }
+}
+
+/// KV storage of one layer that starts out as NaN (bytes: as the largest, with scales of NaN), so that reading what was not
+/// written shows.
 #[derive(Clone)]
 pub(crate) enum Store {
     F32(Vec<f32>, Vec<f32>),
     Bf16(Vec<bf16>, Vec<bf16>),
+    /// Keys, values, their scales.
+    Int8([Vec<i8>; 2], [Vec<f32>; 2]),
 }
 
 impl Store {
-    pub(crate) fn new(shape: &KvShape, blocks: usize, half: bool) -> Self {
+    pub(crate) fn new(shape: &KvShape, blocks: usize, kind: Kind) -> Self {
         let n = blocks * shape.block_elements();
-        if half {
-            Store::Bf16(vec![bf16::NAN; n], vec![bf16::NAN; n])
-        } else {
-            Store::F32(vec![f32::NAN; n], vec![f32::NAN; n])
+        match kind {
+            Kind::F32 => Store::F32(vec![f32::NAN; n], vec![f32::NAN; n]),
+            Kind::Bf16 => Store::Bf16(vec![bf16::NAN; n], vec![bf16::NAN; n]),
+            Kind::Int8 => {
+                let scales = vec![f32::NAN; blocks * shape.block_scales()];
+                Store::Int8([vec![127; n], vec![127; n]], [scales.clone(), scales])
+            }
         }
     }
 
@@ -104,6 +135,9 @@ impl Store {
         match self {
             Store::F32(keys, values) => KvRef::F32 { keys, values },
             Store::Bf16(keys, values) => KvRef::Bf16 { keys, values },
+            Store::Int8([keys, values], [key_scales, value_scales]) => {
+                KvRef::Int8 { keys, values, key_scales, value_scales }
+            }
         }
     }
 
@@ -111,6 +145,9 @@ impl Store {
         match self {
             Store::F32(keys, values) => KvMut::F32 { keys, values },
             Store::Bf16(keys, values) => KvMut::Bf16 { keys, values },
+            Store::Int8([keys, values], [key_scales, value_scales]) => {
+                KvMut::Int8 { keys, values, key_scales, value_scales }
+            }
         }
     }
 }

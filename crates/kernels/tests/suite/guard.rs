@@ -122,6 +122,18 @@ fn attend(kernels: &Kernels, rng: &mut Rng, head_dim: usize, context: usize) {
     let half = KvRef::Bf16 { keys: half_keys.slice(), values: half_values.slice() };
     kernels.attention(&pool, &input, half, &mut scratch, out.slice());
     assert!(out.slice().iter().all(|x| x.is_finite()));
+    let codes: Vec<i8> = elements.iter().map(|x| (x * 10.0) as i8).collect();
+    let (mut keys, mut values) = (Guarded::new(&codes), Guarded::new(&codes));
+    let scales = vec![0.1; blocks * shape.block_scales()];
+    let (mut key_scales, mut value_scales) = (Guarded::new(&scales), Guarded::new(&scales));
+    let bytes = KvRef::Int8 {
+        keys: keys.slice(),
+        values: values.slice(),
+        key_scales: key_scales.slice(),
+        value_scales: value_scales.slice(),
+    };
+    kernels.attention(&pool, &input, bytes, &mut scratch, out.slice());
+    assert!(out.slice().iter().all(|x| x.is_finite()));
 }
 
 #[test]

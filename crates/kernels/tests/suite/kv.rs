@@ -1,7 +1,6 @@
 //! KV storage.
 
-use crate::common::{Rng, Sequence, Store, scalar};
-use half::bf16;
+use crate::common::{Kind, Rng, Sequence, Store, scalar};
 use pagoda_kernels::{KvRows, KvShape, WorkerPool};
 
 const SHAPE: KvShape = KvShape { kv_heads: 3, head_dim: 10, block_size: 32 };
@@ -20,6 +19,14 @@ fn element(
             keys[base + (dim / 2 * b + token) * 2 + dim % 2].to_f32(),
             values[base + (token / 2 * d + dim) * 2 + token % 2].to_f32(),
         ),
+        Store::Int8([keys, values], [key_scales, value_scales]) => {
+            let scale = (block * shape.kv_heads + head) * b + token;
+            let (key, value) = (
+                keys[base + (dim / 2 * b + token) * 2 + dim % 2],
+                values[base + (token / 2 * d + dim) * 2 + token % 2],
+            );
+            (f32::from(key) * key_scales[scale], f32::from(value) * value_scales[scale])
+        }
     }
 }
 
@@ -27,7 +34,9 @@ fn element(
 fn tokens_go_to_their_slots_rounded_once_and_nothing_else_changes() {
     for threads in [1, 3] {
         let pool = WorkerPool::new(threads).unwrap();
-        for (half, tokens) in [(false, 1), (true, 1), (false, 70), (true, 70), (true, 2000)] {
+        for (kind, tokens) in
+            Kind::ALL.into_iter().flat_map(|kind| [1, 70, 2000].map(|tokens| (kind, tokens)))
+        {
             let mut rng = Rng(tokens as u64);
             let blocks = 2 + usize::div_ceil(tokens, 32);
             let width = SHAPE.token_elements();
@@ -36,7 +45,7 @@ fn tokens_go_to_their_slots_rounded_once_and_nothing_else_changes() {
             let mut slots: Vec<u32> = (0..blocks as u32 * 32).collect();
             (1..slots.len()).rev().for_each(|i| slots.swap(i, rng.below(i + 1)));
             slots.truncate(tokens);
-            let mut store = Store::new(&SHAPE, blocks, half);
+            let mut store = Store::new(&SHAPE, blocks, kind);
             let rows = KvRows { keys: &data, values: &data[width..], stride };
             scalar().kv_write(&pool, &SHAPE, store.write(), rows, &slots);
             let mut written = 0;
@@ -49,13 +58,9 @@ fn tokens_go_to_their_slots_rounded_once_and_nothing_else_changes() {
                         assert!(key.is_nan() && value.is_nan(), "slot {slot} was not to be written");
                         continue;
                     };
-                    let round = |x: f32| if half { bf16::from_f32(x).to_f32() } else { x };
-                    let from = row * stride + column;
-                    assert_eq!(
-                        (key, value),
-                        (round(data[from]), round(data[from + width])),
-                        "slot {slot} {column}"
-                    );
+                    let round = |from: usize| kind.round(&data[from..from + 10])[column % 10];
+                    let from = row * stride + column / 10 * 10;
+                    assert_eq!((key, value), (round(from), round(from + width)), "slot {slot} {column}");
                     written += 1;
                 }
             }
@@ -67,11 +72,11 @@ fn tokens_go_to_their_slots_rounded_once_and_nothing_else_changes() {
 #[test]
 fn a_copied_block_is_the_same_block() {
     let (mut rng, pool) = (Rng(8), WorkerPool::new(1).unwrap());
-    for half in [false, true] {
+    for kind in Kind::ALL {
         let width = SHAPE.token_elements();
         let (keys, values) = (rng.floats(32 * width), rng.floats(32 * width));
         let sequence = Sequence { keys, values, table: vec![2] };
-        let mut store = Store::new(&SHAPE, 4, half);
+        let mut store = Store::new(&SHAPE, 4, kind);
         sequence.store(&pool, &SHAPE, &mut store, 0..32);
         scalar().kv_copy(&SHAPE, store.write(), 2, 1);
         for token in 0..32 {
@@ -83,10 +88,25 @@ fn a_copied_block_is_the_same_block() {
 }
 
 #[test]
+fn zeros_have_a_scale_of_0_and_what_is_not_finite_one_of_nan() {
+    let pool = WorkerPool::new(1).unwrap();
+    let shape = KvShape { kv_heads: 3, head_dim: 4, block_size: 16 };
+    let mut store = Store::new(&shape, 1, Kind::Int8);
+    let row = [0.0, -0.0, 0.0, 1e-40, 1.0, f32::NAN, 0.0, 2.0, f32::INFINITY, 0.0, 0.0, -1.0];
+    scalar().kv_write(&pool, &shape, store.write(), KvRows { keys: &row, values: &row, stride: 12 }, &[0]);
+    let Store::Int8(codes, scales) = store else { unreachable!() };
+    for (codes, scales) in codes.iter().zip(&scales) {
+        assert_eq!(scales[0], 0.0);
+        assert!(scales[16].is_nan() && scales[32].is_nan());
+        assert!((0..3).all(|head| codes[head * 64] == 0));
+    }
+}
+
+#[test]
 #[should_panic(expected = "element")]
 fn a_slot_outside_the_storage_is_refused() {
     let pool = WorkerPool::new(1).unwrap();
-    let mut store = Store::new(&SHAPE, 1, true);
+    let mut store = Store::new(&SHAPE, 1, Kind::Bf16);
     let row = vec![0.0; 30];
     let rows = KvRows { keys: &row, values: &row, stride: 30 };
     scalar().kv_write(&pool, &SHAPE, store.write(), rows, &[32]);

@@ -241,9 +241,9 @@ pub(crate) struct EngineArgs {
     #[arg(long, visible_alias = "kv-cache-memory-bytes", value_name = "BYTES")]
     pub(crate) kv_cache_memory: Option<ByteSize>,
 
-    /// Type of stored keys and values: `auto` is bf16, or f32 when --dtype is float32.
-    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
-    pub(crate) kv_cache_dtype: Dtype,
+    /// Type of stored keys and values: `auto` is bf16, or f32 when --dtype is float32; `int8` halves their memory.
+    #[arg(long, value_enum, default_value_t = KvCacheDtype::Auto)]
+    pub(crate) kv_cache_dtype: KvCacheDtype,
 
     /// Compute every prompt anew instead of reusing cached prefixes.
     #[arg(long)]
@@ -267,6 +267,16 @@ pub(crate) enum Dtype {
     Float16,
     #[value(alias = "f32", alias = "float")]
     Float32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KvCacheDtype {
+    Auto,
+    #[value(alias = "bf16")]
+    Bfloat16,
+    #[value(alias = "f32", alias = "float")]
+    Float32,
+    Int8,
 }
 
 #[derive(Debug, Args)]

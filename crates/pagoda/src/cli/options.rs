@@ -1,6 +1,6 @@
 //! From typed engine options to the builder's.
 
-use super::args::{Dtype, EngineArgs};
+use super::args::{Dtype, EngineArgs, KvCacheDtype};
 use super::exit::{CliError, Failure};
 use pagoda::{ComputeDtype, Engine, EngineBuilder, KvDtype};
 
@@ -39,15 +39,12 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
     if let Some(isa) = args.isa {
         builder = builder.isa(isa);
     }
-    match args.kv_cache_dtype {
-        Dtype::Auto => Ok(builder),
-        Dtype::Bfloat16 => Ok(builder.kv_dtype(KvDtype::Bf16)),
-        Dtype::Float32 => Ok(builder.kv_dtype(KvDtype::F32)),
-        Dtype::Float16 => Err(CliError::new(
-            Failure::Usage,
-            anyhow::anyhow!("--kv-cache-dtype float16 is not offered; use bfloat16 or float32"),
-        )),
-    }
+    Ok(match args.kv_cache_dtype {
+        KvCacheDtype::Auto => builder,
+        KvCacheDtype::Bfloat16 => builder.kv_dtype(KvDtype::Bf16),
+        KvCacheDtype::Float32 => builder.kv_dtype(KvDtype::F32),
+        KvCacheDtype::Int8 => builder.kv_dtype(KvDtype::Int8),
+    })
 }
 
 fn compute_dtype(dtype: Dtype) -> ComputeDtype {

@@ -49,7 +49,15 @@ impl FakeExecutor {
 
     /// The capacity of a pool without a model: one layer, one head of one element.
     pub fn capacity_of(blocks: u32, block_size: u32, max_context: u32, vocab_size: u32) -> KvCapacity {
-        let layout = KvLayout { layers: 1, kv_heads: 1, head_dim: 1, block_size, element_bytes: 1, blocks };
+        let layout = KvLayout {
+            layers: 1,
+            kv_heads: 1,
+            head_dim: 1,
+            block_size,
+            element_bytes: 1,
+            scale_bytes: 0,
+            blocks,
+        };
         KvCapacity { layout, max_context, vocab_size }
     }
 

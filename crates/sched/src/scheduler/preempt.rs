@@ -95,8 +95,15 @@ mod tests {
 
     /// A scheduler in which one sequence of each of `classes` decodes, and their keys.
     fn decoding(classes: &[Priority]) -> (Scheduler, Vec<RowKey>) {
-        let layout =
-            KvLayout { layers: 1, kv_heads: 1, head_dim: 1, block_size: 4, element_bytes: 2, blocks: 33 };
+        let layout = KvLayout {
+            layers: 1,
+            kv_heads: 1,
+            head_dim: 1,
+            block_size: 4,
+            element_bytes: 2,
+            scale_bytes: 0,
+            blocks: 33,
+        };
         let capacity = KvCapacity { layout, max_context: 64, vocab_size: 100 };
         let mut scheduler = Scheduler::new(SchedulerConfig::default(), capacity).expect("the limits agree");
         let now = Instant::now();

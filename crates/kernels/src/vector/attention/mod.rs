@@ -5,6 +5,7 @@
 //! its own position only, whatever the tile, and memory that it may not see has no effect, whatever it holds: a product
 //! takes the positions outside a row's view as exact zeros on both sides.
 
+pub(crate) mod codes;
 mod merge;
 pub(crate) mod product;
 mod scores;
@@ -14,6 +15,8 @@ mod values;
 
 use crate::attention::{Area, AttentionTask, GROUP, QUERY_ROWS, SPAN, Tile, Unit};
 use crate::kv::{KvElement, KvRef};
+use crate::vector::int_dot::{PairUnit, TwoSteps};
+use codes::Codes;
 use half::bf16;
 use product::{Float, KvSimd, Product, Widened};
 use std::ops::Range;
@@ -23,6 +26,15 @@ use std::ops::Range;
 struct View<'a, T> {
     keys: &'a [T],
     values: &'a [T],
+    /// Empty where there are none.
+    key_scales: &'a [f32],
+    value_scales: &'a [f32],
+}
+
+impl<'a, T> View<'a, T> {
+    fn plain(keys: &'a [T], values: &'a [T]) -> Self {
+        View { keys, values, key_scales: &[], value_scales: &[] }
+    }
 }
 
 /// One unit at work.
@@ -41,12 +53,16 @@ struct Seen {
     /// Where the keys and values of each group of places start, for the head of the tile.
     keys: [usize; SPAN / GROUP],
     values: [usize; SPAN / GROUP],
+    /// Where their scales start.
+    scales: [usize; SPAN / GROUP],
 }
 
 /// What is known of each query row.
 struct Rows {
     /// Factor of its products.
     factor: [f32; QUERY_ROWS],
+    /// What its integer weights in the span stand for.
+    weight: [f32; QUERY_ROWS],
     /// Largest score and sum of the weights in the span.
     span: [Weighed; QUERY_ROWS],
     /// The same over all spans so far.
@@ -66,19 +82,23 @@ impl Weighed {
 
 #[inline(always)]
 pub(crate) fn attention<S: KvSimd>(s: S, task: &AttentionTask<'_>, area: &mut Area<'_>) {
-    attention_of::<S, Widened>(s, task, area);
+    attention_of::<S, Widened, TwoSteps>(s, task, area);
 }
 
-/// Attention where bf16 is multiplied by `B`.
+/// Attention where bf16 is multiplied by `B` and int8 by `U`.
 #[inline(always)]
-pub(crate) fn attention_of<S: KvSimd, B: Product<S, Stored = bf16>>(
+pub(crate) fn attention_of<S: KvSimd, B: Product<S, Stored = bf16>, U: PairUnit<S>>(
     s: S,
     task: &AttentionTask<'_>,
     area: &mut Area<'_>,
 ) {
     match task.kv {
-        KvRef::F32 { keys, values } => units::<S, Float>(s, task, View { keys, values }, area),
-        KvRef::Bf16 { keys, values } => units::<S, B>(s, task, View { keys, values }, area),
+        KvRef::F32 { keys, values } => units::<S, Float>(s, task, View::plain(keys, values), area),
+        KvRef::Bf16 { keys, values } => units::<S, B>(s, task, View::plain(keys, values), area),
+        KvRef::Int8 { keys, values, key_scales, value_scales } => {
+            let view = View { keys, values, key_scales, value_scales };
+            units::<S, Codes<U>>(s, task, view, area);
+        }
     }
 }
 
@@ -91,6 +111,7 @@ fn units<S: KvSimd, P: Product<S>>(
 ) {
     let mut rows = Rows {
         factor: [1.0; QUERY_ROWS],
+        weight: [1.0; QUERY_ROWS],
         span: [Weighed::NOTHING; QUERY_ROWS],
         total: [Weighed::NOTHING; QUERY_ROWS],
     };
@@ -119,6 +140,9 @@ impl<T: KvElement> Work<'_, T> {
             self.score::<S, P>(s, &seen, area);
             self.soften::<S, P>(s, &seen, rows, area);
             self.add_values::<S, P>(s, &seen, area);
+            if P::SCALED {
+                self.float_sums::<S, P>(s, rows, area);
+            }
             self.finish_span(s, unit, &seen, rows, area);
         }
         self.finish_unit(s, unit, rows, area);
@@ -154,7 +178,7 @@ impl<T: KvElement> Work<'_, T> {
     fn seen(&self, span: usize) -> Seen {
         let (start, shape) = (span * SPAN, &self.task.input.shape);
         let places = self.visible(0, start).start..self.visible(self.tile.tokens - 1, start).end;
-        let (mut keys, mut values) = ([0; SPAN / GROUP], [0; SPAN / GROUP]);
+        let [mut keys, mut values, mut scales] = [[0; SPAN / GROUP]; 3];
         let table = &self.task.input.tables[self.tile.table.clone()];
         for group in places.start / GROUP..places.end.div_ceil(GROUP) {
             let position = start + group * GROUP;
@@ -162,8 +186,9 @@ impl<T: KvElement> Work<'_, T> {
             let head = block * shape.block_elements() + self.tile.kv_head * shape.head_elements();
             keys[group] = head + T::key_index(shape, place, 0);
             values[group] = head + T::value_index(shape, place, 0);
+            scales[group] = (block * shape.kv_heads + self.tile.kv_head) * shape.block_size + place;
         }
-        Seen { start, places, keys, values }
+        Seen { start, places, keys, values, scales }
     }
 }
 

@@ -1,16 +1,42 @@
 //! Products of queries with keys and of weights with values, one kind for each way in which these are stored.
 
 use crate::kv::KvElement;
-use crate::vector::simd::Simd;
+use crate::vector::ints::Ints;
 use half::bf16;
 
-/// What attention needs of an instruction set beyond the arithmetic of [`Simd`].
-pub(crate) trait KvSimd: Simd {
+/// What attention needs of an instruction set beyond the arithmetic of [`Simd`](crate::vector::simd::Simd).
+pub(crate) trait KvSimd: Ints {
     /// An exponent so low that [`scale`](Self::scale) makes it 0.
     const FLOOR: f32;
 
     /// `x · 2^n` for an integer `n` from [`FLOOR`](Self::FLOOR) to 1; anything where `n` is NaN.
     fn scale(self, x: Self::F, n: Self::F) -> Self::F;
+
+    /// LANES pairs of bytes, widened to 16 bits.
+    ///
+    /// # Safety
+    ///
+    /// `from` is readable for LANES pairs.
+    unsafe fn load_codes(self, from: *const i8) -> Self::I;
+
+    /// The first `n <= LANES` pairs of bytes, widened to 16 bits, then zeros.
+    ///
+    /// # Safety
+    ///
+    /// `from` is readable for `n` pairs.
+    unsafe fn load_codes_first(self, from: *const i8, n: usize) -> Self::I;
+
+    /// Rounds to 16 bits, ties to even.
+    ///
+    /// # Safety
+    ///
+    /// `to` is writable for LANES elements.
+    unsafe fn store_rounded(self, to: *mut i16, x: Self::F);
+
+    /// # Safety
+    ///
+    /// `to` is writable for LANES words.
+    unsafe fn store_words(self, to: *mut f32, a: Self::I);
 }
 
 /// One step of a sum of products: of the left operand, a query or a row of weights, `STEP` elements, of the right one
@@ -26,6 +52,8 @@ pub(crate) trait Product<S: KvSimd>: Copy {
     const STEP: usize;
     /// Words of the left operand in a step.
     const WORDS: usize;
+    /// Whether keys and values have scales, and the sums are integers.
+    const SCALED: bool = false;
 
     fn zero(s: S) -> Self::Sum;
 
@@ -53,7 +81,8 @@ pub(crate) trait Product<S: KvSimd>: Copy {
     /// `from` is readable for `n * STEP` elements.
     unsafe fn load_first(s: S, from: *const Self::Stored, n: usize) -> Self::Column;
 
-    /// The column with a zero for the first or the second element of each pair. Not for single steps.
+    /// The column with a zero for the first or the second element of each pair, which has a weight of 0, where that makes a
+    /// difference. Not for single steps.
     fn half(s: S, column: Self::Column, half: Half) -> Self::Column;
 
     /// Sums that were put away.

@@ -71,7 +71,12 @@ impl<T: KvElement> Work<'_, T> {
         for r in 0..R {
             for v in 0..V {
                 let at = (row + r) * SCORE_STRIDE + group * GROUP + v * S::LANES;
-                s.put(area.scores, at, P::floats(s, sums[r][v]));
+                let mut score = P::floats(s, sums[r][v]);
+                if P::SCALED {
+                    let scales = &self.view.key_scales[Self::scales_at(seen, group * GROUP + v * S::LANES)..];
+                    score = s.mul(score, s.get(scales, 0));
+                }
+                s.put(area.scores, at, score);
             }
         }
     }

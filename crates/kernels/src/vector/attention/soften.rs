@@ -1,5 +1,6 @@
 //! From scores to weights.
 
+use super::codes::round_weights;
 use super::product::{KvSimd, Product};
 use super::{Rows, Seen, Weighed, Work};
 use crate::attention::{Area, GROUP, SCORE_STRIDE};
@@ -22,11 +23,16 @@ impl<T: KvElement> Work<'_, T> {
             let visible = self.visible(token, seen.start);
             for row in self.rows_of(token) {
                 let scores = &mut area.scores[row * SCORE_STRIDE..][..SCORE_STRIDE];
-                rows.span[row] = if visible.is_empty() {
-                    Weighed::NOTHING
-                } else {
-                    self.soften_row::<S, P>(s, rows.factor[row], &visible, scores)
-                };
+                rows.span[row] = Weighed::NOTHING;
+                if visible.is_empty() {
+                    continue;
+                }
+                rows.span[row] = self.soften_row::<S, P>(s, rows.factor[row], &visible, scores);
+                if P::SCALED {
+                    let scales = |at| Self::scales_at(seen, at);
+                    let all = self.view.value_scales;
+                    rows.weight[row] = round_weights::<S, P>(s, scores, &visible, scales, all);
+                }
             }
         }
     }
@@ -56,8 +62,12 @@ impl<T: KvElement> Work<'_, T> {
         for at in whole.step_by(S::LANES) {
             let weight = exp2(s, s.fma(s.get(scores, at), factor, shift));
             sum = s.add(sum, weight);
-            // SAFETY: the row has LANES words from `at` on.
-            unsafe { P::put_weights(s, scores.as_mut_ptr(), at, weight) };
+            if P::SCALED {
+                s.put(scores, at, weight);
+            } else {
+                // SAFETY: the row has LANES words from `at` on.
+                unsafe { P::put_weights(s, scores.as_mut_ptr(), at, weight) };
+            }
         }
         Weighed { max, sum: s.sum(sum) }
     }
