@@ -43,7 +43,10 @@ impl Grid {
     fn round(self, x: f32, inverse: f32) -> f32 {
         /// Adding it leaves no bits for a fraction: the sum is rounded to an integer, ties to even.
         const SHIFT: f32 = 12_582_912.0;
-        let clamped = (x * inverse).max(self.low).min(self.high);
+        // Comparisons, since `max` and `min` spend instructions on NaN.
+        let scaled = x * inverse;
+        let above = if scaled > self.low { scaled } else { self.low };
+        let clamped = if above < self.high { above } else { self.high };
         (clamped + SHIFT) - SHIFT
     }
 
@@ -79,9 +82,24 @@ impl Best {
     }
 }
 
-/// Quantises finite weights `w`, a whole group, padded with zeros; leaves in `w` what it computed with.
-#[inline(always)]
+/// Quantises finite weights `w`, a whole group, padded with zeros; leaves in `w` what it computed with. The same bits on
+/// every machine: nothing is fused.
 pub(crate) fn quantize(w: &mut [f32], format: QuantFormat) -> Group {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        /// The same, compiled for wider registers.
+        #[target_feature(enable = "avx2")]
+        fn wide(w: &mut [f32], format: QuantFormat) -> Group {
+            search(w, format)
+        }
+        // SAFETY: the feature was detected.
+        return unsafe { wide(w, format) };
+    }
+    search(w, format)
+}
+
+#[inline(always)]
+fn search(w: &mut [f32], format: QuantFormat) -> Group {
     let bits = format.bits;
     let (min, max) = range(w);
     let largest = max.max(-min);
