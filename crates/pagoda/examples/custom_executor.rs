@@ -40,7 +40,8 @@ impl Executor for Markov {
             kv_heads: 1,
             head_dim: 1,
             block_size: BLOCK_SIZE,
-            element_bytes: 1, scale_bytes: 0,
+            element_bytes: 1,
+            scale_bytes: 0,
             blocks: 65,
         };
         KvCapacity { layout, max_context: CONTEXT, vocab_size: self.vocab_size }

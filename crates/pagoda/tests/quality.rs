@@ -6,7 +6,7 @@
 mod rows;
 
 use pagoda::{QuantFormat, embedded};
-use pagoda_cpu::{CpuExecutor, CpuOptions, MemoryPlan};
+use pagoda_cpu::{CpuExecutor, CpuOptions, KvDtype, MemoryPlan};
 use pagoda_model::Checkpoint;
 use pagoda_sched::{Executor, SamplingParams, StepOutput};
 use pagoda_text::Special;
@@ -76,9 +76,14 @@ fn small_formats_keep_the_perplexity() {
     println!("| {} | {bytes} | {exact:.3} | |", checkpoint.spec().dtype);
     for (name, options, most) in [
         ("int8", quantized(QuantFormat::INT8), 0.001),
-        ("w8a8", quantized(QuantFormat::W8A8), 0.002),
+        ("w8a8", quantized(QuantFormat::W8A8), 0.004),
         ("int4", quantized(QuantFormat::INT4), 0.015),
         ("w4a8", quantized(QuantFormat::W4A8), 0.015),
+        (
+            "keys and values int8",
+            CpuOptions { kv_dtype: Some(KvDtype::Int8), ..CpuOptions::default() },
+            0.001,
+        ),
     ] {
         let (perplexity, bytes) = perplexity(&checkpoint, &passages, options);
         let change = perplexity / exact - 1.0;
