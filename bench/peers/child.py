@@ -75,9 +75,11 @@ class Child:
         threading.Thread(target=self._read, daemon=True).start()
         try:
             self.about = self._answer(start_limit)
-        except Failed as failure:
+        except BaseException as failure:
             self.end()
-            raise NotStarted(f"not started: {failure}") from None
+            if isinstance(failure, Failed):
+                raise NotStarted(f"not started: {failure}") from None
+            raise
 
     def _read(self):
         for line in self.process.stdout:
@@ -124,11 +126,11 @@ class Child:
         self.signal(signal.SIGCONT)
 
     def end(self):
-        """Lets it end, or ends it."""
+        """Lets it end, or ends it; one that has not answered yet is not waited for."""
         self.resume()
         try:
             self.process.stdin.close()
-            self.process.wait(FAREWELL_S)
+            self.process.wait(FAREWELL_S if hasattr(self, "about") else 0)
         except (OSError, subprocess.TimeoutExpired):
             pass
         self.signal(signal.SIGKILL)
