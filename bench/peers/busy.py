@@ -27,7 +27,7 @@ def arguments():
     p.add_argument("--workloads", default="decode1,decode8")
     p.add_argument("--repetitions", type=int, default=3)
     p.add_argument("--threads", type=int, default=len(cores()))
-    p.add_argument("--run-limit", type=float, default=25.0, metavar="SECONDS", help="time box of one run")
+    p.add_argument("--run-limit", type=float, default=10.0, metavar="SECONDS", help="time box of decoding in one run")
     p.add_argument("--quick", action="store_true", help="tiny workloads: whether everything runs")
     p.add_argument("--out", type=Path, default=home() / "busy.jsonl")
     p.add_argument("--pagoda", help="the command (default: the release build)")

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness import MARK
+from harness import LAST_BOX, MARK
 
 TICKS = os.sysconf("SC_CLK_TCK")
 # How long a process may take to end by itself after its input ended.
@@ -99,8 +99,7 @@ class Child:
         return answer
 
     def run(self, workload, repetition, limit):
-        """One workload; the record of harness.py with the shares of the CPU. Hangs end at four times the time box, because
-        not every engine can stop between steps."""
+        """One workload; the record of harness.py with the shares of the CPU."""
         request = {"workload": vars(workload), "repetition": repetition, "limit_s": limit}
         shares = Shares(self.process.pid)
         try:
@@ -108,7 +107,7 @@ class Child:
             self.process.stdin.flush()
         except OSError:
             raise Failed("the process ended") from None
-        return self._answer(4 * limit) | shares.take()
+        return self._answer(LAST_BOX * limit) | shares.take()
 
     def signal(self, number):
         """To the whole process group."""

@@ -72,7 +72,7 @@ class _Run:
             return Outcome(self.timer.elapsed(), None, len(last), done)
         first, tokens = self.timer.elapsed(), len(ids)
         for position in range(workload.prompt, workload.prompt + workload.output - 1):
-            if self.timer.expired():
+            if self.timer.expired(first):
                 break
             self._decode([(last[s], position, s, True) for s in range(len(ids))])
             last = {s: self._greedy(s) for s in range(len(ids))}

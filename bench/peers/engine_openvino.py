@@ -52,7 +52,7 @@ class OpenVino:
         add = lambda i: self.pipeline.add_request(i, ov.Tensor(np.array([ids[i]], dtype=np.int64)), config)
         handles = [add(i) for i in range(len(ids))]
         waiting, tokens, first, early = set(range(len(ids))), 0, None, 0
-        while self.pipeline.has_non_finished_requests() and not timer.expired():
+        while self.pipeline.has_non_finished_requests() and not timer.expired(first):
             self.pipeline.step()
             for i, handle in enumerate(handles):
                 while handle.can_read():

@@ -42,7 +42,7 @@ class Vllm:
         for i, prompt in enumerate(ids):
             self.engine.add_request(f"{run}-{i}", {"prompt_token_ids": prompt}, sampling)
         tokens, first, early = {}, None, 0
-        while self.engine.has_unfinished_requests() and not timer.expired():
+        while self.engine.has_unfinished_requests() and not timer.expired(first):
             for o in self.engine.step():
                 tokens[o.request_id] = len(o.outputs[0].token_ids)
             if first is None and sum(1 for t in tokens.values() if t) == len(ids):

@@ -20,6 +20,10 @@ MARK = "@@ "
 # Leaves a decoding rate only when this many steps were seen.
 LEAST_STEPS = 4
 WARM_UP_LIMIT_S = 60
+# Time boxes that the prompts may take.
+PROMPT_BOXES = 4
+# After so many the process is given up: not every engine can stop between steps.
+LAST_BOX = 8
 
 
 @dataclass
@@ -48,9 +52,10 @@ class Timer:
         """Seconds since the start."""
         return time.perf_counter() - self.start
 
-    def expired(self):
-        """Whether the time box is used up; engines that can stop between steps then do."""
-        return self.elapsed() > self.limit
+    def expired(self, first=None):
+        """Whether the time box is used up; engines that can stop between steps then do. The box is for decoding, which
+        began at `first`; the prompts have PROMPT_BOXES of them, because a run without first tokens says little."""
+        return self.elapsed() > (PROMPT_BOXES * self.limit if first is None else first + self.limit)
 
 
 def record(workload, outcome):

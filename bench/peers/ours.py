@@ -8,6 +8,7 @@ from pathlib import Path
 
 from child import Failed
 from engines import REPOSITORY
+from harness import LAST_BOX
 
 # For what surrounds the measurement: loading, packing, measuring the limits.
 AROUND_S = 60
@@ -48,7 +49,7 @@ def throughput(pagoda, model, name, workload, repetition, threads, limit, extra=
             "--prefix-len", str(workload.shared), "--output-len", str(workload.output),
             "--seed", str(repetition), "--repetitions", "1", "--no-limits", "--json", str(report), *extra,
         ]  # fmt: skip
-        _run(command, 4 * limit + AROUND_S)
+        _run(command, LAST_BOX * limit + AROUND_S)
         return _record(json.loads(report.read_text()))
 
 
