@@ -5,13 +5,15 @@
 //! other work on the machine only ever adds to a time; each line ends with a checksum of the output, which changes only
 //! when the arithmetic does.
 
+mod common;
+
+use common::{best, checksum, noise};
 use half::bf16;
 use pagoda_kernels::limits::read_bandwidth;
 use pagoda_kernels::{
     AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Buffer, Isa, Kernels, KvRef, KvShape,
     OutOfMemory, WorkerPool,
 };
-use std::time::Instant;
 
 /// Heads of a model.
 struct Model {
@@ -196,25 +198,4 @@ fn measure(
         checksum(&out)
     );
     Ok(())
-}
-
-/// Shortest time of a call in seconds.
-fn best(times: usize, mut call: impl FnMut()) -> f64 {
-    let time = |_| {
-        let start = Instant::now();
-        call();
-        start.elapsed().as_secs_f64()
-    };
-    (0..times).map(time).fold(f64::INFINITY, f64::min)
-}
-
-/// A number in -1..1 that looks random.
-fn noise(i: usize) -> f32 {
-    let hash = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((hash ^ (hash >> 29)) & 0xffff) as f32 / 32768.0 - 1.0
-}
-
-fn checksum(x: &[f32]) -> u64 {
-    x.iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, x| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3))
 }

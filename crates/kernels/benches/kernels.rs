@@ -5,13 +5,15 @@
 //! are the best of several: what the code does when nothing else has the machine. Each linear line ends with a checksum of
 //! its output, which changes only when the arithmetic does.
 
+mod common;
+
+use common::{best, checksum, noise};
 use pagoda_kernels::limits::{Unit, peak, read_bandwidth};
 use pagoda_kernels::{
     Activations, Isa, Kernels, LinearScratch, LinearShape, PackedLinear, QuantizedMatrix, WeightFormat,
     Weights, WorkerPool,
 };
 use std::error::Error;
-use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words = Words(std::env::args().skip(1).filter(|word| word != "--bench").collect());
@@ -156,26 +158,4 @@ fn copies(
     let weights = quantized.as_ref().map_or(Weights::F32(&floats), |w| Weights::Quantized(w.as_ref()));
     let pack = |_| Ok(PackedLinear::pack(&[(weights, n)], k, format, pool)?);
     (0..copies).map(pack).collect()
-}
-
-/// Least time of a call in seconds.
-fn best(times: usize, mut call: impl FnMut()) -> f64 {
-    call();
-    let timed = |_| {
-        let start = Instant::now();
-        call();
-        start.elapsed().as_secs_f64()
-    };
-    (0..times).map(timed).fold(f64::INFINITY, f64::min)
-}
-
-/// A number in -1..1 that looks random.
-fn noise(i: usize) -> f32 {
-    let hash = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((hash ^ (hash >> 29)) & 0xffff) as f32 / 32768.0 - 1.0
-}
-
-fn checksum(x: &[f32]) -> u64 {
-    x.iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, x| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3))
 }

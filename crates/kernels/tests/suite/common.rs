@@ -1,7 +1,10 @@
 //! Inputs, comparison and paged storage for the tests.
 
 use half::bf16;
-use pagoda_kernels::{Isa, Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch, PackedLinear, WorkerPool};
+use pagoda_kernels::{
+    Isa, Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch, PackedLinear, WeightFormat, Weights,
+    WorkerPool,
+};
 
 /// Half the distance from 1 to the next `f32`.
 pub(crate) const EPS: f64 = f32::EPSILON as f64 / 2.0;
@@ -182,5 +185,23 @@ impl Sequence {
             stride: width,
         };
         scalar().kv_write(pool, shape, store.write(), rows, &slots);
+    }
+}
+
+/// Weights `[n, k]` and bias `[n]` of a linear operation.
+pub(crate) struct Case {
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) weights: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+}
+
+impl Case {
+    pub(crate) fn new(rng: &mut Rng, n: usize, k: usize) -> Self {
+        Case { n, k, weights: rng.floats(n * k), bias: rng.floats(n) }
+    }
+
+    pub(crate) fn pack(&self, format: impl Into<WeightFormat>, pool: &WorkerPool) -> PackedLinear {
+        PackedLinear::pack(&[(Weights::F32(&self.weights), self.n)], self.k, format.into(), pool).unwrap()
     }
 }

@@ -1,6 +1,6 @@
 //! Linear operation.
 
-use crate::common::{EPS, Rng, all_kernels, assert_close, assert_same, linear, scalar};
+use crate::common::{Case, EPS, Rng, all_kernels, assert_close, assert_same, linear, scalar};
 use half::{bf16, f16};
 use pagoda_kernels::{Isa, LinearShape, PackError, PackedLinear, WeightFormat, Weights, WorkerPool};
 
@@ -36,23 +36,6 @@ fn rounded(x: f32, format: WeightFormat) -> f64 {
 /// Whether activations are rounded to bf16 before they are multiplied.
 fn rounds_activations(isa: Isa, format: WeightFormat) -> bool {
     isa >= Isa::Avx512Bf16 && format == WeightFormat::Bf16
-}
-
-struct Case {
-    n: usize,
-    k: usize,
-    weights: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl Case {
-    fn new(rng: &mut Rng, n: usize, k: usize) -> Self {
-        Case { n, k, weights: rng.floats(n * k), bias: rng.floats(n) }
-    }
-
-    fn pack(&self, format: WeightFormat, pool: &WorkerPool) -> PackedLinear {
-        PackedLinear::pack(&[(Weights::F32(&self.weights), self.n)], self.k, format, pool).unwrap()
-    }
 }
 
 /// `Σ |x| |w| + |bias|` of each output: what errors of rounding are relative to.

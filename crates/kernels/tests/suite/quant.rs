@@ -1,6 +1,6 @@
 //! Quantised weights: rounding, layouts, and linear operations whose bits are the same everywhere.
 
-use crate::common::{Rng, all_kernels, assert_same, scalar};
+use crate::common::{Case, Rng, all_kernels, assert_same, scalar};
 use half::{bf16, f16};
 use pagoda_kernels::{
     Activations, Bits, Kernels, LinearShape, PackError, PackedLinear, QuantFormat, QuantFormatError,
@@ -27,25 +27,8 @@ pub(crate) fn formats() -> impl Iterator<Item = QuantFormat> {
 const SHAPES: [(usize, usize); 9] =
     [(1, 1), (3, 31), (32, 32), (33, 65), (64, 128), (95, 129), (31, 256), (130, 40), (257, 384)];
 
-struct Case {
-    n: usize,
-    k: usize,
-    weights: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl Case {
-    fn new(rng: &mut Rng, n: usize, k: usize) -> Self {
-        Case { n, k, weights: rng.floats(n * k), bias: rng.floats(n) }
-    }
-
-    fn quantize(&self, format: QuantFormat, pool: &WorkerPool) -> QuantizedMatrix {
-        QuantizedMatrix::quantize(Weights::F32(&self.weights), self.n, self.k, format, pool).unwrap()
-    }
-
-    fn pack(&self, format: QuantFormat, pool: &WorkerPool) -> PackedLinear {
-        PackedLinear::pack(&[(Weights::F32(&self.weights), self.n)], self.k, format.into(), pool).unwrap()
-    }
+fn quantize(case: &Case, format: QuantFormat, pool: &WorkerPool) -> QuantizedMatrix {
+    QuantizedMatrix::quantize(Weights::F32(&case.weights), case.n, case.k, format, pool).unwrap()
 }
 
 /// A quantised matrix taken apart: `codes - zero` and scales.
@@ -118,7 +101,7 @@ fn scalar_is_the_definition() {
         let mut x = rng.floats(3 * k);
         x[k..k + k.min(70)].fill(0.0);
         for format in formats() {
-            let plain = Plain::new(&case.quantize(format, &pool));
+            let plain = Plain::new(&quantize(&case, format, &pool));
             let max = format.activations.max();
             let want: Vec<f32> = (0..3 * n)
                 .map(|i| plain.output(&x[i / n * k..][..k], i % n, case.bias[i % n], max))
@@ -258,7 +241,7 @@ fn packing_a_quantised_matrix_is_packing_the_floats_and_rows_read_back() {
         let case = Case::new(&mut rng, n, k);
         let x = rng.floats(2 * k);
         for format in formats() {
-            let matrix = case.quantize(format, &pool);
+            let matrix = quantize(&case, format, &pool);
             let direct = case.pack(format, &pool);
             let parts = [(Weights::Quantized(matrix.as_ref()), n)];
             let packed = PackedLinear::pack(&parts, k, format.into(), &pool).unwrap();
