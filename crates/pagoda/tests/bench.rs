@@ -1,21 +1,14 @@
 //! `pagoda bench` as a user meets it: tables, files, messages and exit codes. Nothing here depends on speed.
 #![cfg(feature = "embedded-model")]
 
+mod common;
+
+use common::{pagoda, text};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-
-fn pagoda(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pagoda"));
-    command.args(args).env_remove("PAGODA_MODEL").env_remove("PAGODA_LOG");
-    command.output().expect("the binary starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
-}
+use std::process::{Child, Command, Stdio};
 
 /// A file in the temporary folder, removed when dropped.
 struct TempFile(PathBuf);

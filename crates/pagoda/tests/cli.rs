@@ -1,19 +1,12 @@
 //! The command as a user meets it: output, exit codes, messages, and a server that starts, answers and drains.
 #![cfg(feature = "embedded-model")]
 
+mod common;
+
+use common::{pagoda, text};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Output, Stdio};
-
-fn pagoda(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pagoda"));
-    command.args(args).env_remove("PAGODA_MODEL").env_remove("PAGODA_LOG");
-    command.output().expect("the binary starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
-}
+use std::process::{Child, Command, Stdio};
 
 /// Runs a command that has to fail with `code`, and returns the last line of stderr.
 fn failure(args: &[&str], code: i32) -> String {
