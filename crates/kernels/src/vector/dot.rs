@@ -2,7 +2,7 @@
 
 #![expect(clippy::needless_range_loop, reason = "several arrays of registers have one index")]
 
-use super::simd::{Simd, Stored};
+use super::simd::{LINE, Simd, Stored};
 use std::marker::PhantomData;
 
 /// How an instruction set multiplies weights of one storage with activations of one arrangement.
@@ -50,6 +50,36 @@ pub(crate) trait Dot: Copy {
 /// Sums of R rows by V registers.
 pub(crate) type Sums<T, const R: usize, const V: usize> = [[T; V]; R];
 
+/// Weights that come next, asked for while sums are computed: each load asks for `stride` bytes from each pointer on.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<const V: usize> {
+    pub(crate) from: [*const u8; V],
+    pub(crate) stride: usize,
+}
+
+impl<const V: usize> Ahead<V> {
+    /// Asks for what one load does.
+    #[inline(always)]
+    fn step<S: Simd>(&mut self, s: S) {
+        for from in &mut self.from {
+            s.prefetch(*from);
+            // A K block of weights is followed by a longer one at the end of K.
+            if self.stride > LINE {
+                s.prefetch(from.wrapping_add(LINE));
+            }
+            *from = from.wrapping_add(self.stride);
+        }
+    }
+
+    /// What `loads` loads further is asked for.
+    #[inline(always)]
+    pub(crate) fn skip(&mut self, loads: usize) {
+        for from in &mut self.from {
+            *from = from.wrapping_add(loads * self.stride);
+        }
+    }
+}
+
 /// `sums[r][v] + Σ activations[r] · weights[v]` over `loads` loads, in order. All linear operations are summed here, so
 /// the order of the terms of an output is the same whatever R and V are.
 ///
@@ -58,18 +88,20 @@ pub(crate) type Sums<T, const R: usize, const V: usize> = [[T; V]; R];
 /// Each of `weights` is readable for `loads` loads that are `stride` bytes apart, `activations` for `[loads * PARTS][R]`
 /// words.
 #[inline(always)]
-pub(crate) unsafe fn accumulate<D: Dot, const R: usize, const V: usize>(
-    d: D,
+pub(crate) unsafe fn accumulate<S: Simd, D: Dot, const R: usize, const V: usize>(
+    (s, d): (S, D),
     mut activations: *const u32,
     mut weights: [*const u8; V],
     stride: usize,
     loads: usize,
+    mut ahead: Ahead<V>,
     mut sums: Sums<D::Sum, R, V>,
 ) -> Sums<D::Sum, R, V> {
     // A few sums wait for themselves; where any order will do, the parts have sums of their own.
     let apart = D::EXACT && R * V <= 2;
     let mut others: Sums<D::Sum, R, V> = [[d.zero(); V]; R];
     for _ in 0..loads {
+        ahead.step(s);
         // Loops instead of closures, which could not be forced inline; the parts are written out, since a loop over them
         // might be kept as one, and each part is another instruction.
         // SAFETY: one of the loads and its words.

@@ -4,7 +4,7 @@
 //! bias, so an output is `((bias + s0) + s1) + …` for every number of rows. The weights are read once, in the order of
 //! memory, which the processor sees and reads ahead of; those of a K block stay in cache while the blocks of rows pass.
 
-use super::dot::{Dot, accumulate};
+use super::dot::{Ahead, Dot, accumulate};
 use super::level::{Level, Multiply};
 use super::simd::Simd;
 use crate::PackedLinear;
@@ -32,6 +32,10 @@ pub(crate) struct Block<'a> {
     /// Where the sums go: `[R][UNIT]`, rows `out_stride` elements apart.
     pub(crate) out: *mut f32,
     pub(crate) out_stride: usize,
+    /// Place of this block among those that take the same weights one after the other, and how many they are. Each asks for
+    /// its part of the weights that come next, so that memory and arithmetic are busy at the same time.
+    pub(crate) turn: usize,
+    pub(crate) turns: usize,
 }
 
 /// Runs `K` over the whole task; a row has `words(k)` words for its first k inputs.
@@ -47,7 +51,8 @@ pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words
                     let start = task.rows.start(block) * words(k) + words(k_start) * padded;
                     let words = &task.prepared[start..start + words(ks.len()) * padded];
                     let rows = task.rows.rows(block..block + 1);
-                    multiply::<L, K>(task, rows, padded, words, unit, ks.clone());
+                    let turn = (block - blocks.start, blocks.len());
+                    multiply::<L, K>(task, rows, padded, words, unit, ks.clone(), turn);
                 }
             }
         }
@@ -62,6 +67,7 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
     words: &[u32],
     unit: usize,
     k: Range<usize>,
+    (turn, turns): (usize, usize),
 ) {
     const NOTHING: [f32; UNIT] = [0.0; UNIT];
     let n = task.w.n();
@@ -90,7 +96,8 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
             }
         }
     }
-    let block = Block { w: task.w, words: words.as_ptr(), unit, k, before, before_stride, out, out_stride };
+    let words = words.as_ptr();
+    let block = Block { w: task.w, words, unit, k, before, before_stride, out, out_stride, turn, turns };
     // SAFETY: a level is named only in the table that was handed out after its features were detected; `words` are those
     // of the rows and the K block, the unit is one of the task's, and both tiles hold `[padded][UNIT]` that no other
     // task touches.
@@ -142,20 +149,29 @@ impl Block<'_> {
     {
         let d = D::from(s);
         let (start, panel_bytes) = floats(self.w);
-        // K_BLOCK is even, so a K block starts with a whole load.
-        let k_offset = self.k.start / D::STEPS * PANEL * D::CELL;
-        let mut weights = [start; V];
-        for (v, weights) in weights.iter_mut().enumerate() {
-            let column = self.unit * UNIT + first + v * S::LANES;
-            // SAFETY: the first load of the K block of a column in the panels.
-            *weights =
-                unsafe { start.add(column / PANEL * panel_bytes + k_offset + column % PANEL * D::CELL) };
-        }
+        // K_BLOCK is even, so a K block starts with a whole load. What follows the last unit is nowhere, and may be asked for.
+        let offset = |column: usize, k: usize| {
+            column / PANEL * panel_bytes + k / D::STEPS * PANEL * D::CELL + column % PANEL * D::CELL
+        };
+        let (next_unit, next_k) = match self.k.end {
+            end if end == self.w.k() => (self.unit + 1, 0..end.min(K_BLOCK)),
+            end => (self.unit, end..(end + K_BLOCK).min(self.w.k())),
+        };
         let loads = self.k.len().div_ceil(D::STEPS);
+        let share = next_k.len().div_ceil(D::STEPS) * PANEL * D::CELL / self.turns;
+        let mut weights = [start; V];
+        let mut ahead = Ahead { from: weights, stride: share.div_ceil(loads) };
+        for (v, weights) in weights.iter_mut().enumerate() {
+            let column = first + v * S::LANES;
+            // SAFETY: the first load of the K block of a column in the panels.
+            *weights = unsafe { start.add(offset(self.unit * UNIT + column, self.k.start)) };
+            let next = offset(next_unit * UNIT + column, next_k.start);
+            ahead.from[v] = start.wrapping_add(next + self.turn * share);
+        }
         // SAFETY: a panel holds all loads of its columns; the words are as the caller promises.
         let sums = unsafe {
             let zeros = [[d.zero(); V]; R];
-            accumulate(d, self.words, weights, PANEL * D::CELL, loads, zeros)
+            accumulate((s, d), self.words, weights, PANEL * D::CELL, loads, ahead, zeros)
         };
         let mut r = 0;
         while r < R {

@@ -5,12 +5,13 @@
 
 #![expect(clippy::needless_range_loop, reason = "several arrays of registers have one index")]
 
-use super::dot::{Sums, accumulate};
+use super::dot::{Ahead, Sums, accumulate};
 use super::int_dot::{CodeDot, PairUnit};
 use super::ints::Ints;
 use super::level::Multiply;
 use super::linear::Block;
-use crate::packed::{PANEL, Panels};
+use crate::linear::K_BLOCK;
+use crate::packed::{PANEL, Panels, UNIT};
 use crate::panels::quantized::{HEADER, QuantLayout};
 use std::marker::PhantomData;
 
@@ -23,14 +24,20 @@ pub(crate) struct GroupSums<D>(PhantomData<D>);
 impl<S: Ints, D: CodeDot<S>> Multiply<S> for GroupSums<D> {
     #[inline(always)]
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
-        // All outputs of a group before the next group: the order of memory, at whose speed few rows run. The sums of
-        // as many outputs at a time as leave room in the registers; their totals may lie in the first-level cache.
+        // Few rows run at the speed of memory, in whose order all outputs of a group come before the next group. Many rows
+        // run at that of arithmetic, for which the sums and the totals of as many outputs stay in registers.
         // SAFETY: as the caller promises.
         unsafe {
             match (S::LANES, R) {
-                (16, _) => block.sum_groups::<S, D, R, 1, 2>(s, 0),
+                (16, ..=4) => block.sum_groups::<S, D, R, 1, 2>(s, 0),
                 (_, ..=4) => block.sum_groups::<S, D, R, 2, 2>(s, 0),
-                _ => block.sum_groups::<S, D, R, 1, 4>(s, 0),
+                _ => {
+                    let mut first = 0;
+                    while first < UNIT {
+                        block.sum_groups::<S, D, R, 1, 1>(s, first);
+                        first += S::LANES;
+                    }
+                }
             }
         }
     }
@@ -64,13 +71,24 @@ impl Block<'_> {
                 }
             }
         }
+        // The weights that come next lie behind a whole K block, in the order of memory.
+        let block_bytes = panels.layout.block_bytes();
+        let taken = P * width;
+        let share = groups * block_bytes * taken / UNIT / self.turns;
+        let next = K_BLOCK / panels.layout.group() * block_bytes;
+        let part = self.turn * (UNIT / taken) + first / taken;
+        let mut ahead = Ahead {
+            from: [weights.wrapping_add(next + part * share); V],
+            stride: share.div_ceil(groups * P * group.loads),
+        };
         for _ in 0..groups {
             // SAFETY: both are readable for the whole group, and the next begins behind it.
             unsafe {
                 for p in 0..P {
-                    totals[p] = group.add::<S, R, V>(s, weights, words, first + p * width, totals[p]);
+                    totals[p] = group.add(s, weights, words, first + p * width, ahead, totals[p]);
+                    ahead.skip(group.loads);
                 }
-                weights = weights.add(panels.layout.block_bytes());
+                weights = weights.add(block_bytes);
                 words = words.add((group.words + GROUP_WORDS) * R);
             }
         }
@@ -126,6 +144,7 @@ impl<D> Group<D> {
         weights: *const u8,
         words: *const u32,
         first: usize,
+        ahead: Ahead<V>,
         mut totals: Sums<S::F, R, V>,
     ) -> Sums<S::F, R, V>
     where
@@ -155,7 +174,7 @@ impl<D> Group<D> {
                     sums[r] = [s.splat_word(scales.add(R + r)); V];
                 }
             }
-            let sums = accumulate(D::from(s), words, codes, PANEL * D::CELL, self.loads, sums);
+            let sums = accumulate((s, D::from(s)), words, codes, PANEL * D::CELL, self.loads, ahead, sums);
             for r in 0..R {
                 let scale = s.splat(*scales.add(r).cast());
                 for v in 0..V {

@@ -2,6 +2,9 @@
 
 use half::{bf16, f16};
 
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
+
 /// Registers of [`LANES`](Self::LANES) `f32` of one instruction set.
 ///
 /// A value of an implementing type proves that the machine runs the instruction set, which makes the arithmetic safe.

@@ -7,6 +7,7 @@ use super::tile::{Left, Right, accumulate, put, take};
 use super::{Seen, Work, by_rows};
 use crate::attention::{Area, GROUP, QUERY_ROWS, SCORE_STRIDE, SPAN};
 use crate::kv::KvElement;
+use crate::vector::simd::LINE;
 use std::ops::Range;
 
 /// Groups whose values are read from the first-level cache by all rows in turn.
@@ -207,7 +208,7 @@ impl<T: KvElement> Work<'_, T> {
         let bytes = GROUP * self.task.input.shape.head_dim * size_of::<T>();
         for &at in &seen.values[groups] {
             let start = self.view.values[at..].as_ptr().cast::<u8>();
-            for line in (0..bytes).step_by(64) {
+            for line in (0..bytes).step_by(LINE) {
                 s.prefetch(start.wrapping_add(line));
             }
         }
