@@ -66,19 +66,48 @@ impl KvShape {
     }
 }
 
-/// Where an element lies inside one head of one block.
+/// How an element is stored.
 pub(crate) trait KvElement: Copy + Send + Sync {
+    /// Elements that lie side by side: of keys along head_dim, of values along the tokens.
+    const STEP: usize;
+
     /// Rounds for storage, after the division by the scale where there is one.
     fn store(x: f32) -> Self;
     /// Widens, exactly.
     fn widen(self) -> f32;
-    /// Index of element `dim` of the key of token `token`.
-    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize;
-    /// Index of element `dim` of the value of token `token`.
-    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize;
+
+    /// Index inside one head of one block of element `dim` of the key of token `token`.
+    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize {
+        (dim / Self::STEP * shape.block_size + token) * Self::STEP + dim % Self::STEP
+    }
+
+    /// Index inside one head of one block of element `dim` of the value of token `token`.
+    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize {
+        (token / Self::STEP * shape.head_dim + dim) * Self::STEP + token % Self::STEP
+    }
+
+    /// Writes `x / scale`, the key of token `token`, to one head of one block.
+    fn put_key(shape: &KvShape, token: usize, x: &[f32], inverse: f32, head: &mut [Self]) {
+        let lines = head.chunks_exact_mut(shape.block_size * Self::STEP);
+        for (line, x) in lines.zip(x.chunks_exact(Self::STEP)) {
+            for (to, x) in line[token * Self::STEP..][..Self::STEP].iter_mut().zip(x) {
+                *to = Self::store(x * inverse);
+            }
+        }
+    }
+
+    /// Writes `x / scale`, the value of token `token`, to one head of one block.
+    fn put_value(shape: &KvShape, token: usize, x: &[f32], inverse: f32, head: &mut [Self]) {
+        let start = token / Self::STEP * Self::STEP * shape.head_dim;
+        for (to, x) in head[start..].chunks_exact_mut(Self::STEP).zip(x) {
+            to[token % Self::STEP] = Self::store(x * inverse);
+        }
+    }
 }
 
 impl KvElement for f32 {
+    const STEP: usize = 1;
+
     fn store(x: f32) -> Self {
         x
     }
@@ -86,17 +115,11 @@ impl KvElement for f32 {
     fn widen(self) -> f32 {
         self
     }
-
-    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize {
-        dim * shape.block_size + token
-    }
-
-    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize {
-        token * shape.head_dim + dim
-    }
 }
 
 impl KvElement for bf16 {
+    const STEP: usize = 2;
+
     fn store(x: f32) -> Self {
         to_bf16(x)
     }
@@ -104,31 +127,17 @@ impl KvElement for bf16 {
     fn widen(self) -> f32 {
         self.to_f32()
     }
-
-    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize {
-        (dim / 2 * shape.block_size + token) * 2 + dim % 2
-    }
-
-    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize {
-        (token / 2 * shape.head_dim + dim) * 2 + token % 2
-    }
 }
 
 impl KvElement for i8 {
+    const STEP: usize = 2;
+
     fn store(x: f32) -> Self {
         x.round_ties_even() as i8
     }
 
     fn widen(self) -> f32 {
         f32::from(self)
-    }
-
-    fn key_index(shape: &KvShape, token: usize, dim: usize) -> usize {
-        bf16::key_index(shape, token, dim)
-    }
-
-    fn value_index(shape: &KvShape, token: usize, dim: usize) -> usize {
-        bf16::value_index(shape, token, dim)
     }
 }
 
@@ -251,41 +260,46 @@ pub(crate) fn write(pool: &WorkerPool, shape: &KvShape, kv: KvMut<'_>, rows: KvR
         slots.len()
     );
     match kv {
-        KvMut::F32 { keys, values } => scatter(pool, shape, (keys, values), rows, slots),
-        KvMut::Bf16 { keys, values } => scatter(pool, shape, (keys, values), rows, slots),
+        KvMut::F32 { keys, values } => scatter(pool, shape, (keys, None), (values, None), rows, slots),
+        KvMut::Bf16 { keys, values } => scatter(pool, shape, (keys, None), (values, None), rows, slots),
         KvMut::Int8 { keys, values, key_scales, value_scales } => {
-            let (keys, values) = ((keys, key_scales), (values, value_scales));
-            scatter_codes(pool, shape, (keys, values), rows, slots);
+            let (keys, values) = ((keys, Some(key_scales)), (values, Some(value_scales)));
+            scatter(pool, shape, keys, values, rows, slots);
         }
     }
 }
 
-/// Codes and scales of keys or of values.
-type Codes<'a> = (&'a mut [i8], &'a mut [f32]);
+/// Elements of keys or of values, and their scales where they have some.
+type Part<'a, T> = (&'a mut [T], Option<&'a mut [f32]>);
 
-/// Workers share out the heads.
-fn scatter_codes(
+/// Elements per worker below which waking it costs more than it brings.
+const GRAIN: usize = 8192;
+
+/// Workers share out the heads, not the tokens: two equal slots then still make no race.
+fn scatter<T: KvElement>(
     pool: &WorkerPool,
     shape: &KvShape,
-    (keys, values): (Codes<'_>, Codes<'_>),
+    keys: Part<'_, T>,
+    values: Part<'_, T>,
     rows: KvRows<'_>,
     slots: &[u32],
 ) {
-    let dim = shape.head_dim;
-    let keys = (SharedOut::new(keys.0), SharedOut::new(keys.1), rows.keys, i8::key_index as Index);
-    let values = (SharedOut::new(values.0), SharedOut::new(values.1), rows.values, i8::value_index as Index);
+    type Put<T> = fn(&KvShape, usize, &[f32], f32, &mut [T]);
+    let sides = [(keys, rows.keys, T::put_key as Put<T>), (values, rows.values, T::put_value as Put<T>)]
+        .map(|((to, scales), from, put)| (SharedOut::new(to), scales.map(SharedOut::new), from, put));
+    let (dim, size) = (shape.head_dim, shape.head_elements());
     let write_head = |row: usize, head: usize| {
         let (block, token) = (slots[row] as usize / shape.block_size, slots[row] as usize % shape.block_size);
-        let start = block * shape.block_elements() + head * shape.head_elements();
-        for (codes, scales, from, index) in [&keys, &values] {
+        let place = block * shape.kv_heads + head;
+        for (to, scales, from, put) in &sides {
             let x = &from[row * rows.stride + head * dim..][..dim];
-            let (scale, inverse) = code_scale(x);
-            // SAFETY: each head belongs to one worker, and no two heads share a scale.
-            unsafe { scales.write((block * shape.kv_heads + head) * shape.block_size + token, scale) };
-            for (at, x) in x.iter().enumerate() {
-                // SAFETY: as above, nor do they share an element.
-                unsafe { codes.write(start + index(shape, token, at), i8::store(x * inverse)) };
+            let (scale, inverse) = scales.as_ref().map_or((1.0, 1.0), |_| code_scale(x));
+            if let Some(scales) = scales {
+                // SAFETY: each head belongs to one worker, and no two heads share a scale.
+                unsafe { scales.write(place * shape.block_size + token, scale) };
             }
+            // SAFETY: as above, nor do they share an element; one part is taken at a time.
+            put(shape, token, x, inverse, unsafe { to.slice(place * size..(place + 1) * size) });
         }
     };
     let parts = (slots.len() * shape.token_elements() / GRAIN).clamp(1, pool.threads()).min(shape.kv_heads);
@@ -301,49 +315,6 @@ fn scatter_codes(
             part(worker);
         }
     });
-}
-
-/// Place of an element of a token inside one head of one block.
-type Index = fn(&KvShape, usize, usize) -> usize;
-
-/// Elements per worker below which waking it costs more than it brings.
-const GRAIN: usize = 8192;
-
-/// Workers share out the elements of a token, not the tokens: two equal slots then still make no race.
-fn scatter<T: KvElement>(
-    pool: &WorkerPool,
-    shape: &KvShape,
-    (keys, values): (&mut [T], &mut [T]),
-    rows: KvRows<'_>,
-    slots: &[u32],
-) {
-    let (keys, values) = (SharedOut::new(keys), SharedOut::new(values));
-    let pairs = shape.token_elements() / 2;
-    let parts = (slots.len() * pairs * 2 / GRAIN).clamp(1, pool.threads()).min(pairs);
-    let part = |worker: usize| {
-        let mine = partition(pairs, parts, worker);
-        for (row, &slot) in slots.iter().enumerate() {
-            let (block, token) = (slot as usize / shape.block_size, slot as usize % shape.block_size);
-            for column in mine.start * 2..mine.end * 2 {
-                let (head, dim) = (column / shape.head_dim, column % shape.head_dim);
-                let from = row * rows.stride + column;
-                let to = block * shape.block_elements() + head * shape.head_elements();
-                // SAFETY: each column belongs to one worker, and no two columns share an element.
-                unsafe { keys.write(to + T::key_index(shape, token, dim), T::store(rows.keys[from])) };
-                // SAFETY: as above.
-                unsafe { values.write(to + T::value_index(shape, token, dim), T::store(rows.values[from])) };
-            }
-        }
-    };
-    if parts == 1 {
-        part(0);
-    } else {
-        pool.run(&|worker| {
-            if worker < parts {
-                part(worker);
-            }
-        });
-    }
 }
 
 /// Copies block `from` over block `to`.
