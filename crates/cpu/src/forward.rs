@@ -163,16 +163,14 @@ impl Forward<'_> {
         let inner = self.spec.intermediate as usize;
         let hidden = self.tokens * self.spec.hidden as usize;
         let scratch = &mut *self.scratch;
-        let gate_up = &mut scratch.gate_up[..2 * self.tokens * inner];
         let gated = &mut scratch.gated[..self.tokens * inner];
-        let staging = &mut scratch.linear;
-        linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.gate_up, staging, gate_up);
-        self.watch.lap(Operation::GateUp);
         let kind = match self.spec.activation {
             Activation::Silu => Glu::Silu,
         };
-        self.kernels.glu(self.pool, kind, inner, gate_up, gated);
-        self.watch.lap(Operation::Glu);
+        let Linear { weight, bias } = &layer.gate_up;
+        let (h, staging) = (&scratch.h[..hidden], &mut scratch.linear);
+        self.kernels.gated_linear(self.pool, h, (weight, kind), bias.as_deref(), staging, gated);
+        self.watch.lap(Operation::GateUp);
         linear(self.kernels, self.pool, gated, &layer.down, &mut scratch.linear, &mut scratch.h[..hidden]);
         self.watch.lap(Operation::Down);
     }

@@ -22,10 +22,8 @@ pub enum Operation {
     Attention,
     /// Projection of what was attended.
     O,
-    /// Projection to gate and up.
+    /// Projections to gate and up, the activation of the one times the other.
     GateUp,
-    /// Activation of the gate times up.
-    Glu,
     /// Projection down.
     Down,
     /// Logits.
@@ -41,7 +39,7 @@ pub(crate) const OPERATIONS: usize = Operation::ALL.len();
 
 impl Operation {
     /// All operations in the order of a step.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::Embed,
         Self::Norm,
         Self::Qkv,
@@ -50,7 +48,6 @@ impl Operation {
         Self::Attention,
         Self::O,
         Self::GateUp,
-        Self::Glu,
         Self::Down,
         Self::Head,
         Self::Sample,
@@ -68,7 +65,6 @@ impl Operation {
             Self::Attention => "attention",
             Self::O => "o",
             Self::GateUp => "gate_up",
-            Self::Glu => "glu",
             Self::Down => "down",
             Self::Head => "head",
             Self::Sample => "sample",

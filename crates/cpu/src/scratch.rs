@@ -16,9 +16,7 @@ pub(crate) struct Scratch {
     pub(crate) qkv: Buffer<f32>,
     /// `[T, q_width]` output of attention.
     pub(crate) attended: Buffer<f32>,
-    /// `[T, 2 * intermediate]` gate, up.
-    pub(crate) gate_up: Buffer<f32>,
-    /// `[T, intermediate]`
+    /// `[T, intermediate]` input of the last linear operation of a layer.
     pub(crate) gated: Buffer<f32>,
     /// `[T, rotary_dim / 2]`
     pub(crate) cos: Buffer<f32>,
@@ -42,7 +40,7 @@ pub(crate) struct Scratch {
 
 /// Lengths of the float buffers in the order of the fields, and of the integer ones.
 struct Lengths {
-    floats: [usize; 9],
+    floats: [usize; 8],
     tokens: usize,
     /// Inputs of the widest linear operation.
     widest: usize,
@@ -58,10 +56,10 @@ impl Lengths {
         let (hidden, inner) = (spec.hidden as usize, spec.intermediate as usize);
         let (q, kv) = (spec.q_width() as usize, spec.kv_width() as usize);
         let pairs = spec.rope.rotary_dim as usize / 2;
-        let per_token = [hidden, hidden, q + 2 * kv, q, 2 * inner, inner, pairs, pairs];
-        let mut floats = [0; 9];
+        let per_token = [hidden, hidden, q + 2 * kv, q, inner, pairs, pairs];
+        let mut floats = [0; 8];
         floats.iter_mut().zip(per_token).for_each(|(len, width)| *len = tokens * width);
-        floats[8] = rows * spec.vocab_size as usize;
+        floats[7] = rows * spec.vocab_size as usize;
         let blocks_per_row = spec.max_context.div_ceil(options.block_size) as usize;
         let attention = AttentionLimits {
             heads: spec.heads as usize,
@@ -88,7 +86,6 @@ impl Scratch {
             h: buffer()?,
             qkv: buffer()?,
             attended: buffer()?,
-            gate_up: buffer()?,
             gated: buffer()?,
             cos: buffer()?,
             sin: buffer()?,
@@ -114,17 +111,8 @@ impl Scratch {
 
     /// Bytes reserved.
     pub(crate) fn bytes(&self) -> u64 {
-        let floats = [
-            &self.x,
-            &self.h,
-            &self.qkv,
-            &self.attended,
-            &self.gate_up,
-            &self.gated,
-            &self.cos,
-            &self.sin,
-            &self.logits,
-        ];
+        let floats =
+            [&self.x, &self.h, &self.qkv, &self.attended, &self.gated, &self.cos, &self.sin, &self.logits];
         let integers = [&self.slots, &self.tables, &self.sampled];
         let words = floats.iter().map(|buffer| buffer.len()).sum::<usize>()
             + integers.iter().map(|list| list.capacity()).sum::<usize>();

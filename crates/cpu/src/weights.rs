@@ -30,7 +30,7 @@ pub(crate) struct LayerWeights {
     pub(crate) o: Linear,
     /// `[hidden]`
     pub(crate) mlp_norm: Vec<f32>,
-    /// `[2 * intermediate, hidden]`: gate, up.
+    /// `[2 * intermediate, hidden]`: gate and up, a gated unit.
     pub(crate) gate_up: Linear,
     /// `[hidden, intermediate]`
     pub(crate) down: Linear,
@@ -44,20 +44,25 @@ pub(crate) struct Linear {
     pub(crate) bias: Option<Vec<f32>>,
 }
 
-/// Which roles are packed together, stacked along the outputs, and which biases go with them.
+/// Which roles are packed together, stacked along the outputs or as the two of a gated unit, and which biases go with them.
 struct Group {
     weights: &'static [LayerRole],
     biases: &'static [LayerRole],
+    gated: bool,
 }
 
 const QKV: Group = Group {
     weights: &[LayerRole::Q, LayerRole::K, LayerRole::V],
     biases: &[LayerRole::QBias, LayerRole::KBias, LayerRole::VBias],
+    gated: false,
 };
-const O: Group = Group { weights: &[LayerRole::O], biases: &[LayerRole::OBias] };
-const GATE_UP: Group =
-    Group { weights: &[LayerRole::Gate, LayerRole::Up], biases: &[LayerRole::GateBias, LayerRole::UpBias] };
-const DOWN: Group = Group { weights: &[LayerRole::Down], biases: &[LayerRole::DownBias] };
+const O: Group = Group { weights: &[LayerRole::O], biases: &[LayerRole::OBias], gated: false };
+const GATE_UP: Group = Group {
+    weights: &[LayerRole::Gate, LayerRole::Up],
+    biases: &[LayerRole::GateBias, LayerRole::UpBias],
+    gated: true,
+};
+const DOWN: Group = Group { weights: &[LayerRole::Down], biases: &[LayerRole::DownBias], gated: false };
 
 /// Reads tensors, packs them and reports how far it has come.
 struct Loader<'a> {
@@ -83,9 +88,10 @@ impl ModelWeights {
         let spec = checkpoint.spec();
         // The largest tensors first: what is made or mapped of a tensor while it is packed comes on top of what is
         // packed already.
-        let embedding =
-            (!spec.tied_head).then(|| loader.pack(&[Role::Embedding], formats.vocabulary)).transpose()?;
-        let head = loader.pack(&[Role::Head], formats.vocabulary)?;
+        let embedding = (!spec.tied_head)
+            .then(|| loader.pack(&[Role::Embedding], formats.vocabulary, false))
+            .transpose()?;
+        let head = loader.pack(&[Role::Head], formats.vocabulary, false)?;
         let layers =
             (0..spec.layers.len() as u32).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
         let final_norm = loader.vector(Role::FinalNorm);
@@ -123,9 +129,14 @@ impl ModelWeights {
         }
         for layer in 0..spec.layers.len() as u32 {
             for group in matrix_roles {
-                let n = group.weights.iter().map(|&role| rows(Role::Layer(layer, role))).sum();
+                let n = group.weights.iter().map(|&role| rows(Role::Layer(layer, role)));
                 let k = Role::Layer(layer, group.weights[0]).shape(spec)[1] as usize;
-                total += packed(n, k, formats.layers);
+                total += if group.gated {
+                    let n = spec.intermediate as usize;
+                    PackedLinear::packed_gated_bytes(LinearShape { n, k }, formats.layers)
+                } else {
+                    packed(n.sum(), k, formats.layers)
+                };
             }
         }
         total
@@ -169,13 +180,19 @@ impl Loader<'_> {
     fn linear(&mut self, layer: u32, group: &Group, has_bias: bool) -> Result<Linear, CpuError> {
         let at = |&role: &LayerRole| Role::Layer(layer, role);
         let roles: Vec<Role> = group.weights.iter().map(at).collect();
-        let weight = self.pack(&roles, self.formats.layers)?;
-        let bias = has_bias.then(|| group.biases.iter().map(at).flat_map(|role| self.vector(role)).collect());
+        let weight = self.pack(&roles, self.formats.layers, group.gated)?;
+        let bias = has_bias.then(|| {
+            let biases: Vec<Vec<f32>> = group.biases.iter().map(at).map(|role| self.vector(role)).collect();
+            match &biases[..] {
+                [gate, up] if group.gated => PackedLinear::gated_bias(gate, up),
+                stacked => stacked.concat(),
+            }
+        });
         Ok(Linear { weight, bias })
     }
 
-    /// Packs the matrices of `roles`, which have equal inputs, stacked along their outputs.
-    fn pack(&mut self, roles: &[Role], format: WeightFormat) -> Result<PackedLinear, CpuError> {
+    /// Packs the matrices of `roles`, which have equal inputs, stacked along their outputs or as a gated unit.
+    fn pack(&mut self, roles: &[Role], format: WeightFormat, gated: bool) -> Result<PackedLinear, CpuError> {
         roles.iter().for_each(|&role| self.checkpoint.prefetch(role));
         let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
         let data: Vec<TensorData<'_>> = tensors.iter().map(Tensor::data).collect();
@@ -185,7 +202,12 @@ impl Loader<'_> {
             Ok((matrix(data, LinearShape { n, k })?, n))
         };
         let parts: Result<Vec<_>, _> = data.iter().zip(&tensors).map(part).collect();
-        let packed = parts.and_then(|parts| PackedLinear::pack(&parts, k, format, self.pool));
+        let packed = parts.and_then(|parts| match parts[..] {
+            [(gate, n), (up, _)] if gated => {
+                PackedLinear::pack_gated([gate, up], LinearShape { n, k }, format, self.pool)
+            }
+            _ => PackedLinear::pack(&parts, k, format, self.pool),
+        });
         let packed = packed.map_err(|source| CpuError::Pack { role: roles[0], source })?;
         roles.iter().for_each(|&role| self.checkpoint.release(role));
         self.report(tensors.iter().map(Tensor::byte_len).sum());

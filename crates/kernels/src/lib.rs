@@ -34,6 +34,7 @@ mod avx512;
 mod buffer;
 mod chunks;
 mod format;
+mod gated;
 mod heads;
 mod isa;
 mod kv;

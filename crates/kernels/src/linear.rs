@@ -37,13 +37,42 @@ pub(crate) struct LinearTask<'a> {
     pub(crate) w: &'a PackedLinear,
     /// `[n]`
     pub(crate) bias: Option<&'a [f32]>,
-    /// `[m, n]`; this task alone writes its rows times its outputs.
-    pub(crate) out: &'a SharedOut<'a, f32>,
+    pub(crate) out: Output<'a>,
     pub(crate) rows: RowBlocks,
     /// Blocks of `rows`.
     pub(crate) blocks: Range<usize>,
     /// Units of outputs; the last may end beyond n.
     pub(crate) units: Range<usize>,
+}
+
+/// Where outputs go: those of row r and column c to `(r - first_row) * stride + c - first_column`. A task alone writes its
+/// rows times its outputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Output<'a> {
+    pub(crate) elements: &'a SharedOut<'a, f32>,
+    pub(crate) stride: usize,
+    pub(crate) first_row: usize,
+    pub(crate) first_column: usize,
+}
+
+impl<'a> Output<'a> {
+    /// Where `columns` of `row` go.
+    #[inline(always)]
+    pub(crate) fn range(&self, row: usize, columns: &Range<usize>) -> Range<usize> {
+        let start = (row - self.first_row) * self.stride + columns.start - self.first_column;
+        start..start + columns.len()
+    }
+
+    /// `columns` of `row`.
+    ///
+    /// # Safety
+    ///
+    /// As [`SharedOut::slice`].
+    #[inline(always)]
+    pub(crate) unsafe fn row(&self, row: usize, columns: &Range<usize>) -> &'a mut [f32] {
+        // SAFETY: as the caller promises.
+        unsafe { self.elements.slice(self.range(row, columns)) }
+    }
 }
 
 /// Elements that one worker arranges at least: a few microseconds of work.
@@ -67,49 +96,69 @@ pub(crate) fn run(
     scratch: &mut LinearScratch,
     out: &mut [f32],
 ) {
-    let m = x.len() / w.k();
-    assert_eq!(x.len(), m * w.k(), "x is [m, {}]", w.k());
-    assert_eq!(out.len(), m * w.n(), "out is [{m}, {}]", w.n());
-    assert!(bias.is_none_or(|bias| bias.len() == w.n()), "bias is [{}]", w.n());
-    if m == 0 {
-        return;
-    }
-    let rows = RowBlocks::new(m, (kernels.blocking)(w.format(), m));
-    let prepared = scratch.words_mut(m, w.k());
-    prepare(kernels, pool, x, w, rows, prepared);
-    let out = SharedOut::new(out);
-    let units = w.units();
-    // Few outputs for many workers: cut the rows as well.
-    let row_parts = (PIECES * pool.threads()).div_ceil(units).min(rows.count());
+    let Some((rows, prepared)) = prepare(kernels, pool, x, w, bias, scratch) else { return };
+    let n = w.n();
+    assert_eq!(out.len(), rows.len() * n, "out is [{}, {n}]", rows.len());
+    let out = Output { elements: &SharedOut::new(out), stride: n, first_row: 0, first_column: 0 };
+    share(pool, w, rows, UNIT, &|units, blocks| {
+        (kernels.linear)(LinearTask { x, prepared, w, bias, out, rows, blocks, units });
+    });
+}
+
+/// `blocks` in as few pieces of about equal length as hold `most` each.
+pub(crate) fn pieces(blocks: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = blocks.len().div_ceil(most);
+    (0..count).map(move |piece| {
+        let piece = crate::partition(blocks.len(), count, piece);
+        blocks.start + piece.start..blocks.start + piece.end
+    })
+}
+
+/// Shares out the outputs of `w`, `piece` of them at least at a time, and the rows where few outputs meet many workers, to
+/// `task`: units of outputs and blocks of rows.
+pub(crate) fn share(
+    pool: &WorkerPool,
+    w: &PackedLinear,
+    rows: RowBlocks,
+    piece: usize,
+    task: &(dyn Fn(Range<usize>, Range<usize>) + Sync),
+) {
+    let units = piece / UNIT;
+    let pieces = w.units() / units;
+    let row_parts = (PIECES * pool.threads()).div_ceil(pieces).min(rows.count());
     let row_parts = if pool.threads() == 1 { 1 } else { row_parts };
-    let products = UNIT * w.k() * (m / row_parts + READ);
-    pool.share(units * row_parts, GRAIN.div_ceil(products), &|items| {
-        let task = |units, part| {
-            let blocks = crate::partition(rows.count(), row_parts, part);
-            (kernels.linear)(LinearTask { x, prepared, w, bias, out: &out, rows, blocks, units });
-        };
+    let products = piece * w.k() * (rows.len() / row_parts + READ);
+    pool.share(pieces * row_parts, GRAIN.div_ceil(products), &|items| {
         if row_parts == 1 {
-            return task(items, 0);
+            return task(items.start * units..items.end * units, 0..rows.count());
         }
         for item in items {
-            let unit = item / row_parts;
-            task(unit..unit + 1, item % row_parts);
+            let first = item / row_parts * units;
+            task(first..first + units, crate::partition(rows.count(), row_parts, item % row_parts));
         }
     });
 }
 
-/// Arranges the whole input, on the calling thread alone if it is small.
-fn prepare(
+/// Arranges the whole input, on the calling thread alone if it is small. None where there are no rows.
+pub(crate) fn prepare<'a>(
     kernels: &Kernels,
     pool: &WorkerPool,
     x: &[f32],
     w: &PackedLinear,
-    rows: RowBlocks,
-    out: &mut [u32],
-) {
+    bias: Option<&[f32]>,
+    scratch: &'a mut LinearScratch,
+) -> Option<(RowBlocks, &'a [u32])> {
+    let m = x.len() / w.k();
+    assert_eq!(x.len(), m * w.k(), "x is [m, {}]", w.k());
+    assert!(bias.is_none_or(|bias| bias.len() == w.n()), "bias is [{}]", w.n());
+    if m == 0 {
+        return None;
+    }
+    let rows = RowBlocks::new(m, (kernels.blocking)(w.format(), m));
+    let prepared = scratch.words_mut(m, w.k());
     let parts = w.k().div_ceil(K_BLOCK);
     let grain = PREPARE_GRAIN.div_ceil(rows.padded(0) * K_BLOCK.min(w.k()));
-    let out = SharedOut::new(out);
+    let out = SharedOut::new(prepared);
     pool.share(rows.count() * parts, grain, &|items| {
         for item in items {
             let start = item % parts * K_BLOCK;
@@ -117,4 +166,5 @@ fn prepare(
             (kernels.prepare)(PrepareTask { x, w, rows, block: item / parts, k, out: &out });
         }
     });
+    Some((rows, prepared))
 }

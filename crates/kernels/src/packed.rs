@@ -15,6 +15,7 @@ use crate::pool::{WorkerPool, partition};
 use crate::shared::SharedOut;
 use crate::source::Weights;
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// The weights `[n, k]` of one linear operation, packed.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct PackedLinear {
     n: usize,
     k: usize,
     format: WeightFormat,
+    /// Outputs of each of the two matrices of a gated unit.
+    gated: Option<usize>,
     bytes: Buffer<u8>,
 }
 
@@ -56,26 +59,48 @@ impl PackedLinear {
             check_part(part, &weights, LinearShape { n: rows, k }, format)?;
         }
         let n = parts.iter().map(|&(_, rows)| rows).sum();
-        if n == 0 || k == 0 {
-            return Err(PackError::Empty { n, k });
-        }
-        let (units, unit_bytes) = (n.div_ceil(UNIT), unit_bytes(format, k));
-        let mut bytes = Buffer::zeroed(units * unit_bytes)?;
-        let out = SharedOut::new(&mut bytes);
-        let failure = FirstError::default();
-        pool.run(&|worker| {
-            for unit in partition(units, pool.threads(), worker) {
-                // SAFETY: each unit belongs to one worker.
-                let to = unsafe { out.slice(unit * unit_bytes..(unit + 1) * unit_bytes) };
-                if let Err(error) = pack_unit(parts, k, format, unit * UNIT, to) {
-                    return failure.report(unit, error);
-                }
-            }
-        });
-        failure.result()?;
-        Ok(PackedLinear { n, k, format, bytes })
+        let bytes =
+            pack_units(parts, LinearShape { n, k }, format, pool, |unit| (0..parts.len(), unit * UNIT))?;
+        Ok(PackedLinear { n, k, format, gated: None, bytes })
     }
 
+    /// Packs the two matrices `[rows, k]` of a gated unit for [`Kernels::gated_linear`](crate::Kernels::gated_linear): units
+    /// of the gate and of the other one in turn, so that whoever computes outputs of the one has those of the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`pack`](Self::pack).
+    pub fn pack_gated(
+        [gate, up]: [Weights<'_>; 2],
+        shape: LinearShape,
+        format: WeightFormat,
+        pool: &WorkerPool,
+    ) -> Result<Self, PackError> {
+        let LinearShape { n: rows, k } = shape;
+        let parts = [(gate, rows), (up, rows)];
+        for (part, (weights, _)) in parts.iter().enumerate() {
+            check_part(part, weights, shape, format)?;
+        }
+        let n = gated_rows(rows);
+        let bytes = pack_units(&parts, LinearShape { n, k }, format, pool, |unit| {
+            (unit % 2..unit % 2 + 1, unit / 2 * UNIT)
+        })?;
+        Ok(PackedLinear { n, k, format, gated: Some(rows), bytes })
+    }
+
+    /// The biases `[rows]` of the two matrices of a gated unit in the order in which the matrices are packed.
+    pub fn gated_bias(gate: &[f32], up: &[f32]) -> Vec<f32> {
+        let mut bias = vec![0.0; gated_rows(gate.len())];
+        let (mut gates, mut ups) = (gate.chunks(UNIT), up.chunks(UNIT));
+        for pair in bias.chunks_exact_mut(2 * UNIT) {
+            let (gate, up) = pair.split_at_mut(UNIT);
+            for (to, from) in [(gate, gates.next()), (up, ups.next())] {
+                let from = from.unwrap_or_default();
+                to[..from.len()].copy_from_slice(from);
+            }
+        }
+        bias
+    }
     /// Outputs.
     pub fn n(&self) -> usize {
         self.n
@@ -91,6 +116,11 @@ impl PackedLinear {
         self.format
     }
 
+    /// Outputs of a gated unit of which this holds both matrices.
+    pub(crate) fn gated(&self) -> Option<usize> {
+        self.gated
+    }
+
     /// Bytes of memory, the padding included.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
@@ -99,6 +129,11 @@ impl PackedLinear {
     /// Bytes that packing `n` outputs of `k` inputs takes.
     pub fn packed_bytes(shape: LinearShape, format: WeightFormat) -> u64 {
         shape.n.div_ceil(UNIT) as u64 * unit_bytes(format, shape.k) as u64
+    }
+
+    /// Bytes that packing the two matrices of a gated unit takes, each of `n` outputs of `k` inputs.
+    pub fn packed_gated_bytes(shape: LinearShape, format: WeightFormat) -> u64 {
+        Self::packed_bytes(LinearShape { n: gated_rows(shape.n), k: shape.k }, format)
     }
 
     /// Widens row `row` of the matrix to `out`, `[k]`.
@@ -156,6 +191,41 @@ impl PackedLinear {
     }
 }
 
+/// Rows of the two matrices of `rows` outputs each, packed unit by unit in turn.
+fn gated_rows(rows: usize) -> usize {
+    2 * rows.next_multiple_of(UNIT)
+}
+
+/// The units of a matrix; `source` tells which parts, stacked, a unit comes from and its first row among them. Each worker of
+/// `pool` writes the panels that it will read.
+fn pack_units(
+    parts: &[(Weights<'_>, usize)],
+    LinearShape { n, k }: LinearShape,
+    format: WeightFormat,
+    pool: &WorkerPool,
+    source: impl Fn(usize) -> (Range<usize>, usize) + Sync,
+) -> Result<Buffer<u8>, PackError> {
+    if n == 0 || k == 0 {
+        return Err(PackError::Empty { n, k });
+    }
+    let (units, unit_bytes) = (n.div_ceil(UNIT), unit_bytes(format, k));
+    let mut bytes = Buffer::zeroed(units * unit_bytes)?;
+    let out = SharedOut::new(&mut bytes);
+    let failure = FirstError::default();
+    pool.run(&|worker| {
+        for unit in partition(units, pool.threads(), worker) {
+            // SAFETY: each unit belongs to one worker.
+            let to = unsafe { out.slice(unit * unit_bytes..(unit + 1) * unit_bytes) };
+            let (stacked, first) = source(unit);
+            if let Err(error) = pack_unit(parts, stacked, k, format, first, to) {
+                return failure.report(unit, error);
+            }
+        }
+    });
+    failure.result()?;
+    Ok(bytes)
+}
+
 /// Size of a linear operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearShape {
@@ -200,9 +270,10 @@ fn unit_bytes(format: WeightFormat, k: usize) -> usize {
     }
 }
 
-/// Fills the unit whose first row is `first` of the stacked matrices.
+/// Fills the unit whose first row is `first` of the parts that are stacked.
 fn pack_unit(
     parts: &[(Weights<'_>, usize)],
+    stacked: Range<usize>,
     k: usize,
     format: WeightFormat,
     first: usize,
@@ -212,10 +283,10 @@ fn pack_unit(
         Order::Float(format) => {
             let panels = to.chunks_exact_mut(format.panel_bytes(k));
             for (panel, to) in panels.enumerate() {
-                float::pack_panel(parts, k, format, first + panel * PANEL, to);
+                float::pack_panel(&parts[stacked.clone()], k, format, first + panel * PANEL, to);
             }
             Ok(())
         }
-        Order::Quantized(format) => quantized::pack_unit(parts, k, format, first, to),
+        Order::Quantized(format) => quantized::pack_unit(parts, stacked, k, format, first, to),
     }
 }

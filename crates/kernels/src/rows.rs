@@ -33,6 +33,11 @@ impl RowBlocks {
         RowBlocks { m, count, each: steps / count * step, step, larger: steps % count }
     }
 
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.m
+    }
+
     /// Number of blocks.
     pub(crate) fn count(&self) -> usize {
         self.count

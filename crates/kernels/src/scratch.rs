@@ -1,6 +1,7 @@
-//! Activations of a linear operation, arranged for the register blocks.
+//! Memory of linear operations.
 
 use crate::buffer::{Buffer, OutOfMemory};
+use std::mem::MaybeUninit;
 
 /// Memory in which a linear operation arranges its input, once for all workers.
 #[derive(Debug)]
@@ -51,4 +52,15 @@ impl LinearScratch {
 fn words(rows: usize, k: usize) -> usize {
     let pad = |n: usize, to: usize| n.checked_next_multiple_of(to).unwrap_or(usize::MAX);
     pad(rows, MAX_STEP).saturating_mul(pad(k, MAX_GROUP))
+}
+
+/// The first `count` elements of `memory`, set to `value`; the rest stays untouched.
+#[inline(always)]
+pub(crate) fn filled<T: Copy>(memory: &mut [MaybeUninit<T>], count: usize, value: T) -> &mut [T] {
+    let memory = &mut memory[..count];
+    for element in &mut *memory {
+        element.write(value);
+    }
+    // SAFETY: every element was written.
+    unsafe { memory.assume_init_mut() }
 }

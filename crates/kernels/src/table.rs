@@ -1,6 +1,7 @@
 //! The table of kernels of one instruction set, chosen once.
 
 use crate::attention::{Area, AttentionInput, AttentionScratch, AttentionTask};
+use crate::gated::GluTask;
 use crate::kv::{KvMut, KvRef, KvRows, KvShape};
 use crate::linear::{LinearTask, PrepareTask};
 use crate::rows::Blocking;
@@ -27,8 +28,8 @@ pub struct Kernels {
     pub(crate) rms_norm_in_place: fn(&mut [f32], &[f32], f32),
     /// One head in place: `(x, cos, sin)`.
     pub(crate) rope: fn(&mut [f32], &[f32], &[f32]),
-    /// `(kind, gate, up, out)`, all of one length.
-    pub(crate) glu: fn(Glu, &[f32], &[f32], &mut [f32]),
+    /// `kind(gate) * up`, see [`GluTask`].
+    pub(crate) glu: fn(&GluTask<'_>),
     /// `x += y`, of one length.
     pub(crate) add: fn(&mut [f32], &[f32]),
     /// See [`Kernels::row_stats`].
@@ -95,6 +96,24 @@ impl Kernels {
         crate::linear::run(self, pool, x, w, bias, scratch, out);
     }
 
+    /// `out = kind(x · gateᵀ) * (x · upᵀ)`: `w` holds both matrices, see [`PackedLinear::pack_gated`], and `bias` those of
+    /// both, see [`PackedLinear::gated_bias`]; `out` is `[m, width]`. The rest as [`linear`](Self::linear).
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit `w`, it holds other matrices, or `scratch` is too small.
+    pub fn gated_linear(
+        &self,
+        pool: &WorkerPool,
+        x: &[f32],
+        unit: (&PackedLinear, Glu),
+        bias: Option<&[f32]>,
+        scratch: &mut LinearScratch,
+        out: &mut [f32],
+    ) {
+        crate::gated::run(self, pool, x, unit, bias, scratch, out);
+    }
+
     /// Root mean square norm of the rows of `x`, `[m, h]`: `out = x / sqrt(mean(x²) + eps) * weight`, `weight` `[h]`.
     ///
     /// # Panics
@@ -138,24 +157,6 @@ impl Kernels {
     /// When the lengths do not fit.
     pub fn rope(&self, pool: &WorkerPool, heads: HeadRows, x: &mut [f32], cos: &[f32], sin: &[f32]) {
         crate::rope::rope(self, pool, heads, x, cos, sin);
-    }
-
-    /// `out = kind(gate) * up`; each row of `gate_up` is `width` gates and then `width` ups, `out` is `[m, width]`.
-    ///
-    /// # Panics
-    ///
-    /// When the lengths do not fit.
-    pub fn glu(&self, pool: &WorkerPool, kind: Glu, width: usize, gate_up: &[f32], out: &mut [f32]) {
-        crate::act::glu(self, pool, kind, width, gate_up, out);
-    }
-
-    /// `x += y`, element by element.
-    ///
-    /// # Panics
-    ///
-    /// When the lengths differ.
-    pub fn add(&self, pool: &WorkerPool, x: &mut [f32], y: &[f32]) {
-        crate::act::add(self, pool, x, y);
     }
 
     /// Rounds the keys and values of tokens and writes them to their slots; slot `s` is token `s % block_size` of block

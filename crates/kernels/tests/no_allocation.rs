@@ -3,7 +3,7 @@
 use half::bf16;
 use pagoda_kernels::{
     AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Glu, HeadRows, Isa, Kernels, KvMut,
-    KvRef, KvRows, KvShape, LinearScratch, PackedLinear, WeightFormat, Weights, WorkerPool,
+    KvRef, KvRows, KvShape, LinearScratch, LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -36,8 +36,10 @@ fn no_operation_allocates() {
     let (m, h) = (40, 256);
     let weights = vec![0.5; h * h];
     let w = PackedLinear::pack(&[(Weights::F32(&weights), h)], h, WeightFormat::Bf16, &pool).unwrap();
+    let both = [Weights::F32(&weights); 2];
+    let unit = PackedLinear::pack_gated(both, LinearShape { n: h, k: h }, WeightFormat::Bf16, &pool).unwrap();
     let mut scratch = LinearScratch::new(m, h).unwrap();
-    let (x, ones, mut y, mut z) = (vec![1.0; m * h], vec![1.0; h], vec![0.0; m * h], vec![0.0; 2 * m * h]);
+    let (x, ones, mut y, mut z) = (vec![1.0; m * h], vec![1.0; h], vec![0.0; m * h], vec![0.0; m * h]);
     let mut keys = vec![bf16::ZERO; 4 * shape.block_elements()];
     let mut values = keys.clone();
     // A chunk, and a token whose context is split.
@@ -72,8 +74,8 @@ fn no_operation_allocates() {
             };
             let kv = KvRef::Bf16 { keys: &keys, values: &values };
             kernels.attention(&pool, &input, kv, &mut attention, &mut y);
-            kernels.glu(&pool, Glu::Silu, h, &z, &mut y);
-            kernels.add(&pool, &mut z[..m * h], &y);
+            kernels.gated_linear(&pool, &x, (&unit, Glu::Silu), None, &mut scratch, &mut y);
+            kernels.add_rms_norm(&pool, &mut z, &ones, 1e-5, &mut y);
             assert!(kernels.row_stats(&y).finite);
         };
         step();

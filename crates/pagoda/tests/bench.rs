@@ -160,8 +160,8 @@ fn kernels_are_measured_in_every_format_and_shape() {
         assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
     }
     let rows = json.json()["rows"].as_array().expect("a list").clone();
-    // Five linear operations in four formats, two decodes and a chunk, five small ones.
-    assert_eq!(rows.len(), 5 * 4 * 2 + 3 + 5 * 2);
+    // Five linear operations in four formats, two decodes and a chunk, three small ones.
+    assert_eq!(rows.len(), 5 * 4 * 2 + 3 + 3 * 2);
     assert!(rows.iter().all(|row| row["seconds"]["median"].as_f64() > Some(0.0)), "{rows:?}");
 }
 

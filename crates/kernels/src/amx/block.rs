@@ -4,7 +4,6 @@
 //! operands, so that a step can be loaded while the one before is multiplied.
 
 use super::tile::{TILE_BYTES, TILE_ROW_BYTES, TILE_ROWS, Tiles};
-use std::mem::MaybeUninit;
 
 /// Bytes between the rows of tiles of B and C in memory.
 const STRIDE: usize = TILE_ROW_BYTES;
@@ -178,17 +177,6 @@ pub(super) unsafe fn single<U: Tiles, K: Products>(tiles: &mut U, operands: Oper
         }
         ahead.step::<U>();
     }
-}
-
-/// The first `count` elements of `memory`, set to `value`; the rest stays untouched.
-#[inline(always)]
-pub(super) fn filled<T: Copy>(memory: &mut [MaybeUninit<T>], count: usize, value: T) -> &mut [T] {
-    let memory = &mut memory[..count];
-    for element in &mut *memory {
-        element.write(value);
-    }
-    // SAFETY: every element was written.
-    unsafe { memory.assume_init_mut() }
 }
 
 /// `C = 0`

@@ -5,16 +5,15 @@
 //! sums of its own. The tiles are written to memory after each group and folded into the output's `f32` sums while the
 //! unit multiplies the next block.
 
-use super::block::{
-    Ahead, Bytes, HighLow, Operands, Products, TileMemory, filled, pair, single, store, zero,
-};
+use super::block::{Ahead, Bytes, HighLow, Operands, Products, TileMemory, pair, single, store, zero};
 use super::lanes::Lanes;
 use super::rows::RowTiles;
 use super::tile::{TILE_ROW_BYTES, TILE_ROWS, Tiles};
+use crate::linear::Output;
 use crate::packed::{PANEL, UNIT};
 use crate::panels::quantized::{QuantBlock, QuantPanels};
 use crate::quant::{Activations, Bits, QuantFormat};
-use crate::shared::SharedOut;
+use crate::scratch::filled;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -101,9 +100,8 @@ pub(super) struct ByteTask<'a> {
     pub(super) n: usize,
     /// `[n]`
     pub(super) bias: Option<&'a [f32]>,
-    /// `[m, n]`; this task alone writes its rows and columns.
-    pub(super) out: &'a SharedOut<'a, f32>,
-    /// Rows of `out`.
+    pub(super) out: Output<'a>,
+    /// Rows of the whole operation.
     pub(super) rows: Range<usize>,
     pub(super) units: Range<usize>,
 }
@@ -391,7 +389,7 @@ fn write(task: &ByteTask<'_>, rows: &Range<usize>, index: usize, sums: &[RowSums
     let columns = index * UNIT..((index + 1) * UNIT).min(task.n);
     for (row, sums) in rows.clone().zip(sums) {
         // SAFETY: the rows and columns of a task belong to one worker.
-        let out = unsafe { task.out.slice(row * task.n + columns.start..row * task.n + columns.end) };
+        let out = unsafe { task.out.row(row, &columns) };
         out.copy_from_slice(&sums.as_flattened()[..columns.len()]);
     }
 }

@@ -4,12 +4,13 @@
 //! at the end. A chain that is cut because other rows use the same weights goes through memory as it is, so it has the same
 //! bits for every number of rows.
 
-use super::block::{Ahead, Bf16, Operands, TileMemory, filled, pair, single, store, zero};
+use super::block::{Ahead, Bf16, Operands, TileMemory, pair, single, store, zero};
 use super::lanes::Lanes;
 use super::rows::RowTiles;
 use super::tile::{TILE_BYTES, TILE_ROW_BYTES, TILE_ROWS, Tiles};
+use crate::linear::Output;
 use crate::packed::{PANEL, UNIT};
-use crate::shared::SharedOut;
+use crate::scratch::filled;
 use half::bf16;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -40,9 +41,8 @@ pub(super) struct Bf16Task<'a> {
     pub(super) k: usize,
     /// `[n]`
     pub(super) bias: Option<&'a [f32]>,
-    /// `[m, n]`; this task alone writes its rows and columns.
-    pub(super) out: &'a SharedOut<'a, f32>,
-    /// Rows of `out`.
+    pub(super) out: Output<'a>,
+    /// Rows of the whole operation.
     pub(super) rows: Range<usize>,
     pub(super) units: Range<usize>,
 }
@@ -228,7 +228,7 @@ fn write<L: Lanes>(lanes: L, task: &Bf16Task<'_>, rows: &Range<usize>, index: us
             let tile = &sums[i / TILE_ROWS * 2 + panel];
             let sum = lanes.add(lanes.floats(tile.floats(i % TILE_ROWS)), bias);
             // SAFETY: the rows and columns of a task belong to one worker.
-            let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
+            let out = unsafe { task.out.row(row, &columns) };
             if let Ok(out) = out.try_into() {
                 lanes.put(out, sum);
             } else {

@@ -21,6 +21,7 @@ use crate::quantize::Group;
 use crate::quantized::GroupReader;
 use crate::source::Weights;
 use half::bf16;
+use std::ops::Range;
 
 /// Sizes and places in quantised panels of one K.
 #[derive(Clone, Copy, Debug)]
@@ -136,9 +137,10 @@ impl<'a> QuantBlock<'a> {
     }
 }
 
-/// Fills the unit whose first row is `first` of the stacked matrices, each `[rows, k]`, quantising floats.
+/// Fills the unit whose first row is `first` of the parts that are stacked, each `[rows, k]`, quantising floats.
 pub(crate) fn pack_unit(
     parts: &[(Weights<'_>, usize)],
+    stacked: Range<usize>,
     k: usize,
     format: QuantFormat,
     first: usize,
@@ -146,7 +148,8 @@ pub(crate) fn pack_unit(
 ) -> Result<(), PackError> {
     let layout = QuantLayout::new(format, k);
     let mut part_start = 0;
-    for (part, &(weights, rows)) in parts.iter().enumerate() {
+    for part in stacked {
+        let (weights, rows) = parts[part];
         let reader = GroupReader { weights, part, k, format };
         let from = first.max(part_start);
         let until = (first + UNIT).min(part_start + rows);

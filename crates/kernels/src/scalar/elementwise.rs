@@ -1,6 +1,7 @@
 //! Norms, rotation, activations and sums.
 
 use crate::act::{GELU_CUBIC, GELU_SCALE};
+use crate::gated::GluTask;
 use crate::{Glu, RowStats};
 
 /// `1 / sqrt(mean(x²) + eps)`.
@@ -42,9 +43,11 @@ fn activate(kind: Glu, x: f64) -> f64 {
     }
 }
 
-pub(super) fn glu(kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-        *out = (activate(kind, f64::from(gate)) * f64::from(up)) as f32;
+pub(super) fn glu(task: &GluTask<'_>) {
+    for ([gate, up], out) in task.units() {
+        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+            *out = (activate(task.kind, f64::from(gate)) * f64::from(up)) as f32;
+        }
     }
 }
 

@@ -100,7 +100,6 @@ fn dots(codes: &[u8], bits: Bits, q: &[i16]) -> [i32; PANEL] {
 
 /// Outputs `columns` of `row`.
 fn output<'a>(task: &LinearTask<'a>, row: usize, columns: &Range<usize>) -> &'a mut [f32] {
-    let n = task.w.n();
     // SAFETY: the rows and columns of a task belong to one task, which takes each part once at a time.
-    unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) }
+    unsafe { task.out.row(row, columns) }
 }

@@ -3,6 +3,7 @@
 use super::math::{exp, gate};
 use super::simd::Simd;
 use crate::act::{GELU_CUBIC, GELU_SCALE};
+use crate::gated::GluTask;
 use crate::weigh::{LN2_HIGH, LN2_LOW, ROUND, SERIES, SMALLEST};
 use crate::{Glu, RowStats};
 
@@ -59,9 +60,11 @@ fn activate<S: Simd>(s: S, kind: Glu, x: S::F) -> S::F {
 }
 
 #[inline(always)]
-pub(crate) fn glu<S: Simd>(s: S, kind: Glu, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    for at in (0..out.len()).step_by(S::LANES) {
-        s.put(out, at, s.mul(activate(s, kind, s.get(gate, at)), s.get(up, at)));
+pub(crate) fn glu<S: Simd>(s: S, task: &GluTask<'_>) {
+    for ([gate, up], out) in task.units() {
+        for at in (0..out.len()).step_by(S::LANES) {
+            s.put(out, at, s.mul(activate(s, task.kind, s.get(gate, at)), s.get(up, at)));
+        }
     }
 }
 

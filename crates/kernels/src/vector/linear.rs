@@ -8,7 +8,7 @@ use super::dot::{Ahead, Dot, accumulate};
 use super::level::{Level, Multiply};
 use super::simd::Simd;
 use crate::PackedLinear;
-use crate::linear::{K_BLOCK, LinearTask};
+use crate::linear::{K_BLOCK, LinearTask, pieces};
 use crate::packed::{PANEL, Panels, UNIT};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -41,8 +41,7 @@ pub(crate) struct Block<'a> {
 /// Runs `K` over the whole task; a row has `words(k)` words for its first k inputs.
 pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words: impl Fn(usize) -> usize) {
     let k = task.w.k();
-    for first in task.blocks.clone().step_by(BLOCKS) {
-        let blocks = first..(first + BLOCKS).min(task.blocks.end);
+    for blocks in pieces(task.blocks.clone(), BLOCKS) {
         for unit in task.units.clone() {
             for k_start in (0..k).step_by(K_BLOCK) {
                 let ks = k_start..(k_start + K_BLOCK).min(k);
@@ -75,8 +74,9 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
     let mut edge = [0f32; MAX_ROWS * UNIT];
     let whole = rows.len() == padded && columns.len() == UNIT;
     let (out, out_stride) = if whole {
-        let last = (rows.end - 1) * n + columns.end;
-        (task.out.pointer(rows.start * n + columns.start..last), n)
+        let start = task.out.range(rows.start, &columns).start;
+        let end = task.out.range(rows.end - 1, &columns).end;
+        (task.out.elements.pointer(start..end), task.out.stride)
     } else {
         (edge.as_mut_ptr(), UNIT)
     };
@@ -89,7 +89,7 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
         for (edge, row) in edge.chunks_exact_mut(UNIT).zip(rows.clone()) {
             if k.start > 0 {
                 // SAFETY: the rows and outputs of a task are written by it alone.
-                let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
+                let out = unsafe { task.out.row(row, &columns) };
                 edge[..columns.len()].copy_from_slice(out);
             } else if let Some(bias) = task.bias {
                 edge[..columns.len()].copy_from_slice(&bias[columns.clone()]);
@@ -105,7 +105,7 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
     if !whole {
         for (edge, row) in edge.chunks_exact(UNIT).zip(rows) {
             // SAFETY: the rows and outputs of a task are written by it alone.
-            let out = unsafe { task.out.slice(row * n + columns.start..row * n + columns.end) };
+            let out = unsafe { task.out.row(row, &columns) };
             out.copy_from_slice(&edge[..columns.len()]);
         }
     }

@@ -51,7 +51,7 @@ macro_rules! table {
                 rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32));
             table!(@entry $token, $features, elementwise, rope(head: &mut [f32], cos: &[f32], sin: &[f32]));
             table!(@entry $token, $features, elementwise,
-                glu(kind: $crate::Glu, gate: &[f32], up: &[f32], out: &mut [f32]));
+                glu(task: &$crate::gated::GluTask<'_>));
             table!(@entry $token, $features, elementwise, add(x: &mut [f32], y: &[f32]));
             table!(@entry $token, $features, elementwise, row_stats(x: &[f32]) -> $crate::RowStats);
             table!(@entry $token, $features, elementwise, sum_exp(x: &[f32], max: f32, scale: f32) -> f32);

@@ -1,7 +1,9 @@
 //! Norms, rotation, activations, sums and statistics of a row.
 
-use crate::common::{EPS, Rng, all_kernels, assert_close, assert_same, scalar};
-use pagoda_kernels::{Glu, HeadRows, Isa, Kernels, WorkerPool};
+use crate::common::{EPS, Rng, all_kernels, assert_close, assert_same, linear, scalar};
+use pagoda_kernels::{
+    Glu, HeadRows, Isa, Kernels, LinearScratch, LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool,
+};
 
 /// Below, at and above every vector length, and the sizes of models.
 const LENGTHS: [usize; 17] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 576, 1000, 4096];
@@ -99,25 +101,66 @@ fn rope_agrees_and_turns_by_the_angle() {
     }
 }
 
+/// `kind(gate) * up`, row by row of `[m, n]`.
+fn gated(kernels: &Kernels, pool: &WorkerPool, kind: Glu, n: usize, [gate, up]: [&[f32]; 2]) -> Vec<f32> {
+    let shape = LinearShape { n, k: 1 };
+    let unit = |gate: &[f32], up: &[f32]| {
+        let weights = [Weights::F32(gate), Weights::F32(up)];
+        let w = PackedLinear::pack_gated(weights, shape, WeightFormat::F32, pool).unwrap();
+        let (mut scratch, mut out) = (LinearScratch::new(1, 1).unwrap(), vec![f32::NAN; n]);
+        kernels.gated_linear(pool, &[1.0], (&w, kind), None, &mut scratch, &mut out);
+        out
+    };
+    gate.chunks(n).zip(up.chunks(n)).flat_map(|(gate, up)| unit(gate, up)).collect()
+}
+
 #[test]
 fn gated_units_agree() {
     each(|kernels, pool, n| {
         let mut rng = Rng(n as u64);
         for kind in [Glu::Silu, Glu::GeluTanh] {
-            for m in [1, 7] {
-                let gate_up: Vec<f32> = rng.floats(2 * m * n).iter().map(|x| 3.0 * x).collect();
-                let (mut out, mut want) = (vec![f32::NAN; m * n], vec![0.0; m * n]);
-                kernels.glu(pool, kind, n, &gate_up, &mut out);
-                scalar().glu(pool, kind, n, &gate_up, &mut want);
-                // The exponent of GELU is a cubic, whose rounding errors are relative to the exponent.
-                let bound = |i: usize| {
-                    let up = f64::from(gate_up[i / n * 2 * n + n + i % n].abs());
-                    60.0 * EPS * f64::from(want[i].abs()) + 1e-12 * up
-                };
-                assert_close(&format!("{} {kind:?} {m}x{n}", kernels.isa()), &out, &want, bound);
-            }
+            let [gate, up] = [(); 2].map(|()| rng.floats(n).iter().map(|x| 3.0 * x).collect::<Vec<_>>());
+            let out = gated(kernels, pool, kind, n, [&gate, &up]);
+            let want = gated(scalar(), pool, kind, n, [&gate, &up]);
+            // The exponent of GELU is a cubic, whose rounding errors are relative to the exponent.
+            let bound = |i: usize| 60.0 * EPS * f64::from(want[i].abs()) + 1e-12 * f64::from(up[i].abs());
+            assert_close(&format!("{} {kind:?} {n}", kernels.isa()), &out, &want, bound);
         }
     });
+}
+
+#[test]
+fn a_gated_unit_is_its_activation_of_two_linear_operations() {
+    let mut formats = vec![WeightFormat::F32, WeightFormat::Bf16];
+    formats.extend(["int8", "w4a8", "int4-asym"].map(|name| WeightFormat::Quantized(name.parse().unwrap())));
+    let mut rng = Rng(31);
+    for (n, k, m) in [(1, 1, 3), (31, 70, 1), (64, 513, 5), (97, 40, 130), (640, 33, 17)] {
+        let [gate, up] = [(); 2].map(|()| rng.floats(n * k));
+        let [gate_bias, up_bias] = [(); 2].map(|()| rng.floats(n));
+        let x = rng.floats(m * k);
+        for threads in [1, 3] {
+            let pool = WorkerPool::new(threads).unwrap();
+            for (kernels, &format) in
+                all_kernels().flat_map(|kernels| formats.iter().map(move |f| (kernels, f)))
+            {
+                let one = |w: &[f32], bias: &[f32]| {
+                    let w = PackedLinear::pack(&[(Weights::F32(w), n)], k, format, &pool).unwrap();
+                    let mut out = vec![f32::NAN; m * n];
+                    linear(kernels, &pool, &x, &w, Some(bias), &mut out);
+                    out
+                };
+                let [gates, ups] = [one(&gate, &gate_bias), one(&up, &up_bias)];
+                let want = gated(kernels, &pool, Glu::Silu, n, [&gates, &ups]);
+                let weights = [Weights::F32(&gate), Weights::F32(&up)];
+                let w = PackedLinear::pack_gated(weights, LinearShape { n, k }, format, &pool).unwrap();
+                assert_eq!(PackedLinear::packed_gated_bytes(LinearShape { n, k }, format), w.bytes() as u64);
+                let bias = PackedLinear::gated_bias(&gate_bias, &up_bias);
+                let (mut scratch, mut out) = (LinearScratch::new(m, k).unwrap(), vec![f32::NAN; m * n]);
+                kernels.gated_linear(&pool, &x, (&w, Glu::Silu), Some(&bias), &mut scratch, &mut out);
+                assert_same(&format!("{} {format} {m}x{n}x{k}", kernels.isa()), &out, &want);
+            }
+        }
+    }
 }
 
 #[test]
@@ -126,28 +169,13 @@ fn gates_saturate_and_pass_nan_on() {
     let gates = [0.0, 200.0, -200.0, 1e30, -1e30, f32::INFINITY, f32::NAN, -0.0, 1e-30];
     for kernels in all_kernels() {
         for kind in [Glu::Silu, Glu::GeluTanh] {
-            let n = gates.len();
-            let gate_up: Vec<f32> = gates.iter().copied().chain(std::iter::repeat_n(2.0, n)).collect();
-            let mut out = vec![0.0; n];
-            kernels.glu(&pool, kind, n, &gate_up, &mut out);
+            let out = gated(kernels, &pool, kind, gates.len(), [&gates, &[2.0; 9]]);
             let what = format!("{} {kind:?} {out:?}", kernels.isa());
             assert!(out[0] == 0.0 && out[1] == 400.0 && out[2].abs() < 1e-30 && out[3] == 2e30, "{what}");
             assert!(out[4].abs() < 1e-30 && out[5] == f32::INFINITY && out[6].is_nan(), "{what}");
             assert!(out[7] == 0.0 && (out[8] - 1e-30).abs() < 1e-36, "{what}");
         }
     }
-}
-
-#[test]
-fn sums_are_exact() {
-    each(|kernels, pool, n| {
-        let mut rng = Rng(n as u64);
-        let (a, b) = (rng.floats(40 * n), rng.floats(40 * n));
-        let mut x = a.clone();
-        kernels.add(pool, &mut x, &b);
-        let want: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
-        assert_same(kernels.isa().name(), &x, &want);
-    });
 }
 
 #[test]
@@ -185,8 +213,8 @@ fn a_sum_and_its_norm_are_those_of_two_operations() {
         // Enough rows for several workers.
         let rows = 20_000 / n + 3;
         let (x, y, weight) = (rng.floats(rows * n), rng.floats(rows * n), rng.floats(n));
-        let (mut sum, mut norm) = (x.clone(), vec![0.0; rows * n]);
-        kernels.add(pool, &mut sum, &y);
+        let sum: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+        let mut norm = vec![0.0; rows * n];
         kernels.rms_norm(pool, &sum, &weight, 1e-6, &mut norm);
         let (mut x, mut h) = (x, y);
         kernels.add_rms_norm(pool, &mut x, &weight, 1e-6, &mut h);

@@ -4,7 +4,7 @@ use crate::common::{Rng, all_kernels, linear};
 use half::bf16;
 use pagoda_kernels::{
     AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Glu, HeadRows, Kernels, KvRef, KvShape,
-    PackedLinear, WeightFormat, Weights, WorkerPool,
+    LinearScratch, LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool,
 };
 use std::marker::PhantomData;
 
@@ -59,11 +59,10 @@ fn elementwise_operations_stay_inside() {
         for n in 1..70 {
             let (mut x, mut y, mut w) = (guarded(&mut rng, n), guarded(&mut rng, n), guarded(&mut rng, n));
             kernels.rms_norm(&pool, x.slice(), w.slice(), 1e-5, y.slice());
-            kernels.add(&pool, x.slice(), y.slice());
+            kernels.add_rms_norm(&pool, x.slice(), w.slice(), 1e-5, y.slice());
             assert!(kernels.row_stats(x.slice()).finite);
             assert!(kernels.sum_exp(x.slice(), 8.0, 1.0).is_finite());
             let mut pair = guarded(&mut rng, 2 * n);
-            kernels.glu(&pool, Glu::Silu, n, pair.slice(), y.slice());
             let heads = HeadRows { rows: 1, stride: 2 * n, heads: 1, head_dim: 2 * n };
             kernels.rope(&pool, heads, pair.slice(), x.slice(), w.slice());
             let mut weight = guarded(&mut rng, 2 * n);
@@ -80,10 +79,22 @@ fn linear_stays_inside() {
             for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16] {
                 let mut weights = guarded(&mut rng, n * k);
                 let w = PackedLinear::pack(&[(Weights::F32(weights.slice()), n)], k, format, &pool).unwrap();
+                let both = [Weights::F32(weights.slice()); 2];
+                let unit = PackedLinear::pack_gated(both, LinearShape { n, k }, format, &pool).unwrap();
                 for m in 1..14 {
                     let (mut x, mut out) = (guarded(&mut rng, m * k), guarded(&mut rng, m * n));
                     let mut bias = guarded(&mut rng, n);
                     linear(kernels, &pool, x.slice(), &w, Some(bias.slice()), out.slice());
+                    assert!(out.slice().iter().all(|x| x.is_finite()));
+                    let mut scratch = LinearScratch::new(m, k).unwrap();
+                    kernels.gated_linear(
+                        &pool,
+                        x.slice(),
+                        (&unit, Glu::Silu),
+                        None,
+                        &mut scratch,
+                        out.slice(),
+                    );
                     assert!(out.slice().iter().all(|x| x.is_finite()));
                 }
             }

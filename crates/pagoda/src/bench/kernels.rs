@@ -7,9 +7,9 @@ use super::stats::Spread;
 use crate::model::DecoderSpec;
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Buffer, Glu, HeadRows, Kernels, KvMut,
-    KvRef, KvRows, KvShape, LinearScratch, LinearShape, OutOfMemory, PackError, PackedLinear,
-    QuantizedMatrix, WeightFormat, Weights, WorkerPool,
+    AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Buffer, HeadRows, Kernels, KvMut, KvRef,
+    KvRows, KvShape, LinearScratch, LinearShape, OutOfMemory, PackError, PackedLinear, QuantizedMatrix,
+    WeightFormat, Weights, WorkerPool,
 };
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -226,7 +226,7 @@ impl KernelBench<'_> {
 
     fn small_rows(&self, m: usize) -> Result<Vec<KernelRow>, KernelBenchError> {
         let (spec, kernels, pool) = (self.spec, self.kernels, self.pool);
-        let (hidden, inner) = (spec.hidden as usize, spec.intermediate as usize);
+        let hidden = spec.hidden as usize;
         let head_dim = spec.head_dim as usize;
         let mut rows = Vec::new();
         let mut add = |name: &str, width: usize, words: usize, seconds: Spread| {
@@ -234,13 +234,8 @@ impl KernelBench<'_> {
             rows.push(self.row((name, "", &width.to_string()), m, seconds, needs));
         };
         let (mut x, weight, mut out) = (noise(m * hidden), noise(hidden), vec![0.0; m * hidden]);
-        let norm = self.time(1, || kernels.rms_norm(pool, &x, &weight, 1e-6, &mut out));
-        add("norm", hidden, 2 * m * hidden, norm);
-        let sum = self.time(1, || kernels.add(pool, &mut x, &out));
-        add("add", hidden, 3 * m * hidden, sum);
-        let (gates, mut gated) = (noise(2 * m * inner), vec![0.0; m * inner]);
-        let glu = self.time(1, || kernels.glu(pool, Glu::Silu, inner, &gates, &mut gated));
-        add("glu", inner, 3 * m * inner, glu);
+        let norm = self.time(1, || kernels.add_rms_norm(pool, &mut x, &weight, 1e-6, &mut out));
+        add("norm", hidden, 4 * m * hidden, norm);
         let width = spec.q_width() as usize;
         let heads = HeadRows { rows: m, stride: width, heads: spec.heads as usize, head_dim };
         let (mut q, angles) = (noise(m * width), noise(m * head_dim / 2));

@@ -142,7 +142,7 @@ pub(crate) enum Operations {
     Linear,
     /// Attention of decoding sequences and of a chunk of a prompt.
     Attention,
-    /// Norm, sum, activation, rotation, writing keys and values.
+    /// Sum and norm, rotation, writing keys and values.
     Small,
 }
 

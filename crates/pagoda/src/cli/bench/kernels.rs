@@ -108,7 +108,7 @@ fn measure(
         rows.extend(bench.attention(&sizes, &contexts)?);
     }
     if wanted(Operations::Small) {
-        eprintln!("measuring norm, add, glu, rope and kv_write");
+        eprintln!("measuring norm, rope and kv_write");
         rows.extend(bench.small(&sizes)?);
     }
     Ok(rows)
