@@ -47,6 +47,8 @@ def throughput(pagoda, model, name, workload, repetition, threads, limit, extra=
             str(pagoda), "bench", "throughput", str(model), *format_flags(name), "--threads", str(threads),
             "--concurrency", str(workload.sequences), "--input-len", str(workload.unique),
             "--prefix-len", str(workload.shared), "--output-len", str(workload.output),
+            # The peers do not hold prompts back for the sake of streams either.
+            "--itl-target-ms", "3600000",
             "--seed", str(repetition), "--repetitions", "1", "--no-limits", "--json", str(report), *extra,
         ]  # fmt: skip
         _run(command, LAST_BOX * limit + AROUND_S)

@@ -1,7 +1,7 @@
 //! What the engine measures, under the names that vLLM's dashboards and routers read.
 
 use crate::histogram::Histogram;
-use pagoda_sched::{CompletionReason, KvCapacity, SchedulerStats};
+use pagoda_sched::{CompletionReason, Counters, KvCapacity, SchedulerStats};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,6 +31,7 @@ const LENGTHS: &[f64] =
 const REASONS: [&str; 6] = ["stop", "length", "abort", "timeout", "repetition", "error"];
 
 type FloatGauge = Gauge<f64, AtomicU64>;
+type FloatCounter = Counter<f64, AtomicU64>;
 type Labels = Vec<(&'static str, &'static str)>;
 
 /// All series of one engine. They exist, at zero, from the start.
@@ -53,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) prefix_hits: Counter,
     pub(crate) refused: Counter,
     pub(crate) failed_steps: Counter,
+    steps: StepTimes,
     pub(crate) time_to_first_token: Histogram,
     pub(crate) inter_token: Histogram,
     pub(crate) time_per_output_token: Histogram,
@@ -97,6 +99,7 @@ impl Metrics {
             prefix_hits: counter(r, "vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache"),
             refused: counter(r, "pagoda_requests_refused", "Requests refused because the queue was full"),
             failed_steps: counter(r, "pagoda_steps_failed", "Steps that the backend could not run"),
+            steps: StepTimes::new(r),
             time_to_first_token: histogram(
                 r,
                 "vllm:time_to_first_token_seconds",
@@ -158,6 +161,7 @@ impl Metrics {
         raise(&self.preemptions, stats.counters.preemptions);
         raise(&self.prefix_queries, stats.counters.prefix_queries);
         raise(&self.prefix_hits, stats.counters.prefix_hits);
+        self.steps.publish(&stats.counters);
     }
 
     /// Counts the end of a sample as its client saw it; `None` for a failure.
@@ -182,9 +186,43 @@ impl Metrics {
     }
 }
 
+/// How long steps took beside what the scheduler expected of them.
+#[derive(Debug)]
+struct StepTimes {
+    paced: Counter,
+    late: Counter,
+    seconds: FloatCounter,
+    misjudged: FloatCounter,
+}
+
+impl StepTimes {
+    fn new(r: &mut Registry) -> Self {
+        let late = "Of the paced steps, those that took longer than the ITL target";
+        let misjudged = "By how much steps took longer or shorter than predicted, summed";
+        Self {
+            paced: counter(r, "pagoda_steps_paced", "Steps with both decode rows and prefill"),
+            late: counter(r, "pagoda_steps_late", late),
+            seconds: float_counter(r, "pagoda_step_seconds", "Time of all steps"),
+            misjudged: float_counter(r, "pagoda_step_misjudged_seconds", misjudged),
+        }
+    }
+
+    fn publish(&self, counters: &Counters) {
+        raise(&self.paced, counters.paced_steps);
+        raise(&self.late, counters.late_steps);
+        raise_seconds(&self.seconds, counters.step_micros);
+        raise_seconds(&self.misjudged, counters.misjudged_micros);
+    }
+}
+
 /// Raises a counter to `total`, which never falls. One writer only.
 fn raise(counter: &Counter, total: u64) {
     counter.inner().store(total, Ordering::Relaxed);
+}
+
+/// As [`raise`], from microseconds.
+fn raise_seconds(counter: &FloatCounter, micros: u64) {
+    counter.inner().store((1e-6 * micros as f64).to_bits(), Ordering::Relaxed);
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
@@ -197,6 +235,12 @@ fn float_gauge(registry: &mut Registry, name: &str, help: &str) -> FloatGauge {
     let gauge = FloatGauge::default();
     registry.register(name, help, gauge.clone());
     gauge
+}
+
+fn float_counter(registry: &mut Registry, name: &str, help: &str) -> FloatCounter {
+    let counter = FloatCounter::default();
+    registry.register(name, help, counter.clone());
+    counter
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {

@@ -11,6 +11,7 @@ use pagoda_sched::Executor;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Options of an engine; every one has a default. See [`Engine::builder`].
 #[derive(Clone, Debug)]
@@ -97,6 +98,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn max_num_batched_tokens(mut self, tokens: u32) -> Self {
         self.engine.scheduler.max_num_batched_tokens = tokens;
+        self
+    }
+
+    /// Longest gap between two tokens of a stream that prefill of others may cause. Default: 1.75 times the gap without prefill,
+    /// as measured.
+    #[must_use]
+    pub fn itl_target(mut self, target: Duration) -> Self {
+        self.engine.scheduler.itl_target = Some(target);
         self
     }
 

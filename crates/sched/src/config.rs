@@ -12,6 +12,9 @@ pub struct SchedulerConfig {
     pub max_num_batched_tokens: u32,
     /// Most prefill tokens of one row in one step.
     pub max_prefill_chunk: u32,
+    /// Longest time that a step with decode rows should take, and so the gap between two tokens of a stream; `None` is 1.75
+    /// times that of decode rows alone, as measured.
+    pub itl_target: Option<Duration>,
     /// Longest sequence, prompt and output together, in tokens.
     pub max_model_len: u32,
     /// Most waiting sequences.
@@ -36,6 +39,7 @@ impl Default for SchedulerConfig {
             max_num_seqs: 256,
             max_num_batched_tokens: 2048,
             max_prefill_chunk: u32::MAX,
+            itl_target: None,
             max_model_len: u32::MAX,
             max_waiting_requests: 256,
             max_waiting_tokens: 1 << 20,
@@ -62,6 +66,9 @@ impl SchedulerConfig {
         ];
         if let Some(&(field, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Zero { field });
+        }
+        if self.itl_target.is_some_and(|target| target.is_zero()) {
+            return Err(ConfigError::Zero { field: "itl_target" });
         }
         if capacity.layout.blocks < 2 {
             return Err(ConfigError::EmptyPool { blocks: capacity.layout.blocks });

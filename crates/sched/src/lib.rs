@@ -6,6 +6,7 @@
 
 mod batch;
 mod config;
+mod cost;
 mod effects;
 mod enqueue;
 mod executor;
@@ -15,6 +16,7 @@ mod growth;
 mod ids;
 mod kv;
 mod outcome;
+mod pace;
 mod pool;
 mod priority;
 mod queue;

@@ -66,6 +66,14 @@ pub struct Counters {
     pub preemptions: u64,
     /// Of those, preemptions to let a higher class in.
     pub displaced: u64,
+    /// Steps that had both decode rows and prefill.
+    pub paced_steps: u64,
+    /// Of those, steps that took longer than the ITL target.
+    pub late_steps: u64,
+    /// Microseconds that steps took.
+    pub step_micros: u64,
+    /// Microseconds by which steps took longer or shorter than predicted.
+    pub misjudged_micros: u64,
 }
 
 impl Counters {
@@ -85,5 +93,9 @@ impl Counters {
         self.prompt_tokens += other.prompt_tokens;
         self.preemptions += other.preemptions;
         self.displaced += other.displaced;
+        self.paced_steps += other.paced_steps;
+        self.late_steps += other.late_steps;
+        self.step_micros += other.step_micros;
+        self.misjudged_micros += other.misjudged_micros;
     }
 }

@@ -233,6 +233,11 @@ pub(crate) struct EngineArgs {
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = at_least_one())]
     pub(crate) max_num_batched_tokens: u32,
 
+    /// Longest gap between two tokens of a stream that prefill of others may cause; prompts are computed in as large pieces
+    /// as keep to it (default: 1.75 times the gap without prefill, as measured)
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub(crate) itl_target_ms: Option<u64>,
+
     /// Tokens per KV block; a multiple of 16.
     #[arg(long, default_value_t = 16, value_name = "TOKENS")]
     pub(crate) block_size: u32,

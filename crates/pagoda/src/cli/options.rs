@@ -3,6 +3,7 @@
 use super::args::{Dtype, EngineArgs, KvCacheDtype};
 use super::exit::{CliError, Failure};
 use pagoda::{ComputeDtype, Engine, EngineBuilder, KvDtype};
+use std::time::Duration;
 
 /// Seed of random weights: the same everywhere, so that outputs can be compared.
 const RANDOM_SEED: u64 = 0;
@@ -23,6 +24,9 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
             let error = anyhow::anyhow!("both the model {folder} and --random {shape} are given; drop one");
             return Err(CliError::new(Failure::Usage, error));
         }
+    }
+    if let Some(ms) = args.itl_target_ms {
+        builder = builder.itl_target(Duration::from_millis(ms));
     }
     if let Some(format) = args.quantize {
         builder = builder.quantize(format);

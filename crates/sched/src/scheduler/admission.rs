@@ -1,6 +1,7 @@
 //! Letting waiting sequences in.
 
 use super::Scheduler;
+use crate::pace::OPEN_PREFILLS;
 use crate::{EnqueueError, PrefixHit, Request, Sequence, SequenceId};
 use std::time::Instant;
 
@@ -138,8 +139,9 @@ impl Scheduler {
     fn admit_head(&mut self, head: SequenceId, hit: PrefixHit, now: Instant) -> bool {
         let computed = hit.blocks * self.layout.block_size;
         let total = self.queue.get(head).expect("the head waits").total();
-        let chunk = self.chunk(computed, total - computed);
-        if chunk == 0 {
+        let gap = total - computed;
+        let chunk = self.chunk(computed, gap);
+        if chunk == 0 || chunk < gap && self.step.load.open >= OPEN_PREFILLS {
             return false;
         }
         let mut sequence = self.queue.remove(head).expect("the head waits");

@@ -6,7 +6,7 @@ use crate::{
     CompletionReason, Effect, Effects, ExecError, Failure, LengthKind, RowFault, SampleIndex, Sampled,
     Sequence, SequenceId, StepOutput, TokenId,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Scheduler {
     /// Takes in what the executor answered to the planned step, ends what was cancelled or has expired meanwhile, and hands
@@ -24,12 +24,26 @@ impl Scheduler {
         self.step.duration = now.saturating_duration_since(planned_at);
         let keys = std::mem::take(&mut self.step.keys);
         match result {
-            Ok(output) => self.commit_rows(&keys, output, now),
+            Ok(output) => {
+                self.learn();
+                self.commit_rows(&keys, output, now);
+            }
             Err(error) => self.fail_rows(&keys, error, now),
         }
         self.step.keys = keys;
         self.settle(now);
         self.deliver(effects);
+    }
+
+    /// Learns what steps cost from the one that ran.
+    fn learn(&mut self) {
+        let took = self.step.duration;
+        let outcome = self.pace.observe(&self.step.load, took);
+        let micros = |time: Duration| time.as_micros() as u64;
+        self.counters.paced_steps += u64::from(outcome.paced);
+        self.counters.late_steps += u64::from(outcome.late);
+        self.counters.step_micros += micros(took);
+        self.counters.misjudged_micros += micros(took.abs_diff(outcome.predicted));
     }
 
     fn commit_rows(&mut self, keys: &[RowKey], output: &StepOutput, now: Instant) {

@@ -13,6 +13,7 @@ mod preempt;
 
 use crate::batch::RowKey;
 use crate::growth::OutputMedian;
+use crate::pace::{Pace, StepLoad};
 use crate::rate::RateMeter;
 use crate::wheel::{TimerKey, TimingWheel};
 use crate::{
@@ -42,6 +43,7 @@ pub struct Scheduler {
     deferred: Vec<(RequestId, Option<SampleIndex>)>,
     /// Last lookup of a waiting head and the pool's epoch at that time.
     head_lookup: Option<(SequenceId, u64, PrefixHit)>,
+    pace: Pace,
     medians: [OutputMedian; 4],
     admitted_requests: RateMeter,
     admitted_tokens: RateMeter,
@@ -68,8 +70,7 @@ struct Step {
     /// Running sequences when planning began; scratch.
     order: Vec<RowKey>,
     budget: u32,
-    /// Prefill chunks in the step.
-    chunks: u32,
+    load: StepLoad,
     in_flight: bool,
     planned_at: Option<Instant>,
     duration: Duration,
@@ -94,7 +95,7 @@ impl Step {
             keys: Vec::with_capacity(rows),
             order: Vec::with_capacity(rows),
             budget: 0,
-            chunks: 0,
+            load: StepLoad::default(),
             in_flight: false,
             planned_at: None,
             duration: Duration::ZERO,
@@ -128,6 +129,7 @@ impl Scheduler {
             out: Effects::default(),
             deferred: Vec::new(),
             head_lookup: None,
+            pace: Pace::new(config.itl_target),
             medians: Default::default(),
             admitted_requests: RateMeter::default(),
             admitted_tokens: RateMeter::default(),

@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use crate::batch::RowKey;
+use crate::pace::StepLoad;
 use crate::{BlockId, CompletionReason, LengthKind, Row, SampleRequest, Sequence, Slot, StepInput};
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,12 +19,19 @@ impl Scheduler {
         self.step.input.clear_but_rows();
         self.step.keys.clear();
         self.step.budget = self.config.max_num_batched_tokens;
-        self.step.chunks = 0;
+        self.step.load = StepLoad::default();
         self.step.planned_at = Some(now);
-        let preempted = self.plan_running(now);
+        let preempted = self.plan_decodes(now);
         // After a preemption the freed blocks belong to the running rows.
-        if !preempted || self.batch.is_empty() {
+        let admits = !preempted || self.batch.is_empty();
+        if admits && self.newcomers_first() {
             self.admit(now);
+            self.plan_prefills();
+        } else {
+            self.plan_prefills();
+            if admits {
+                self.admit(now);
+            }
         }
         self.build(now);
         if self.step.keys.is_empty() {
@@ -34,33 +42,52 @@ impl Scheduler {
         Some(&self.step.input)
     }
 
-    /// Gives each running row its tokens. Returns whether one had to be preempted.
-    fn plan_running(&mut self, now: Instant) -> bool {
+    /// Gives each decode row its token. Returns whether a row had to be preempted.
+    fn plan_decodes(&mut self, now: Instant) -> bool {
         let before = self.counters.preemptions;
         let mut order = std::mem::take(&mut self.step.order);
         order.clear();
         order.extend(self.batch.keys());
-        // Nothing is admitted meanwhile, so a key cannot be reused.
-        order.retain(|&key| {
-            if !self.batch.holds(key) {
-                return false;
-            }
-            let prefill = self.batch.at(key).gap() > 1;
-            if !prefill {
+        for &key in &order {
+            // Nothing is admitted meanwhile, so a key cannot be reused.
+            if self.batch.holds(key) && self.batch.at(key).gap() == 1 {
                 self.plan_decode(key, now);
             }
-            prefill
-        });
+        }
+        self.step.order = order;
+        self.counters.preemptions != before
+    }
+
+    /// Whether prompts that are not begun go before the one that is. Where decode rows leave little room, the two that may be
+    /// open take turns, so that a short prompt passes a long one.
+    fn newcomers_first(&self) -> bool {
+        let mut open = self.batch.iter().filter(|sequence| sequence.gap() > 1);
+        self.has_turn() && open.next().is_some() && open.next().is_none()
+    }
+
+    /// Whether the younger prompt goes first in this step.
+    fn has_turn(&self) -> bool {
+        self.step.load.decodes > 0 && self.batch.id().0 % 2 == 1
+    }
+
+    /// Gives each running row that is not planned yet a chunk of its prompt, as far as there is room.
+    fn plan_prefills(&mut self) {
+        let mut order = std::mem::take(&mut self.step.order);
+        order.clear();
+        let open = |key: &RowKey| {
+            let sequence = self.batch.at(*key);
+            sequence.gap() > 1 && sequence.scheduled == 0
+        };
+        order.extend(self.batch.keys().filter(open));
+        if self.has_turn() {
+            order.reverse();
+        }
         for &key in &order {
-            if !self.batch.holds(key) {
-                continue;
-            }
             let sequence = self.batch.at(key);
             let chunk = self.chunk(sequence.computed, sequence.gap());
             self.schedule(key, chunk);
         }
         self.step.order = order;
-        self.counters.preemptions != before
     }
 
     /// Schedules one token of a sequence and the block it is written to, preempting until there is one.
@@ -109,19 +136,24 @@ impl Scheduler {
         }
     }
 
-    /// How many of `gap` tokens to prefill after `computed`, within the budget.
+    /// How many of `gap` tokens to prefill after `computed`, within the budget and, where decode rows wait for the step, the room
+    /// that their pace leaves.
     ///
     /// Chunks end at block boundaries. Only where a whole block is out of reach does the first chunk of a step, or one
     /// that the chunk limit makes short, end inside a block, so that prefill always advances.
     pub(super) fn chunk(&self, computed: u32, gap: u32) -> u32 {
-        let limit = self.step.budget.min(self.config.max_prefill_chunk);
+        let most = self.step.budget.min(self.config.max_prefill_chunk);
+        let first = self.step.load.chunks == 0;
+        let block = self.layout.block_size - computed % self.layout.block_size;
+        let room = self.pace.room(&self.step.load, computed, most);
+        let limit = if first { room.max(block.min(most)) } else { room };
         if gap <= limit {
             return gap;
         }
         let aligned = (computed + limit) / self.layout.block_size * self.layout.block_size;
         if aligned > computed {
             aligned - computed
-        } else if self.step.chunks == 0 || limit == self.config.max_prefill_chunk {
+        } else if first || limit == self.config.max_prefill_chunk {
             limit
         } else {
             0
@@ -130,7 +162,7 @@ impl Scheduler {
 
     pub(super) fn schedule(&mut self, key: RowKey, tokens: u32) {
         let sequence = self.batch.at_mut(key);
-        self.step.chunks += u32::from(tokens > 0 && sequence.gap() > 1);
+        self.step.load.add(sequence.computed, sequence.gap(), tokens);
         sequence.scheduled = tokens;
         self.step.budget -= tokens;
     }
@@ -149,9 +181,12 @@ impl Scheduler {
         let mut order = std::mem::take(&mut step.order);
         order.clear();
         order.extend(self.batch.keys());
+        // What was preempted after it was scheduled is not part of the step.
+        step.load = StepLoad::default();
         for &key in &order {
             let sequence = self.batch.at_mut(key);
             if sequence.scheduled > 0 {
+                step.load.add(sequence.computed, sequence.gap(), sequence.scheduled);
                 sequence.note_scheduled(now);
                 write_row(&mut step.input, step.keys.len(), sequence);
                 step.keys.push(key);

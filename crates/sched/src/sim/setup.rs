@@ -40,6 +40,7 @@ impl Setup {
             max_num_seqs,
             max_num_batched_tokens: if tight { chunk.max(max_num_seqs) } else { chunk + max_num_seqs },
             max_prefill_chunk: if rng.chance(500) { chunk } else { u32::MAX },
+            itl_target: None,
             max_model_len,
             max_waiting_requests: rng.log_within(1, 64),
             max_waiting_tokens: u64::from(rng.log_within(8, 8192)),
@@ -51,7 +52,7 @@ impl Setup {
         };
         let longest_prompt = rng.log_within(1, 256).min(max_model_len - 1);
         let prefixes = (0..rng.within(1, 6)).map(|_| draw_tokens(rng, longest_prompt, vocab_size)).collect();
-        Self {
+        let mut setup = Self {
             config,
             capacity: FakeExecutor::capacity_of(blocks + 1, block_size, max_model_len, vocab_size),
             arrivals: *rng.pick(&[20, 100, 300, 600]),
@@ -64,7 +65,11 @@ impl Setup {
             longest_prompt,
             longest_output: rng.log_within(1, 128),
             prefixes,
-        }
+        };
+        // Drawn last, so that the rest of a seed is what it is without.
+        let target = rng.chance(300).then(|| Duration::from_micros(u64::from(rng.log_within(1, 100_000))));
+        setup.config.itl_target = target;
+        setup
     }
 
     pub(super) fn request(&self, rng: &mut Rng, now: Instant) -> Request {

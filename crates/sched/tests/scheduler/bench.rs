@@ -3,7 +3,7 @@
 use pagoda_sched::fake::FakeExecutor;
 use pagoda_sched::{
     CompletionReason, Deadlines, Effect, Effects, Executor, Failure, Priority, Request, RequestId,
-    RequestStats, SampleIndex, SamplingParams, Scheduler, SchedulerConfig, StepOutput, TokenId,
+    RequestStats, SampleIndex, SamplingParams, Scheduler, SchedulerConfig, StepInput, StepOutput, TokenId,
 };
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ pub(crate) struct Bench {
     pub(crate) scheduler: Scheduler,
     pub(crate) executor: FakeExecutor,
     pub(crate) now: Instant,
+    /// How long a step takes on the machine that the bench stands for.
+    pub(crate) cost: fn(&StepInput) -> Duration,
     pub(crate) outputs: HashMap<(RequestId, u16), Vec<TokenId>>,
     pub(crate) ends: HashMap<(RequestId, u16), (End, RequestStats)>,
 }
@@ -51,6 +53,7 @@ impl Bench {
             scheduler: Scheduler::new(config, executor.capacity()).expect("the limits agree"),
             executor,
             now: Instant::now(),
+            cost: |_| Duration::ZERO,
             outputs: HashMap::new(),
             ends: HashMap::new(),
         }
@@ -79,6 +82,7 @@ impl Bench {
             Some(input) => {
                 let mut output = StepOutput::default();
                 let result = self.executor.execute(input, &mut output);
+                self.now += (self.cost)(input);
                 self.scheduler.check_invariants();
                 self.scheduler.commit(result.as_ref().map(|()| &output), self.now, &mut effects);
                 true

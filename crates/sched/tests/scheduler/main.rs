@@ -7,5 +7,6 @@ mod deadlines;
 mod faults;
 mod generation;
 mod limits;
+mod pace;
 mod preemption;
 mod progress;
