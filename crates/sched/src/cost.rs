@@ -28,6 +28,15 @@ impl StepShape {
         self
     }
 
+    /// With another part of the same step.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens + other.tokens,
+            context: self.context + other.context,
+            attended: self.attended + other.attended,
+        }
+    }
+
     /// The terms of the sum, each about 1 in a large step.
     fn terms(&self) -> Terms {
         [

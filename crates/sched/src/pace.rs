@@ -15,9 +15,8 @@ const LAST: f64 = 0.1;
 /// What is known of a step being planned.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StepLoad {
-    pub(crate) shape: StepShape,
-    /// The part of it that is decode rows.
     decode: StepShape,
+    prefill: StepShape,
     /// Decode rows.
     pub(crate) decodes: u32,
     /// Prefill chunks.
@@ -32,11 +31,16 @@ impl StepLoad {
         if gap > 1 {
             self.chunks += u32::from(tokens > 0);
             self.open += u32::from(tokens < gap);
+            self.prefill = self.prefill.with(computed, tokens);
         } else {
             self.decodes += 1;
             self.decode = self.decode.with(computed, tokens);
         }
-        self.shape = self.shape.with(computed, tokens);
+    }
+
+    /// All of it.
+    fn shape(&self) -> StepShape {
+        self.decode.and(self.prefill)
     }
 }
 
@@ -77,7 +81,7 @@ impl Pace {
     /// nobody waits for the step.
     pub(crate) fn room(&self, load: &StepLoad, computed: u32, most: u32) -> u32 {
         match self.target(load) {
-            Some(target) if load.decodes > 0 => self.cost.room(load.shape, computed, most, target),
+            Some(target) if load.decodes > 0 => self.cost.room(load.shape(), computed, most, target),
             _ => most,
         }
     }
@@ -86,8 +90,8 @@ impl Pace {
     pub(crate) fn observe(&mut self, load: &StepLoad, took: Duration) -> Outcome {
         let paced = load.decodes > 0 && load.chunks > 0;
         let late = paced && self.target(load).is_some_and(|target| took > target);
-        let predicted = self.cost.predict(&load.shape);
-        self.cost.observe(&load.shape, took);
+        let predicted = self.cost.predict(&load.shape());
+        self.cost.observe(&load.shape(), took);
         if load.decodes > 0 && load.chunks == 0 {
             let took = took.as_secs_f64();
             self.idle += if self.idle == 0.0 { took } else { LAST * (took - self.idle) };

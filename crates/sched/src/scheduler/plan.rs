@@ -21,6 +21,7 @@ impl Scheduler {
         self.step.budget = self.config.max_num_batched_tokens;
         self.step.load = StepLoad::default();
         self.step.planned_at = Some(now);
+        let before = self.counters.preemptions;
         let preempted = self.plan_decodes(now);
         // After a preemption the freed blocks belong to the running rows.
         let admits = !preempted || self.batch.is_empty();
@@ -32,6 +33,9 @@ impl Scheduler {
             if admits {
                 self.admit(now);
             }
+        }
+        if self.counters.preemptions != before {
+            self.count_load();
         }
         self.build(now);
         if self.step.keys.is_empty() {
@@ -175,18 +179,23 @@ impl Scheduler {
         self.finished(sequence.id(), reason, sequence.stats(now));
     }
 
+    /// Counts the load anew: what was preempted after it was scheduled is not part of the step.
+    fn count_load(&mut self) {
+        self.step.load = StepLoad::default();
+        for sequence in self.batch.iter().filter(|sequence| sequence.scheduled > 0) {
+            self.step.load.add(sequence.computed, sequence.gap(), sequence.scheduled);
+        }
+    }
+
     /// Writes the scheduled tokens as flat arrays, in order of admission.
     fn build(&mut self, now: Instant) {
         let step = &mut self.step;
         let mut order = std::mem::take(&mut step.order);
         order.clear();
         order.extend(self.batch.keys());
-        // What was preempted after it was scheduled is not part of the step.
-        step.load = StepLoad::default();
         for &key in &order {
             let sequence = self.batch.at_mut(key);
             if sequence.scheduled > 0 {
-                step.load.add(sequence.computed, sequence.gap(), sequence.scheduled);
                 sequence.note_scheduled(now);
                 write_row(&mut step.input, step.keys.len(), sequence);
                 step.keys.push(key);
