@@ -21,16 +21,16 @@ pub(crate) struct StepLoad {
     pub(crate) decodes: u32,
     /// Prefill chunks.
     pub(crate) chunks: u32,
-    /// Chunks that leave some of their prompt.
-    pub(crate) open: u32,
 }
 
 impl StepLoad {
     /// Adds `tokens` of the `gap` tokens that a sequence lacks after its first `computed`.
     pub(crate) fn add(&mut self, computed: u32, gap: u32, tokens: u32) {
+        if tokens == 0 {
+            return;
+        }
         if gap > 1 {
-            self.chunks += u32::from(tokens > 0);
-            self.open += u32::from(tokens < gap);
+            self.chunks += 1;
             self.prefill = self.prefill.with(computed, tokens);
         } else {
             self.decodes += 1;

@@ -141,7 +141,7 @@ impl Scheduler {
         let total = self.queue.get(head).expect("the head waits").total();
         let gap = total - computed;
         let chunk = self.chunk(computed, gap);
-        if chunk == 0 || chunk < gap && self.step.load.open >= OPEN_PREFILLS {
+        if chunk == 0 || (chunk < gap && self.open_prefills() >= OPEN_PREFILLS) {
             return false;
         }
         let mut sequence = self.queue.remove(head).expect("the head waits");

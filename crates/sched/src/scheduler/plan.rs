@@ -22,9 +22,9 @@ impl Scheduler {
         self.step.load = StepLoad::default();
         self.step.planned_at = Some(now);
         let before = self.counters.preemptions;
-        let preempted = self.plan_decodes(now);
+        self.plan_decodes(now);
         // After a preemption the freed blocks belong to the running rows.
-        let admits = !preempted || self.batch.is_empty();
+        let admits = self.counters.preemptions == before || self.batch.is_empty();
         if admits && self.newcomers_first() {
             self.admit(now);
             self.plan_prefills();
@@ -33,9 +33,6 @@ impl Scheduler {
             if admits {
                 self.admit(now);
             }
-        }
-        if self.counters.preemptions != before {
-            self.count_load();
         }
         self.build(now);
         if self.step.keys.is_empty() {
@@ -46,27 +43,29 @@ impl Scheduler {
         Some(&self.step.input)
     }
 
-    /// Gives each decode row its token. Returns whether a row had to be preempted.
-    fn plan_decodes(&mut self, now: Instant) -> bool {
-        let before = self.counters.preemptions;
+    /// Gives each decode row its token and leaves the other rows in `order`.
+    fn plan_decodes(&mut self, now: Instant) {
         let mut order = std::mem::take(&mut self.step.order);
         order.clear();
         order.extend(self.batch.keys());
-        for &key in &order {
-            // Nothing is admitted meanwhile, so a key cannot be reused.
-            if self.batch.holds(key) && self.batch.at(key).gap() == 1 {
+        // Nothing is admitted meanwhile, so a key cannot be reused.
+        order.retain(|&key| {
+            if !self.batch.holds(key) {
+                return false;
+            }
+            let prefill = self.batch.at(key).gap() > 1;
+            if !prefill {
                 self.plan_decode(key, now);
             }
-        }
+            prefill
+        });
         self.step.order = order;
-        self.counters.preemptions != before
     }
 
     /// Whether prompts that are not begun go before the one that is. Where decode rows leave little room, the two that may be
     /// open take turns, so that a short prompt passes a long one.
     fn newcomers_first(&self) -> bool {
-        let mut open = self.batch.iter().filter(|sequence| sequence.gap() > 1);
-        self.has_turn() && open.next().is_some() && open.next().is_none()
+        self.has_turn() && self.step.order.len() == 1 && !self.queue.is_empty()
     }
 
     /// Whether the younger prompt goes first in this step.
@@ -74,24 +73,26 @@ impl Scheduler {
         self.step.load.decodes > 0 && self.batch.id().0 % 2 == 1
     }
 
-    /// Gives each running row that is not planned yet a chunk of its prompt, as far as there is room.
+    /// Gives each row in `order` a chunk of its prompt, as far as there is room.
     fn plan_prefills(&mut self) {
         let mut order = std::mem::take(&mut self.step.order);
-        order.clear();
-        let open = |key: &RowKey| {
-            let sequence = self.batch.at(*key);
-            sequence.gap() > 1 && sequence.scheduled == 0
-        };
-        order.extend(self.batch.keys().filter(open));
         if self.has_turn() {
             order.reverse();
         }
         for &key in &order {
-            let sequence = self.batch.at(key);
-            let chunk = self.chunk(sequence.computed, sequence.gap());
-            self.schedule(key, chunk);
+            // A row may have been preempted, and its key given to one that was admitted and has its chunk.
+            if self.batch.holds(key) && self.batch.at(key).scheduled == 0 {
+                let sequence = self.batch.at(key);
+                let chunk = self.chunk(sequence.computed, sequence.gap());
+                self.schedule(key, chunk);
+            }
         }
         self.step.order = order;
+    }
+
+    /// Prompts in the batch of which this step leaves a part.
+    pub(super) fn open_prefills(&self) -> u32 {
+        self.batch.iter().filter(|sequence| sequence.gap() > sequence.scheduled.max(1)).count() as u32
     }
 
     /// Schedules one token of a sequence and the block it is written to, preempting until there is one.
@@ -179,8 +180,8 @@ impl Scheduler {
         self.finished(sequence.id(), reason, sequence.stats(now));
     }
 
-    /// Counts the load anew: what was preempted after it was scheduled is not part of the step.
-    fn count_load(&mut self) {
+    /// Counts the load anew: what is preempted after it was scheduled is not part of the step.
+    pub(super) fn count_load(&mut self) {
         self.step.load = StepLoad::default();
         for sequence in self.batch.iter().filter(|sequence| sequence.scheduled > 0) {
             self.step.load.add(sequence.computed, sequence.gap(), sequence.scheduled);

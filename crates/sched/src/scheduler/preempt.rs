@@ -77,7 +77,7 @@ impl Scheduler {
     fn preempt(&mut self, key: RowKey, now: Instant) {
         let mut sequence = self.batch.remove_key(key);
         self.step.budget += sequence.scheduled;
-        self.step.load.chunks -= u32::from(sequence.scheduled > 0 && sequence.gap() > 1);
+        self.count_load();
         self.pool.release_table(&mut sequence.table);
         sequence.preempted(now);
         self.counters.preemptions += 1;
