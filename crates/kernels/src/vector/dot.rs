@@ -3,6 +3,7 @@
 #![expect(clippy::needless_range_loop, reason = "several arrays of registers have one index")]
 
 use super::simd::{LINE, Simd, Stored};
+use crate::packed::PANEL;
 use std::marker::PhantomData;
 
 /// How an instruction set multiplies weights of one storage with activations of one arrangement.
@@ -85,18 +86,18 @@ impl<const V: usize> Ahead<V> {
 ///
 /// # Safety
 ///
-/// Each of `weights` is readable for `loads` loads that are `stride` bytes apart, `activations` for `[loads * PARTS][R]`
+/// Each of `weights` is readable for `loads` loads of a panel, `activations` for `[loads * PARTS][R]`
 /// words.
 #[inline(always)]
-pub(crate) unsafe fn accumulate<S: Simd, D: Dot, const R: usize, const V: usize>(
-    (s, d): (S, D),
+pub(crate) unsafe fn accumulate<S: Simd, D: Dot + From<S>, const R: usize, const V: usize>(
+    s: S,
     mut activations: *const u32,
     mut weights: [*const u8; V],
-    stride: usize,
     loads: usize,
     mut ahead: Ahead<V>,
     mut sums: Sums<D::Sum, R, V>,
 ) -> Sums<D::Sum, R, V> {
+    let d = D::from(s);
     // A few sums wait for themselves; where any order will do, the parts have sums of their own.
     let apart = D::EXACT && R * V <= 2;
     let mut others: Sums<D::Sum, R, V> = [[d.zero(); V]; R];
@@ -109,7 +110,7 @@ pub(crate) unsafe fn accumulate<S: Simd, D: Dot, const R: usize, const V: usize>
             let mut raw = [d.load(weights[0]); V];
             for v in 0..V {
                 raw[v] = d.load(weights[v]);
-                weights[v] = weights[v].add(stride);
+                weights[v] = weights[v].add(PANEL * D::CELL);
             }
             add_part(d, raw, 0, activations, &mut sums);
             if D::PARTS > 1 {

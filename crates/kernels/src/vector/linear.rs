@@ -49,26 +49,26 @@ pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words
                     let padded = task.rows.padded(block);
                     let start = task.rows.start(block) * words(k) + words(k_start) * padded;
                     let words = &task.prepared[start..start + words(ks.len()) * padded];
-                    let rows = task.rows.rows(block..block + 1);
-                    let turn = (block - blocks.start, blocks.len());
-                    multiply::<L, K>(task, rows, padded, words, unit, ks.clone(), turn);
+                    multiply::<L, K>(task, block, &blocks, words, unit, ks.clone());
                 }
             }
         }
     }
 }
 
-/// Runs `K` on one block, in the output if the block is whole, else in memory of its own.
+/// Runs `K` on one block of `blocks`, which take the same weights in turn: in the output if the block is whole, else in memory
+/// of its own.
 fn multiply<L: Level, K: Multiply<L::Simd>>(
     task: &LinearTask<'_>,
-    rows: Range<usize>,
-    padded: usize,
+    block: usize,
+    blocks: &Range<usize>,
     words: &[u32],
     unit: usize,
     k: Range<usize>,
-    (turn, turns): (usize, usize),
 ) {
     const NOTHING: [f32; UNIT] = [0.0; UNIT];
+    let (rows, padded) = (task.rows.rows(block..block + 1), task.rows.padded(block));
+    let (turn, turns) = (block - blocks.start, blocks.len());
     let n = task.w.n();
     let columns = unit * UNIT..((unit + 1) * UNIT).min(n);
     let mut edge = [0f32; MAX_ROWS * UNIT];
@@ -171,7 +171,7 @@ impl Block<'_> {
         // SAFETY: a panel holds all loads of its columns; the words are as the caller promises.
         let sums = unsafe {
             let zeros = [[d.zero(); V]; R];
-            accumulate((s, d), self.words, weights, PANEL * D::CELL, loads, ahead, zeros)
+            accumulate::<S, D, R, V>(s, self.words, weights, loads, ahead, zeros)
         };
         let mut r = 0;
         while r < R {

@@ -174,7 +174,7 @@ impl<D> Group<D> {
                     sums[r] = [s.splat_word(scales.add(R + r)); V];
                 }
             }
-            let sums = accumulate((s, D::from(s)), words, codes, PANEL * D::CELL, self.loads, ahead, sums);
+            let sums = accumulate::<S, D, R, V>(s, words, codes, self.loads, ahead, sums);
             for r in 0..R {
                 let scale = s.splat(*scales.add(r).cast());
                 for v in 0..V {

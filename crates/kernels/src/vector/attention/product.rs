@@ -121,6 +121,40 @@ pub(crate) enum Half {
     Second,
 }
 
+/// What products have in common that are summed as `f32` from a query that is `f32`.
+macro_rules! float_sums {
+    () => {
+        #[inline(always)]
+        fn zero(s: S) -> S::F {
+            s.splat(0.0)
+        }
+        #[inline(always)]
+        unsafe fn take(s: S, from: *const f32) -> S::F {
+            // SAFETY: as the caller promises.
+            unsafe { s.load(from) }
+        }
+        #[inline(always)]
+        unsafe fn put(s: S, to: *mut f32, sum: S::F) {
+            // SAFETY: as the caller promises.
+            unsafe { s.store(to, sum) }
+        }
+        #[inline(always)]
+        fn floats(_: S, sum: S::F) -> S::F {
+            sum
+        }
+        #[inline(always)]
+        fn query(_: S, query: &[f32], left: &mut [f32]) -> f32 {
+            left[..query.len()].copy_from_slice(query);
+            1.0
+        }
+        #[inline(always)]
+        unsafe fn put_weights(s: S, left: *mut f32, at: usize, weights: S::F) {
+            // SAFETY: as the caller promises.
+            unsafe { s.store(left.add(at), weights) }
+        }
+    };
+}
+
 /// f32 keys and values.
 #[derive(Clone, Copy)]
 pub(crate) struct Float;
@@ -132,10 +166,8 @@ impl<S: KvSimd> Product<S> for Float {
     const STEP: usize = 1;
     const WORDS: usize = 1;
 
-    #[inline(always)]
-    fn zero(s: S) -> S::F {
-        s.splat(0.0)
-    }
+    float_sums!();
+
     #[inline(always)]
     fn empty(s: S) -> S::F {
         s.splat(0.0)
@@ -159,30 +191,6 @@ impl<S: KvSimd> Product<S> for Float {
     fn half(_: S, column: S::F, _: Half) -> S::F {
         column
     }
-    #[inline(always)]
-    unsafe fn take(s: S, from: *const f32) -> S::F {
-        // SAFETY: as the caller promises.
-        unsafe { s.load(from) }
-    }
-    #[inline(always)]
-    unsafe fn put(s: S, to: *mut f32, sum: S::F) {
-        // SAFETY: as the caller promises.
-        unsafe { s.store(to, sum) }
-    }
-    #[inline(always)]
-    fn floats(_: S, sum: S::F) -> S::F {
-        sum
-    }
-    #[inline(always)]
-    fn query(_: S, query: &[f32], left: &mut [f32]) -> f32 {
-        left[..query.len()].copy_from_slice(query);
-        1.0
-    }
-    #[inline(always)]
-    unsafe fn put_weights(s: S, left: *mut f32, at: usize, weights: S::F) {
-        // SAFETY: as the caller promises.
-        unsafe { s.store(left.add(at), weights) }
-    }
 }
 
 /// bf16 keys and values, widened and multiplied as f32.
@@ -196,10 +204,8 @@ impl<S: KvSimd> Product<S> for Widened {
     const STEP: usize = 2;
     const WORDS: usize = 2;
 
-    #[inline(always)]
-    fn zero(s: S) -> S::F {
-        s.splat(0.0)
-    }
+    float_sums!();
+
     #[inline(always)]
     fn empty(s: S) -> (S::F, S::F) {
         (s.splat(0.0), s.splat(0.0))
@@ -226,29 +232,5 @@ impl<S: KvSimd> Product<S> for Widened {
             Half::First => (column.0, s.splat(0.0)),
             Half::Second => (s.splat(0.0), column.1),
         }
-    }
-    #[inline(always)]
-    unsafe fn take(s: S, from: *const f32) -> S::F {
-        // SAFETY: as the caller promises.
-        unsafe { s.load(from) }
-    }
-    #[inline(always)]
-    unsafe fn put(s: S, to: *mut f32, sum: S::F) {
-        // SAFETY: as the caller promises.
-        unsafe { s.store(to, sum) }
-    }
-    #[inline(always)]
-    fn floats(_: S, sum: S::F) -> S::F {
-        sum
-    }
-    #[inline(always)]
-    fn query(_: S, query: &[f32], left: &mut [f32]) -> f32 {
-        left[..query.len()].copy_from_slice(query);
-        1.0
-    }
-    #[inline(always)]
-    unsafe fn put_weights(s: S, left: *mut f32, at: usize, weights: S::F) {
-        // SAFETY: as the caller promises.
-        unsafe { s.store(left.add(at), weights) }
     }
 }
