@@ -109,21 +109,25 @@ fn a_short_prompt_passes_a_long_one() {
 
 #[test]
 fn at_most_two_prompts_are_computed_in_part() {
-    assert_eq!(most_open(streams(None)), 2);
+    let cut_short = SchedulerConfig {
+        max_prefill_chunk: 32,
+        itl_target: Some(Duration::from_secs(60)),
+        ..SchedulerConfig::default()
+    };
+    for config in [SchedulerConfig::default(), cut_short] {
+        // Every other step begins with prompts that are not begun.
+        for steps_before in [1, 2] {
+            assert_eq!(most_open(streams_with(config), steps_before), 2, "{config:?}, {steps_before}");
+        }
+    }
 }
 
-#[test]
-fn chunks_that_are_cut_short_open_no_third_prompt() {
-    let config = SchedulerConfig { max_prefill_chunk: 32, ..SchedulerConfig::default() };
-    assert_eq!(
-        most_open(streams_with(SchedulerConfig { itl_target: Some(Duration::from_secs(60)), ..config })),
-        2
-    );
-}
-
-/// Most prompts that are open after a step while five long ones are computed.
-fn most_open(mut bench: Bench) -> usize {
-    let ids: Vec<RequestId> = (0..5).map(|i| bench.submit(request(&prompt(700, 31 * i), 2))).collect();
+/// Most prompts that are open after a step while five long ones are computed, the first of which comes earlier.
+fn most_open(mut bench: Bench, steps_before: usize) -> usize {
+    let long = |bench: &mut Bench, i: u32| bench.submit(request(&prompt(700, 31 * i), 2));
+    let mut ids = vec![long(&mut bench, 0)];
+    (0..steps_before).for_each(|_| assert!(bench.step()));
+    ids.extend((1..5).map(|i| long(&mut bench, i)));
     let mut most = 0;
     while ids.iter().any(|&id| bench.output(id, 0).is_empty()) {
         assert!(bench.step());
