@@ -25,10 +25,12 @@ pub(crate) struct GluTask<'a> {
 }
 
 impl<'a> GluTask<'a> {
-    /// The gates and what they let through, unit by unit, and where the outputs go: as many of a unit as there are.
+    /// For each row and unit the gates and what they let through, and where the outputs go: as many of a unit as there are.
     #[inline(always)]
-    pub(crate) fn units(&self) -> impl Iterator<Item = ([&'a [f32; UNIT]; 2], &'a mut [f32])> {
-        self.rows.clone().zip(self.sums.chunks_exact(self.stride)).flat_map(|(row, sums)| {
+    pub(crate) fn rows(
+        &self,
+    ) -> impl Iterator<Item = impl Iterator<Item = ([&'a [f32; UNIT]; 2], &'a mut [f32])>> {
+        self.rows.clone().zip(self.sums.chunks_exact(self.stride)).map(|(row, sums)| {
             // SAFETY: the rows and columns of a task belong to it alone.
             let out = unsafe { self.out.row(row, &self.columns) };
             let units = sums.as_chunks::<UNIT>().0.as_chunks::<2>().0;
@@ -55,13 +57,15 @@ pub(crate) fn run(
     let out = Output { elements: &SharedOut::new(out), stride: width, first_row: 0, first_column: 0 };
     share(pool, w, rows, 2 * UNIT, &|units, blocks| {
         let mut memory = [const { MaybeUninit::uninit() }; SUMS];
+        let most = units.len() * UNIT * rows.rows(blocks.clone()).len();
+        let memory = filled(&mut memory, most.min(SUMS), 0.0);
         for blocks in pieces(blocks, SUMS / (2 * UNIT * rows.padded(0))) {
             let present = rows.rows(blocks.clone());
             let pairs_together = SUMS / (2 * UNIT * present.len());
             for first in units.clone().step_by(2 * pairs_together) {
                 let units = first..(first + 2 * pairs_together).min(units.end);
                 let stride = units.len() * UNIT;
-                let sums = filled(&mut memory, present.len() * stride, 0.0);
+                let sums = &mut memory[..present.len() * stride];
                 let first_column = first * UNIT;
                 let elements = &SharedOut::new(sums);
                 let to = Output { elements, stride, first_row: present.start, first_column };

@@ -44,7 +44,7 @@ fn activate(kind: Glu, x: f64) -> f64 {
 }
 
 pub(super) fn glu(task: &GluTask<'_>) {
-    for ([gate, up], out) in task.units() {
+    for ([gate, up], out) in task.rows().flatten() {
         for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
             *out = (activate(task.kind, f64::from(gate)) * f64::from(up)) as f32;
         }

@@ -61,9 +61,11 @@ fn activate<S: Simd>(s: S, kind: Glu, x: S::F) -> S::F {
 
 #[inline(always)]
 pub(crate) fn glu<S: Simd>(s: S, task: &GluTask<'_>) {
-    for ([gate, up], out) in task.units() {
-        for at in (0..out.len()).step_by(S::LANES) {
-            s.put(out, at, s.mul(activate(s, task.kind, s.get(gate, at)), s.get(up, at)));
+    for units in task.rows() {
+        for ([gate, up], out) in units {
+            for at in (0..out.len()).step_by(S::LANES) {
+                s.put(out, at, s.mul(activate(s, task.kind, s.get(gate, at)), s.get(up, at)));
+            }
         }
     }
 }

@@ -29,6 +29,9 @@ pub(crate) trait Level {
 
 /// A kernel of register blocks.
 pub(crate) trait Multiply<S> {
+    /// Inputs that the rows take in turn before the next ones.
+    const K_BLOCK: usize;
+
     /// Computes R rows by one unit over one K block.
     ///
     /// # Safety

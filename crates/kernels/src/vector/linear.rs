@@ -10,7 +10,9 @@ use super::simd::Simd;
 use crate::PackedLinear;
 use crate::linear::{K_BLOCK, LinearTask, pieces};
 use crate::packed::{PANEL, Panels, UNIT};
+use crate::scratch::filled;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Register blocks of rows taken through the weights together: their words stay in the second-level cache, or nearly.
@@ -43,8 +45,8 @@ pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words
     let k = task.w.k();
     for blocks in pieces(task.blocks.clone(), BLOCKS) {
         for unit in task.units.clone() {
-            for k_start in (0..k).step_by(K_BLOCK) {
-                let ks = k_start..(k_start + K_BLOCK).min(k);
+            for k_start in (0..k).step_by(K::K_BLOCK) {
+                let ks = k_start..(k_start + K::K_BLOCK).min(k);
                 for block in blocks.clone() {
                     let padded = task.rows.padded(block);
                     let start = task.rows.start(block) * words(k) + words(k_start) * padded;
@@ -71,8 +73,9 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
     let (turn, turns) = (block - blocks.start, blocks.len());
     let n = task.w.n();
     let columns = unit * UNIT..((unit + 1) * UNIT).min(n);
-    let mut edge = [0f32; MAX_ROWS * UNIT];
+    let mut memory = [const { MaybeUninit::uninit() }; MAX_ROWS * UNIT];
     let whole = rows.len() == padded && columns.len() == UNIT;
+    let edge: &mut [f32] = if whole { &mut [] } else { filled(&mut memory, padded * UNIT, 0.0) };
     let (out, out_stride) = if whole {
         let start = task.out.range(rows.start, &columns).start;
         let end = task.out.range(rows.end - 1, &columns).end;
@@ -115,6 +118,8 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
 pub(crate) struct FloatSums<D>(PhantomData<D>);
 
 impl<S: Simd, D: Dot<Sum = S::F> + From<S>> Multiply<S> for FloatSums<D> {
+    const K_BLOCK: usize = K_BLOCK;
+
     #[inline(always)]
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
         // Few rows take more registers of outputs, so that the latency of the multiply-adds is hidden.

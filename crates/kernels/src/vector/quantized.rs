@@ -10,7 +10,6 @@ use super::int_dot::{CodeDot, PairUnit};
 use super::ints::Ints;
 use super::level::Multiply;
 use super::linear::Block;
-use crate::linear::K_BLOCK;
 use crate::packed::{PANEL, Panels, UNIT};
 use crate::panels::quantized::{HEADER, QuantLayout};
 use std::marker::PhantomData;
@@ -22,6 +21,9 @@ pub(crate) const GROUP_WORDS: usize = 2;
 pub(crate) struct GroupSums<D>(PhantomData<D>);
 
 impl<S: Ints, D: CodeDot<S>> Multiply<S> for GroupSums<D> {
+    // The codes of a K block stay in the first-level cache with a block of rows.
+    const K_BLOCK: usize = 1024;
+
     #[inline(always)]
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
         // Few rows run at the speed of memory, in whose order all outputs of a group come before the next group. Many rows
@@ -75,7 +77,7 @@ impl Block<'_> {
         let block_bytes = panels.layout.block_bytes();
         let taken = P * width;
         let share = groups * block_bytes * taken / UNIT / self.turns;
-        let next = K_BLOCK / panels.layout.group() * block_bytes;
+        let next = <GroupSums<D> as Multiply<S>>::K_BLOCK / panels.layout.group() * block_bytes;
         let part = self.turn * (UNIT / taken) + first / taken;
         let mut ahead = Ahead {
             from: [weights.wrapping_add(next + part * share); V],
