@@ -7,7 +7,7 @@ use pagoda_kernels::Isa;
 use pagoda_model::{Checkpoint, ModelSource};
 use pagoda_sched::{
     CacheSalt, CompletionReason, Counters, Deadlines, Effect, Effects, Executor, KvCapacity, Priority,
-    Request, RequestId, SamplingParams, Scheduler, SchedulerConfig, StepInput, StepOutput, TenantId,
+    Request, RequestId, SamplingParams, Scheduler, SchedulerConfig, StepInput, StepOutput, Tenant,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
             max_tokens: TOKENS,
             samples,
             priority,
-            tenant: TenantId::default(),
+            tenant: Tenant::default(),
             salt: CacheSalt::default(),
             enqueued_at: self.now,
             deadlines: Deadlines::default(),

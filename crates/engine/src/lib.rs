@@ -36,7 +36,8 @@ pub use invalid::{InvalidCode, InvalidRequest};
 pub use model::{RequestLimits, SamplingDefaults, ServedModel};
 // Words of the conversation with a client, for front ends that know the engine alone.
 pub use pagoda_sched::{
-    CacheSalt, CompletionReason, DeadlineKind, LengthKind, Priority, RequestId, TenantId,
+    CacheSalt, CompletionReason, DeadlineKind, InvalidWeight, LengthKind, Priority, RequestId, Tenant,
+    TenantId, Weight,
 };
 pub use params::GenerateParams;
 pub use responder::Progress;

@@ -1,6 +1,6 @@
 //! What a front end asks for, before validation.
 
-use pagoda_sched::{CacheSalt, Deadlines, Priority, RequestId, TenantId, TokenId};
+use pagoda_sched::{CacheSalt, Deadlines, Priority, RequestId, Tenant, TokenId};
 use pagoda_text::TextStart;
 
 /// Parameters of one generation as the client gave them. `None` means "the default of the model".
@@ -56,7 +56,7 @@ pub struct GenerateParams {
     /// Scheduling class.
     pub priority: Priority,
     /// Who pays.
-    pub tenant: TenantId,
+    pub tenant: Tenant,
     /// Which prefix cache may be shared.
     pub salt: CacheSalt,
     /// Time limits; each can only shorten the engine's own.

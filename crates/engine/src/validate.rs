@@ -2,7 +2,7 @@
 
 use crate::invalid::{above_zero, at_most, integer, invalid, number};
 use crate::{GenerateParams, InvalidCode, InvalidRequest, ServedModel};
-use pagoda_sched::{CacheSalt, Deadlines, Priority, Request, RequestId, SamplingParams, TenantId, TokenId};
+use pagoda_sched::{CacheSalt, Deadlines, Priority, Request, RequestId, SamplingParams, Tenant, TokenId};
 use pagoda_text::{StopMatcher, TextStart};
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +23,7 @@ pub struct ValidatedRequest {
     max_tokens: u32,
     samples: u16,
     priority: Priority,
-    tenant: TenantId,
+    tenant: Tenant,
     salt: CacheSalt,
     deadlines: Deadlines,
     text: TextOptions,

@@ -29,6 +29,7 @@ mod sequence;
 pub mod sim;
 mod stats;
 mod step;
+mod tenant;
 mod wheel;
 
 pub use batch::{Batch, BatchStats};
@@ -36,7 +37,7 @@ pub use config::{ConfigError, SchedulerConfig};
 pub use effects::{Effect, Effects};
 pub use enqueue::EnqueueError;
 pub use executor::{ExecError, Executor};
-pub use ids::{BatchId, BlockId, CacheSalt, RequestId, SampleIndex, Slot, TenantId, TokenId};
+pub use ids::{BatchId, BlockId, CacheSalt, RequestId, SampleIndex, Slot, TokenId};
 pub use kv::{KvCapacity, KvLayout};
 pub use outcome::{CompletionReason, DeadlineKind, Failure, LengthKind, RequestStats};
 pub use pool::{
@@ -51,3 +52,4 @@ pub use scheduler::Scheduler;
 pub use sequence::{Sequence, SequenceId};
 pub use stats::{Counters, SchedulerStats};
 pub use step::{BlockCopy, Row, RowFault, SampleRequest, Sampled, StepInput, StepOutput, TokenLogprob};
+pub use tenant::{InvalidWeight, Tenant, TenantId, Weight};

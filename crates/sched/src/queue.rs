@@ -230,7 +230,7 @@ fn list_of(sequence: &Sequence) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CacheSalt, Deadlines, Request, RequestId, SamplingParams, TenantId};
+    use crate::{CacheSalt, Deadlines, Request, RequestId, SamplingParams, Tenant};
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -244,7 +244,7 @@ mod tests {
             max_tokens: 1,
             samples: 1,
             priority: Priority::ALL[usize::from(class)],
-            tenant: TenantId(0),
+            tenant: Tenant::default(),
             salt: CacheSalt(0),
             enqueued_at,
             deadlines: Deadlines::default(),

@@ -1,6 +1,6 @@
 //! What was asked. Immutable after validation.
 
-use crate::{CacheSalt, Priority, RequestId, SamplingParams, TenantId, TokenId};
+use crate::{CacheSalt, Priority, RequestId, SamplingParams, Tenant, TokenId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub struct Request {
     /// Scheduling class.
     pub priority: Priority,
     /// Who pays.
-    pub tenant: TenantId,
+    pub tenant: Tenant,
     /// Which prefix cache the request may share.
     pub salt: CacheSalt,
     /// When the request was accepted; monotonic.

@@ -16,7 +16,7 @@ mod continuous_batching {
             max_tokens,
             samples: 1,
             priority: Priority::default(),
-            tenant: TenantId::default(),
+            tenant: Default::default(),
             salt: CacheSalt::default(),
             enqueued_at: Instant::now(),
             deadlines: Deadlines::default(),

@@ -3,8 +3,8 @@
 use super::rng::Rng;
 use crate::fake::FakeExecutor;
 use crate::{
-    CacheSalt, Deadlines, KvCapacity, Priority, Request, RequestId, SamplingParams, SchedulerConfig,
-    TenantId, TokenId,
+    CacheSalt, Deadlines, KvCapacity, Priority, Request, RequestId, SamplingParams, SchedulerConfig, Tenant,
+    TokenId,
 };
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -95,7 +95,7 @@ impl Setup {
             max_tokens,
             samples: if rng.chance(300) { rng.within(1, self.samples) as u16 } else { 1 },
             priority: *rng.pick(&Priority::ALL),
-            tenant: TenantId(0),
+            tenant: Tenant::default(),
             salt: CacheSalt(u64::from(rng.within(0, self.salts - 1))),
             enqueued_at: now,
             deadlines: self.draw_deadlines(rng),
