@@ -1,14 +1,16 @@
 //! The engine thread and its supervision.
 
 use crate::health::EngineState;
+use crate::row_cost;
 use crate::run::EngineLoop;
 use crate::shared::Shared;
 use crate::{EngineConfig, EngineHandle, ServedModel};
-use pagoda_sched::{ConfigError, Executor, Scheduler};
+use pagoda_sched::{ConfigError, ExecError, Executor, Scheduler};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A running engine: one thread that owns the scheduler and the backend. Dropping it shuts the engine down and
 /// waits for the step in progress.
@@ -35,6 +37,20 @@ pub enum EngineError {
         /// Ids below this are known to the backend.
         backend: u32,
     },
+    /// The ITL target cannot be kept by any step.
+    #[error(
+        "the ITL target is {target:?} and a step of one row takes {row:?} on this machine; give a longer target, or leave it \
+         to be derived"
+    )]
+    ItlTarget {
+        /// As configured.
+        target: Duration,
+        /// Fastest of a few steps.
+        row: Duration,
+    },
+    /// The backend failed before any request came.
+    #[error("a first step failed: {0}")]
+    FirstStep(#[from] ExecError),
     /// The operating system refused a thread.
     #[error("cannot start the engine thread: {0}")]
     Thread(String),
@@ -136,7 +152,7 @@ impl Drop for Engine {
     }
 }
 
-fn prepare<E: Executor>(shared: &Arc<Shared>, executor: E) -> Result<EngineLoop<E>, EngineError> {
+fn prepare<E: Executor>(shared: &Arc<Shared>, mut executor: E) -> Result<EngineLoop<E>, EngineError> {
     let capacity = executor.capacity();
     let (model, backend) = (shared.model.vocab_size, capacity.vocab_size);
     if model > backend {
@@ -145,11 +161,20 @@ fn prepare<E: Executor>(shared: &Arc<Shared>, executor: E) -> Result<EngineLoop<
     let mut config = shared.config.scheduler;
     config.max_model_len = config.max_model_len.min(shared.model.max_model_len);
     let scheduler = Scheduler::new(config, capacity)?;
+    if let Some(target) = config.itl_target {
+        check_itl_target(target, &mut executor)?;
+    }
     shared.metrics.set_capacity(&capacity);
     shared.capacity.set(capacity).expect("an engine is prepared once");
     shared.pulse.beat(std::time::Instant::now());
     shared.pulse.advance(EngineState::Ready);
     Ok(EngineLoop::new(Arc::clone(shared), executor, scheduler))
+}
+
+/// Refuses a target that is below the cost of a single row.
+fn check_itl_target(target: Duration, executor: &mut impl Executor) -> Result<(), EngineError> {
+    let row = row_cost::measure(executor)?;
+    if target < row { Err(EngineError::ItlTarget { target, row }) } else { Ok(()) }
 }
 
 /// Runs the loop to its end, whatever that is. The end is announced before any client hears of it.

@@ -21,6 +21,7 @@ mod model;
 mod params;
 mod responder;
 mod result;
+mod row_cost;
 mod run;
 mod session;
 mod shared;

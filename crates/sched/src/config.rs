@@ -13,7 +13,7 @@ pub struct SchedulerConfig {
     /// Most prefill tokens of one row in one step.
     pub max_prefill_chunk: u32,
     /// Longest time that a step with decode rows should take, and so the gap between two tokens of a stream; `None` is 1.75
-    /// times that of decode rows alone, as measured.
+    /// times that of decode rows alone, as measured, and up to four times as much while requests wait for their prefill.
     pub itl_target: Option<Duration>,
     /// Longest sequence, prompt and output together, in tokens.
     pub max_model_len: u32,

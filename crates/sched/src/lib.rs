@@ -10,6 +10,7 @@ mod cost;
 mod effects;
 mod enqueue;
 mod executor;
+mod explain;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod growth;
@@ -37,6 +38,7 @@ pub use config::{ConfigError, SchedulerConfig};
 pub use effects::{Effect, Effects};
 pub use enqueue::EnqueueError;
 pub use executor::{ExecError, Executor};
+pub use explain::{Estimate, Explanation, MachineState, Rule, Standing};
 pub use ids::{BatchId, BlockId, CacheSalt, RequestId, SampleIndex, Slot, TokenId};
 pub use kv::{KvCapacity, KvLayout};
 pub use outcome::{CompletionReason, DeadlineKind, Failure, LengthKind, RequestStats};
@@ -45,7 +47,7 @@ pub use pool::{
     BlockTable, ChainId, Holding, MemoryBlock, PoolConfig, PrefixHit, TokenView,
 };
 pub use priority::{InvalidPriority, Priority};
-pub use queue::WaitingQueue;
+pub use queue::{TURNS, WaitingQueue};
 pub use request::{Deadlines, Request};
 pub use sampling::SamplingParams;
 pub use scheduler::Scheduler;

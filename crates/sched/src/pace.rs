@@ -9,6 +9,13 @@ pub(crate) const OPEN_PREFILLS: u32 = 2;
 /// How much longer than a step of decode rows alone one with prefill may take where no target was given.
 const SLOWER: f64 = 1.75;
 
+/// After every such time that a request has waited for prefill, steps may take this much longer again where no target was given:
+/// where more comes than the machine can do, streams slow down so that others begin.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How many times longer at most.
+const PRESSED: f64 = 4.0;
+
 /// Weight of the last step in the time of steps of decode rows alone.
 const LAST: f64 = 0.1;
 
@@ -52,6 +59,8 @@ pub(crate) struct Pace {
     cost: StepCost,
     /// Seconds of a step of decode rows alone; 0 before the first.
     idle: f64,
+    /// How many times as long as [`SLOWER`] says steps may take.
+    pressed: f64,
 }
 
 /// How a step came out beside what was planned.
@@ -65,7 +74,12 @@ pub(crate) struct Outcome {
 
 impl Pace {
     pub(crate) fn new(target: Option<Duration>) -> Self {
-        Self { target, cost: StepCost::default(), idle: 0.0 }
+        Self { target, cost: StepCost::default(), idle: 0.0, pressed: 1.0 }
+    }
+
+    /// Begins a step while requests have waited for up to `waited` because of prefill.
+    pub(crate) fn begin(&mut self, waited: Duration) {
+        self.pressed = (1.0 + waited.as_secs_f64() / PATIENCE.as_secs_f64()).min(PRESSED);
     }
 
     /// Longest time that a step with the decode rows of `load` should take; `None` while nothing is known to tell it from.
@@ -74,7 +88,7 @@ impl Pace {
             return self.target;
         }
         let now = self.cost.predict(&load.decode).as_secs_f64();
-        Duration::try_from_secs_f64(SLOWER * self.idle.max(now)).ok()
+        Duration::try_from_secs_f64(SLOWER * self.pressed * self.idle.max(now)).ok()
     }
 
     /// Most tokens, up to `most`, of a sequence with `computed` before them that may join the step. Without a decode row
@@ -84,6 +98,15 @@ impl Pace {
             Some(target) if load.decodes > 0 => self.cost.room(load.shape(), computed, most, target),
             _ => most,
         }
+    }
+
+    /// Seconds of a step of `rows` decode rows with `context` tokens each, and of a token of prefill; `None` before any step.
+    pub(crate) fn rates(&self, rows: u32, context: u32) -> Option<(f64, f64)> {
+        const CHUNK: u32 = 64;
+        let decode = (0..rows).fold(StepShape::default(), |shape, _| shape.with(context, 1));
+        let step = self.cost.predict(&decode).as_secs_f64();
+        let chunk = self.cost.predict(&decode.with(0, CHUNK)).as_secs_f64() - step;
+        (step > 0.0).then_some((step, chunk / f64::from(CHUNK)))
     }
 
     /// Learns from the step of `load`, which took `took`.

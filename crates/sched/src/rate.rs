@@ -15,7 +15,7 @@ pub(crate) struct RateMeter {
 impl RateMeter {
     /// Adds `amount` at `now`.
     pub(crate) fn add(&mut self, amount: u32, now: Instant) {
-        self.per_second = self.faded(now) + f64::from(amount) / FADE.as_secs_f64();
+        self.per_second = self.per_second(now) + f64::from(amount) / FADE.as_secs_f64();
         self.last = Some(now);
     }
 
@@ -25,11 +25,12 @@ impl RateMeter {
         if self.last.is_none() {
             return Duration::from_secs(1);
         }
-        let seconds = amount as f64 / self.faded(now).max(f64::MIN_POSITIVE);
+        let seconds = amount as f64 / self.per_second(now).max(f64::MIN_POSITIVE);
         Duration::from_secs_f64(seconds.clamp(1.0, 30.0))
     }
 
-    fn faded(&self, now: Instant) -> f64 {
+    /// The rate at `now`.
+    pub(crate) fn per_second(&self, now: Instant) -> f64 {
         let age = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.per_second * (-age.as_secs_f64() / FADE.as_secs_f64()).exp()
     }

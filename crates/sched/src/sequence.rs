@@ -35,6 +35,9 @@ pub struct Sequence {
     pub(crate) sample: SampleIndex,
     /// Position in the order of arrival; kept through preemption.
     pub(crate) arrival: u64,
+    /// What its tenant is charged on.
+    pub(crate) account: u32,
+    pub(crate) passes: Passes,
     pub(crate) output: Vec<TokenId>,
     /// Tokens whose keys and values are stored.
     pub(crate) computed: u32,
@@ -42,7 +45,8 @@ pub struct Sequence {
     pub(crate) cache: CacheProgress,
     /// Tokens planned for the step in flight.
     pub(crate) scheduled: u32,
-    pub(crate) preemptions: u32,
+    /// As many as there were, or 65,535.
+    pub(crate) preemptions: u16,
     /// Prompt tokens taken from the cache at first admission.
     pub(crate) cached_tokens: u32,
     /// Tokens that were computed when the sequence was last preempted.
@@ -57,6 +61,19 @@ pub struct Sequence {
     pub(crate) first_token: Elapsed,
     /// Samples that ended before the fork; empty and unallocated nearly always.
     dropped: Box<[SampleIndex]>,
+}
+
+/// How a sequence fares among those that wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Passes {
+    /// How often others passed it that fitted when it did not.
+    pub(crate) by_fitting: u8,
+    /// How often others of its tenant passed it of which more was cached.
+    pub(crate) by_cached: u8,
+    /// Whether it runs because it was the turn of its class, which higher ones had passed over.
+    pub(crate) had_turn: bool,
+    /// Steps for which it waited for a prefix that another one computes.
+    pub(crate) held: u8,
 }
 
 /// How much of a sequence is in the prefix cache.
@@ -105,6 +122,8 @@ impl Sequence {
             cache: CacheProgress::empty(&request),
             sample: SampleIndex(0),
             arrival,
+            account: 0,
+            passes: Passes::default(),
             output: Vec::new(),
             computed: 0,
             table: BlockTable::new(),
@@ -264,7 +283,8 @@ impl Sequence {
         self.scheduled = 0;
         self.cache = CacheProgress::empty(&self.request);
         self.queued = self.elapsed(now);
-        self.preemptions += 1;
+        self.passes.had_turn = false;
+        self.preemptions = self.preemptions.saturating_add(1);
     }
 
     /// A further sample that continues from the same tokens over `table`, which shares the blocks.
@@ -285,7 +305,7 @@ impl Sequence {
             prompt_tokens: self.request.prompt.len() as u32,
             generated_tokens: self.generated(),
             cached_tokens: self.cached_tokens,
-            preemptions: self.preemptions,
+            preemptions: self.preemptions.into(),
             queue_time: self.first_scheduled.duration(),
             time_to_first_token: self.first_token.duration(),
             processing_time: now.saturating_duration_since(self.request.enqueued_at),

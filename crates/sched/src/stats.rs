@@ -19,7 +19,7 @@ pub struct SchedulerStats {
     pub kv_blocks_used: u32,
     /// Free blocks with cached content.
     pub kv_blocks_cached: u32,
-    /// How long the request that goes next has waited.
+    /// How long the request that has waited longest has done so.
     pub oldest_wait: Duration,
     /// Everything that is counted.
     pub counters: Counters,

@@ -212,3 +212,19 @@ fn unusable_settings_are_refused_at_the_start() {
     let error = Engine::start(Arc::new(served_model()), executor, EngineConfig::default()).unwrap_err();
     assert_eq!(error, EngineError::Vocabulary { model: VOCAB, backend: VOCAB - 1 });
 }
+
+#[test]
+fn an_itl_target_below_the_cost_of_a_row_is_refused_at_the_start() {
+    let start = |target| {
+        let mut setup = Setup::default();
+        setup.config.scheduler.itl_target = Some(target);
+        Engine::start(Arc::new(setup.model), setup.executor, setup.config).map(drop)
+    };
+    let target = Duration::from_nanos(1);
+    let error = start(target).unwrap_err();
+    assert!(
+        matches!(error, EngineError::ItlTarget { target: given, row } if given == target && row > target),
+        "{error}"
+    );
+    start(Duration::from_secs(3600)).unwrap();
+}

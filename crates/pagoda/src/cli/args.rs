@@ -150,6 +150,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(crate) queue_timeout: u64,
 
+    /// Seconds of waiting that raise the class of a request by one; with 0 the classes take turns from the start.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub(crate) ageing: u64,
+
     /// Seconds that running requests get to finish after SIGTERM.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(crate) shutdown_timeout: u64,
@@ -234,7 +238,8 @@ pub(crate) struct EngineArgs {
     pub(crate) max_num_batched_tokens: u32,
 
     /// Longest gap between two tokens of a stream that prefill of others may cause; prompts are computed in as large pieces
-    /// as keep to it (default: 1.75 times the gap without prefill, as measured)
+    /// as keep to it (default: 1.75 times the gap without prefill, as measured; up to four times that while requests wait for
+    /// theirs)
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub(crate) itl_target_ms: Option<u64>,
 

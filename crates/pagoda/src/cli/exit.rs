@@ -48,7 +48,8 @@ impl From<BuildError> for CliError {
             | BuildError::NoModel
             | BuildError::MissingTokenizer { .. } => Failure::Model,
             BuildError::KvSize(_) => Failure::Memory,
-            BuildError::Executor(_) | BuildError::Engine(EngineError::Config(_)) => Failure::Usage,
+            BuildError::Executor(_)
+            | BuildError::Engine(EngineError::Config(_) | EngineError::ItlTarget { .. }) => Failure::Usage,
             BuildError::Engine(_) => Failure::Runtime,
         };
         Self::new(failure, error)

@@ -59,6 +59,7 @@ fn prepare(args: &ServeArgs) -> Result<Prepared, CliError> {
     let engine = builder.engine_config();
     engine.scheduler.max_waiting_requests =
         args.max_queue.unwrap_or_else(|| args.engine.max_num_seqs.saturating_mul(4).max(64));
+    engine.scheduler.ageing = Duration::from_secs(args.ageing);
     engine.deadlines.queue = Some(Duration::from_secs(args.queue_timeout));
     Ok(builder.prepare()?)
 }
@@ -85,10 +86,23 @@ fn server_config(args: &ServeArgs, prepared: &Prepared) -> ServerConfig {
 
 fn announce(prepared: &Prepared, args: &ServeArgs, address: SocketAddr) {
     eprint!("{}", describe(prepared));
+    eprintln!("{}", waiting(prepared));
     if !args.host.is_loopback() {
         eprintln!("warning {} is reachable from other machines and there is no authentication", args.host);
     }
     println!("listening on http://{address}/v1");
+}
+
+/// How much may wait, and for how long higher classes go first.
+fn waiting(prepared: &Prepared) -> String {
+    let scheduler = &prepared.engine.scheduler;
+    let [high, normal, low] = [1, 2, 3].map(|classes| scheduler.ageing.saturating_mul(classes).as_secs_f64());
+    format!(
+        "queue   {} requests · higher classes that come later go before low ones for {low} s, normal {normal} s, high {high} s; \
+         from then on at most {} times in a row",
+        scheduler.max_waiting_requests,
+        pagoda::sched::TURNS,
+    )
 }
 
 /// What is said once the weights are loaded.

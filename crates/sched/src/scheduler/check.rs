@@ -1,6 +1,7 @@
 //! What must hold between any two calls.
 
 use super::Scheduler;
+use super::admission::{JUMPS, MAX_PASSES};
 use crate::Sequence;
 
 impl Scheduler {
@@ -28,6 +29,9 @@ impl Scheduler {
             assert!(self.requests.contains_key(&waiting.request.id), "waiting {} is unknown", waiting.id());
             let fits = self.blocks_for(waiting.total()) <= self.pool.total();
             assert!(fits, "waiting {} would not fit the pool even alone", waiting.id());
+            let passes = &waiting.passes;
+            let bounded = passes.by_fitting <= MAX_PASSES && passes.by_cached <= JUMPS;
+            assert!(bounded, "waiting {} was passed over too often: {passes:?}", waiting.id());
         }
         assert_eq!(live, covered, "live samples and the sequences that stand for them");
         for running in self.batch.iter() {

@@ -67,6 +67,8 @@ impl Scheduler {
     fn commit_row(&mut self, key: RowKey, drawn: &[Sampled], output: &StepOutput, now: Instant) {
         let sequence = self.batch.at_mut(key);
         let tokens = std::mem::take(&mut sequence.scheduled);
+        let decode = u32::from(!sequence.output.is_empty() && sequence.gap() == 1);
+        self.queue.charge(sequence.account, tokens - decode, decode);
         sequence.computed += tokens;
         self.counters.computed_tokens += u64::from(tokens);
         if drawn.iter().all(|sampled| sampled.token.is_ok()) {

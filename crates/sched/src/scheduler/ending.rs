@@ -170,6 +170,7 @@ impl Scheduler {
         if let Some(timer) = tracked.timer.take() {
             self.deadlines.disarm(timer);
         }
+        self.queue.close(tracked.account);
         self.requests.remove(&id);
     }
 }

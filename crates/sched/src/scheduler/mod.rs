@@ -8,6 +8,9 @@ mod admission;
 mod check;
 mod commit;
 mod ending;
+mod estimate;
+mod explain;
+mod lookups;
 mod plan;
 mod preempt;
 
@@ -18,9 +21,10 @@ use crate::rate::RateMeter;
 use crate::wheel::{TimerKey, TimingWheel};
 use crate::{
     Batch, BatchStats, BlockManagerStats, BlockPool, ConfigError, Counters, Effects, EnqueueError,
-    KvCapacity, KvLayout, PoolConfig, PrefixHit, Priority, Request, RequestId, SampleIndex, SchedulerConfig,
-    SchedulerStats, Sequence, SequenceId, StepInput, WaitingQueue,
+    KvCapacity, KvLayout, PoolConfig, Priority, Request, RequestId, SampleIndex, SchedulerConfig,
+    SchedulerStats, Sequence, StepInput, WaitingQueue,
 };
+use lookups::Lookups;
 use rustc_hash::FxHashMap;
 use std::time::{Duration, Instant};
 
@@ -41,8 +45,7 @@ pub struct Scheduler {
     out: Effects,
     /// Cancellations that have not taken effect; `None` is all samples.
     deferred: Vec<(RequestId, Option<SampleIndex>)>,
-    /// Last lookup of a waiting head and the pool's epoch at that time.
-    head_lookup: Option<(SequenceId, u64, PrefixHit)>,
+    lookups: Lookups,
     pace: Pace,
     medians: [OutputMedian; 4],
     admitted_requests: RateMeter,
@@ -58,6 +61,8 @@ struct Tracked {
     /// Samples that have not ended.
     live: u16,
     cancelled: bool,
+    /// What its tenant is charged on.
+    account: u32,
     timer: Option<TimerKey>,
 }
 
@@ -128,7 +133,7 @@ impl Scheduler {
             step: Step::new(&config, &layout),
             out: Effects::default(),
             deferred: Vec::new(),
-            head_lookup: None,
+            lookups: Lookups::default(),
             pace: Pace::new(config.itl_target),
             medians: Default::default(),
             admitted_requests: RateMeter::default(),
@@ -150,11 +155,13 @@ impl Scheduler {
             return Err(refusal);
         }
         self.counters.accepted += 1;
-        let sequence = Sequence::new(request, self.arrivals);
+        let mut sequence = Sequence::new(request, self.arrivals);
         self.arrivals += 1;
         let (id, samples) = (sequence.request.id, sequence.request.samples);
         let timer = ending::next_deadline(&sequence).map(|(due, _)| self.deadlines.arm(now, due, id));
-        self.requests.insert(id, Tracked { samples, live: samples, cancelled: false, timer });
+        let account = self.queue.open(sequence.priority(), sequence.request.tenant);
+        sequence.account = account;
+        self.requests.insert(id, Tracked { samples, live: samples, cancelled: false, account, timer });
         self.queue.insert(sequence);
         Ok(())
     }
@@ -210,15 +217,14 @@ impl Scheduler {
         self.pool.reset_cache()
     }
 
-    /// How long a request of `class` can wait before no later arrival is admitted before it:
-    /// `(3 - class) * ageing`.
+    /// How long requests of higher classes that arrive later can go before those of `class` without limit:
+    /// `(3 - class) * ageing`. After that the class has at least every ninth turn.
     pub fn ageing_bound(&self, class: Priority) -> Duration {
         self.queue.ageing_bound(class)
     }
 
     /// Figures at `now`.
     pub fn stats(&self, now: Instant) -> SchedulerStats {
-        let head = self.queue.head(now);
         SchedulerStats {
             running: self.batch.len() as u32,
             waiting: self.queue.len() as u32,
@@ -227,8 +233,7 @@ impl Scheduler {
             kv_blocks_total: self.pool.total(),
             kv_blocks_used: self.pool.held(),
             kv_blocks_cached: self.pool.cached(),
-            oldest_wait: head
-                .map_or(Duration::ZERO, |head| now.saturating_duration_since(head.request.enqueued_at)),
+            oldest_wait: self.queue.longest_wait(now),
             counters: self.counters,
         }
     }

@@ -6,7 +6,7 @@ use crate::pace::StepLoad;
 use crate::{BlockId, CompletionReason, LengthKind, Row, SampleRequest, Sequence, Slot, StepInput};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Scheduler {
     /// Plans the next step: every decode row, then prefill chunks, then waiting requests. `None` if nothing can run.
@@ -18,9 +18,8 @@ impl Scheduler {
         self.settle(now);
         self.step.input.clear_but_rows();
         self.step.keys.clear();
-        self.step.budget = self.config.max_num_batched_tokens;
-        self.step.load = StepLoad::default();
         self.step.planned_at = Some(now);
+        self.begin_step(now);
         let before = self.counters.preemptions;
         self.plan_decodes(now);
         // After a preemption the freed blocks belong to the running rows.
@@ -41,6 +40,14 @@ impl Scheduler {
         self.step.input.batch = self.batch.begin(now);
         self.step.in_flight = true;
         Some(&self.step.input)
+    }
+
+    /// Empties the load of the step.
+    pub(super) fn begin_step(&mut self, now: Instant) {
+        self.step.budget = self.config.max_num_batched_tokens;
+        self.step.load = StepLoad::default();
+        let rows_are_free = self.batch.rows() < self.config.max_num_seqs;
+        self.pace.begin(if rows_are_free { self.queue.longest_wait(now) } else { Duration::ZERO });
     }
 
     /// Gives each decode row its token and leaves the other rows in `order`.
@@ -64,7 +71,7 @@ impl Scheduler {
 
     /// Whether prompts that are not begun go before the one that is. Where decode rows leave little room, the two that may be
     /// open take turns, so that a short prompt passes a long one.
-    fn newcomers_first(&self) -> bool {
+    pub(super) fn newcomers_first(&self) -> bool {
         self.has_turn() && self.step.order.len() == 1 && !self.queue.is_empty()
     }
 
@@ -74,7 +81,7 @@ impl Scheduler {
     }
 
     /// Gives each row in `order` a chunk of its prompt, as far as there is room.
-    fn plan_prefills(&mut self) {
+    pub(super) fn plan_prefills(&mut self) {
         let mut order = std::mem::take(&mut self.step.order);
         if self.has_turn() {
             order.reverse();

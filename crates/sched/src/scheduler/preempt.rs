@@ -2,12 +2,12 @@
 
 use super::Scheduler;
 use crate::batch::RowKey;
-use crate::{Priority, Sequence, SequenceId};
+use crate::{Sequence, SequenceId};
 use std::cmp::Reverse;
 use std::time::Instant;
 
 /// After so many preemptions a sequence is spared while its class has others.
-const SPARED_AFTER: u32 = 3;
+const SPARED_AFTER: u16 = 3;
 
 impl Scheduler {
     /// Preempts the best victim for a block that `key` needs and returns it; it may be `key` itself. Never one of a
@@ -33,9 +33,6 @@ impl Scheduler {
     pub(super) fn preempt_for_head(&mut self, head: SequenceId, needed: u32, now: Instant) -> bool {
         let head = self.queue.get(head).expect("the head waits");
         let (class, rows) = (head.priority(), head.rows());
-        if Priority::ALL[..class.index()].iter().all(|&lower| self.batch.class_len(lower) == 0) {
-            return false;
-        }
         let lower = || self.batch.keys().filter(|&key| self.batch.at(key).priority() < class);
         let (held_rows, held_blocks) = lower().fold((0, 0), |(rows, blocks), key| {
             let sequence = self.batch.at(key);
@@ -49,9 +46,12 @@ impl Scheduler {
         let eligible = lower().filter(|&key| {
             let victim = self.batch.at(key);
             // One that has generated nothing since it was resumed would lose the same work again, and one that has
-            // aged past the head would come back before it.
+            // aged past the head, or that runs because it had been passed over, would come back before it.
             let advanced = victim.preemptions == 0 || victim.generated() > victim.generated_before;
-            advanced && !self.is_spared(victim) && self.queue.stays_behind(victim, head, now)
+            advanced
+                && !victim.passes.had_turn
+                && !self.is_spared(victim)
+                && self.queue.stays_behind(victim, head, now)
         });
         let Some(victim) = eligible.min_by_key(|&key| self.victim_order(self.batch.at(key))) else {
             return false;
@@ -89,7 +89,7 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::{
-        Deadlines, Effects, KvCapacity, KvLayout, Request, RequestId, Sampled, SamplingParams,
+        Deadlines, Effects, KvCapacity, KvLayout, Priority, Request, RequestId, Sampled, SamplingParams,
         SchedulerConfig, StepOutput,
     };
 

@@ -12,14 +12,10 @@ mod setup;
 pub use report::SimReport;
 
 use crate::fake::FakeExecutor;
-use crate::{
-    CompletionReason, Effect, Effects, Executor, Priority, RequestId, SampleIndex, Scheduler, Sequence,
-    StepOutput,
-};
+use crate::{CompletionReason, Effect, Effects, Executor, RequestId, SampleIndex, Scheduler, StepOutput};
 use ledger::{Context, Ledger};
 use rng::Rng;
 use setup::Setup;
-use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -175,7 +171,6 @@ impl Simulation {
         self.output.clear();
         let result = self.executor.execute(input, &mut self.output);
         self.scheduler.check_invariants();
-        self.check_order();
         if !self.draining {
             self.cancel();
         }
@@ -190,19 +185,6 @@ impl Simulation {
         let waiting = self.scheduler.queue().len();
         let running = self.scheduler.batch().len();
         assert_eq!((waiting, running), (0, 0), "nothing was planned with (waiting, running) sequences");
-    }
-
-    /// A sequence that ran for the first time goes before every one that never ran.
-    fn check_order(&self) {
-        let queue = self.scheduler.queue();
-        let rank =
-            |sequence: &Sequence| (queue.effective_class(sequence, self.now), Reverse(sequence.order()));
-        let waiting = Priority::ALL.into_iter().filter_map(|class| queue.fresh_head(class));
-        let Some(best) = waiting.max_by_key(|&head| rank(head)) else { return };
-        for running in self.scheduler.batch().iter() {
-            let first = running.first_scheduled == running.elapsed(self.now);
-            assert!(!first || rank(running) > rank(best), "{} went before {}", running.id(), best.id());
-        }
     }
 
     /// Books all effects and forgets what has ended.

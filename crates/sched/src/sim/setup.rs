@@ -4,7 +4,7 @@ use super::rng::Rng;
 use crate::fake::FakeExecutor;
 use crate::{
     CacheSalt, Deadlines, KvCapacity, Priority, Request, RequestId, SamplingParams, SchedulerConfig, Tenant,
-    TokenId,
+    TenantId, TokenId, Weight,
 };
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -21,6 +21,7 @@ pub(super) struct Setup {
     pub(super) nan_per_million: u32,
     samples: u32,
     salts: u32,
+    tenants: u32,
     longest_prompt: u32,
     longest_output: u32,
     prefixes: Vec<Vec<TokenId>>,
@@ -62,6 +63,7 @@ impl Setup {
             nan_per_million: *rng.pick(&[0, 0, 2_000, 50_000]),
             samples: *rng.pick(&[1, 1, 2, 5]),
             salts: *rng.pick(&[1, 1, 2]),
+            tenants: 1,
             longest_prompt,
             longest_output: rng.log_within(1, 128),
             prefixes,
@@ -69,6 +71,7 @@ impl Setup {
         // Drawn last, so that the rest of a seed is what it is without.
         let target = rng.chance(300).then(|| Duration::from_micros(u64::from(rng.log_within(1, 100_000))));
         setup.config.itl_target = target;
+        setup.tenants = *rng.pick(&[1, 1, 2, 8]);
         setup
     }
 
@@ -95,11 +98,21 @@ impl Setup {
             max_tokens,
             samples: if rng.chance(300) { rng.within(1, self.samples) as u16 } else { 1 },
             priority: *rng.pick(&Priority::ALL),
-            tenant: Tenant::default(),
+            tenant: self.tenant(rng),
             salt: CacheSalt(u64::from(rng.within(0, self.salts - 1))),
             enqueued_at: now,
             deadlines: self.draw_deadlines(rng),
         }
+    }
+
+    /// One of the tenants; each has another weight.
+    fn tenant(&self, rng: &mut Rng) -> Tenant {
+        if self.tenants == 1 {
+            return Tenant::default();
+        }
+        let id = rng.within(0, self.tenants - 1);
+        let weight = Weight::try_from(f64::from(id + 1)).expect("a small positive number is a weight");
+        Tenant { id: TenantId(u64::from(id)), weight }
     }
 
     /// A piece of a shared prefix and a tail of its own. Sometimes too long to be accepted.

@@ -29,29 +29,45 @@ fn higher_classes_go_first_and_equals_in_order_of_arrival() {
     assert_eq!(started, [2, 4, 3, 7, 0, 6, 1, 5].map(|index| ids[index]));
 }
 
-#[test]
-fn waiting_raises_the_class_by_one_per_period() {
-    for (class, bound) in Priority::ALL.into_iter().zip([3 * A, 2 * A, A, Duration::ZERO]) {
-        let mut bench = single();
-        assert_eq!(bench.scheduler.ageing_bound(class), bound);
-        let old = bench.submit(of_class(class, 1));
-        // Just before the bound a fresh urgent request still goes first, unless the old one is urgent itself.
-        bench.advance(bound.saturating_sub(Duration::from_nanos(1)));
-        let urgent = bench.submit(of_class(Priority::Urgent, 1));
-        bench.step();
-        let (first, second) = if class == Priority::Urgent { (old, urgent) } else { (urgent, old) };
-        assert!(bench.end(first, 0).is_some() && bench.end(second, 0).is_none());
-        // At the bound none does.
-        let mut bench = single();
-        let old = bench.submit(of_class(class, 1));
-        bench.advance(bound);
+/// How many of 20 urgent requests end before one of `class` that has waited for `waited` when they arrive.
+fn urgent_before(class: Priority, waited: Duration) -> usize {
+    let mut bench = single();
+    let old = bench.submit(of_class(class, 1));
+    bench.advance(waited);
+    for _ in 0..20 {
         bench.submit(of_class(Priority::Urgent, 1));
-        bench.step();
-        assert!(bench.end(old, 0).is_some());
     }
+    while bench.end(old, 0).is_none() {
+        assert!(bench.step());
+    }
+    bench.ends.len() - 1
 }
 
-/// R5: under urgent arrivals without end, a low request starts within its ageing bound and one step.
+#[test]
+fn waiting_raises_the_class_by_one_per_period() {
+    for (class, bound) in Priority::ALL.into_iter().zip([3 * A, 2 * A, A]) {
+        assert_eq!(single().scheduler.ageing_bound(class), bound);
+        assert_eq!(urgent_before(class, bound - Duration::from_nanos(1)), 20, "below the bound all go first");
+        assert_eq!(urgent_before(class, bound), 8, "at the bound every ninth turn is that of the class");
+    }
+    assert_eq!(urgent_before(Priority::Urgent, Duration::ZERO), 0);
+}
+
+/// However many low requests have waited for however long, an urgent one goes next.
+#[test]
+fn a_long_queue_of_aged_requests_does_not_hold_back_an_urgent_one() {
+    let mut bench = single();
+    for _ in 0..50 {
+        bench.submit(of_class(Priority::Low, 1));
+    }
+    bench.advance(100 * A);
+    bench.step();
+    let urgent = bench.submit(of_class(Priority::Urgent, 1));
+    bench.step();
+    assert!(bench.end(urgent, 0).is_some());
+}
+
+/// R5: under urgent arrivals without end, a low request starts within its ageing bound and nine turns.
 #[test]
 fn nobody_starves_under_urgent_arrivals() {
     let mut bench =
@@ -63,8 +79,9 @@ fn nobody_starves_under_urgent_arrivals() {
     let low = bench.submit(of_class(Priority::Low, 3));
     let bound = bench.scheduler.ageing_bound(Priority::Low);
     let mut waited = Duration::ZERO;
+    // Two rows of three steps each: nine turns are 14 steps.
     while !bench.is_running(low) {
-        assert!(waited <= bound + 4 * step, "waited {waited:?}");
+        assert!(waited <= bound + 15 * step, "waited {waited:?}");
         bench.submit(of_class(Priority::Urgent, 3));
         bench.step();
         bench.advance(step);
@@ -98,12 +115,13 @@ fn a_preempted_request_does_not_hold_back_an_aged_one_of_its_class() {
     bench.step();
     assert!(bench.is_running(urgent), "the first request was displaced");
     bench.advance(Duration::from_millis(1));
-    bench.submit(of_class(Priority::Urgent, 2));
-    while bench.is_running(urgent) {
+    for _ in 0..10 {
+        bench.submit(of_class(Priority::Urgent, 1));
+    }
+    while !bench.is_running(first) {
         bench.step();
     }
-    bench.step();
-    assert!(bench.is_running(first), "the class has aged to the top and its oldest member goes first");
+    assert_eq!(bench.ends.len(), 9, "the class has aged to the top and its oldest member has the ninth turn");
     bench.run();
     assert!(bench.end(aged, 0).is_some());
 }

@@ -71,6 +71,24 @@ fn a_long_prompt_does_not_stall_streams() {
     assert!(without > 10.0, "without the rule a stream stands still for {without} times idle");
 }
 
+/// More arrives than the machine can do beside the streams: they slow down so that the others begin.
+#[test]
+fn requests_that_wait_for_prefill_press_on_the_streams() {
+    let mut bench = streams(None);
+    let idle = last_step(&mut bench);
+    let ids: Vec<_> = (0..30).map(|i| bench.submit(request(&prompt(128, 50 * i), 200))).collect();
+    let mut gaps = Vec::new();
+    while bench.output(ids[29], 0).is_empty() {
+        let before = bench.now;
+        assert!(bench.step());
+        gaps.push((bench.now - before).as_secs_f64() / idle.as_secs_f64());
+    }
+    let longest = gaps.iter().copied().fold(0.0, f64::max);
+    // Seven times at most, of an idle that more than doubles with the streams.
+    assert!((4.0..=16.5).contains(&longest), "the longest step took {longest} times idle");
+    assert!(gaps.iter().filter(|&&gap| gap > 3.5).count() * 2 > gaps.len());
+}
+
 #[test]
 fn a_given_target_is_kept_and_used() {
     let target = Duration::from_millis(100);
