@@ -125,3 +125,84 @@ fn a_preempted_request_does_not_hold_back_an_aged_one_of_its_class() {
     bench.run();
     assert!(bench.end(aged, 0).is_some());
 }
+
+/// Numbers that look random, the same for the same seed (Marsaglia, "Xorshift RNGs", 2003).
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, limit: u64) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit) as u32
+    }
+}
+
+/// While low requests fill batch and queue, an urgent one has its first token within two steps and those of its prefill.
+#[test]
+fn an_urgent_request_is_answered_within_two_steps() {
+    const CHUNK: u32 = 16;
+    for seed in 1..=1000 {
+        let mut draw = Draw(seed);
+        let config = SchedulerConfig {
+            max_num_seqs: 4,
+            max_prefill_chunk: CHUNK,
+            ageing: A,
+            ..SchedulerConfig::default()
+        };
+        let mut bench = Bench::with(64, 4, config);
+        let low = |draw: &mut Draw| {
+            let prompt: Vec<_> = (0..1 + draw.below(30)).map(|_| draw.below(1000)).collect();
+            Request { priority: Priority::Low, ..request(&prompt, 1 + draw.below(30)) }
+        };
+        for _ in 0..20 {
+            bench.submit(low(&mut draw));
+        }
+        for _ in 0..3 {
+            for _ in 0..5 + draw.below(40) {
+                bench.advance(Duration::from_millis(u64::from(draw.below(2000))));
+                bench.step();
+                bench.submit(low(&mut draw));
+            }
+            let prompt: Vec<_> = (0..1 + draw.below(40)).map(|_| draw.below(1000)).collect();
+            let urgent = bench.submit(Request { priority: Priority::Urgent, ..request(&prompt, 2) });
+            let mut steps = 0;
+            while bench.output(urgent, 0).is_empty() {
+                bench.step();
+                steps += 1;
+            }
+            let allowed = 2 + (prompt.len() as u32).div_ceil(CHUNK);
+            assert!(steps <= allowed, "seed {seed}: {steps} steps, {allowed} are allowed");
+        }
+    }
+}
+
+/// Under urgent requests without end, the last of several low ones starts within its ageing bound and nine turns for each.
+#[test]
+fn the_wait_of_low_requests_is_bounded() {
+    let step = Duration::from_millis(100);
+    for seed in 1..=1000 {
+        let mut draw = Draw(seed);
+        let (rows, tokens, lows) = (1 + draw.below(4), 1 + draw.below(4), 1 + draw.below(4));
+        let config = SchedulerConfig { max_num_seqs: rows, ageing: A / 10, ..SchedulerConfig::default() };
+        let mut bench = Bench::with(64, 4, config);
+        let urgent = |bench: &mut Bench| {
+            (0..rows).for_each(|_| {
+                bench.submit(of_class(Priority::Urgent, tokens));
+            })
+        };
+        urgent(&mut bench);
+        let ids: Vec<_> = (0..lows).map(|_| bench.submit(of_class(Priority::Low, tokens))).collect();
+        // A turn takes at most the steps of a request, shared by the rows.
+        let turns = step * (9 * lows * tokens).div_ceil(rows) + step * tokens;
+        let bound = bench.scheduler.ageing_bound(Priority::Low) + turns;
+        let mut waited = Duration::ZERO;
+        while ids.iter().any(|&id| !bench.is_running(id) && bench.end(id, 0).is_none()) {
+            assert!(waited <= bound, "seed {seed}: waited {waited:?}, the bound is {bound:?}");
+            urgent(&mut bench);
+            bench.step();
+            bench.advance(step);
+            waited += step;
+        }
+    }
+}
