@@ -5,21 +5,6 @@ use crate::pace::OPEN_PREFILLS;
 use crate::{EnqueueError, PrefixHit, Priority, Request, Sequence, SequenceId};
 use std::time::Instant;
 
-/// How many that wait behind a sequence are looked at when it does not fit.
-const FOLLOWERS: usize = 8;
-
-/// How often others that fit may pass it before blocks are left to come together for it.
-pub(super) const MAX_PASSES: u8 = 16;
-
-/// How many older ones of its tenant a sequence may pass because more of it is cached, and how often each may be passed.
-pub(super) const JUMPS: u8 = 8;
-
-/// Fewest tokens of a prefix for whose computation by another sequence one waits.
-const SHARED_TOKENS: u32 = 32;
-
-/// Most steps that it waits for that.
-const MAX_HELD: u8 = 64;
-
 /// What keeps a waiting sequence from being admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
@@ -35,16 +20,16 @@ pub(super) enum Obstacle {
 
 /// What admission has done in this step.
 #[derive(Default)]
-struct SoFar {
+pub(super) struct SoFar {
     /// Whether a sequence was preempted for one that waits.
-    displaced: bool,
+    pub(super) displaced: bool,
     /// The one that waits for a prefix.
     held: Option<SequenceId>,
 }
 
 impl Obstacle {
     /// Whether preempting others helps.
-    fn is_room(self) -> bool {
+    pub(super) fn is_room(self) -> bool {
         matches!(self, Self::Rows | Self::Blocks { .. })
     }
 }
@@ -123,7 +108,13 @@ impl Scheduler {
     }
 
     /// Preempts a sequence of a lower class for `id`, if rows or blocks are what it lacks.
-    fn make_room(&mut self, id: SequenceId, obstacle: Obstacle, growth: u32, now: Instant) -> bool {
+    pub(super) fn make_room(
+        &mut self,
+        id: SequenceId,
+        obstacle: Obstacle,
+        growth: u32,
+        now: Instant,
+    ) -> bool {
         let class = self.queue.get(id).expect("the sequence waits").priority();
         let lower = || Priority::ALL[..class.index()].iter();
         if !obstacle.is_room() || lower().all(|&lower| self.batch.class_len(lower) == 0) {
@@ -133,92 +124,6 @@ impl Scheduler {
         let sequence = self.queue.get(id).expect("the sequence waits");
         let needed = self.blocks_for(sequence.total()) - hit.blocks + self.reserve_beside(sequence, growth);
         self.preempt_for_head(id, needed + hit.cached, now)
-    }
-
-    /// Admits one that fits where `head` does not, or makes room for one of a higher class. Those that were preempted are passed
-    /// by none of their class, so that blocks come together for them, and lower classes pass none, since they would be preempted
-    /// for it.
-    fn admit_other(
-        &mut self,
-        head: SequenceId,
-        obstacle: Obstacle,
-        so_far: &mut SoFar,
-        now: Instant,
-    ) -> bool {
-        let growth = self.expected_growth();
-        if !self.lets_pass(head, obstacle) {
-            return false;
-        }
-        for higher in self.higher_classes(head, now) {
-            let id = self.queue.class_head(higher).expect("a class in the order waits");
-            match self.fit(id, growth) {
-                Ok(hit) => return self.pass(head, obstacle, id, hit, now),
-                Err(obstacle) => so_far.displaced = self.make_room(id, obstacle, growth, now),
-            }
-            if so_far.displaced {
-                return true;
-            }
-        }
-        for id in self.followers(head).into_iter().flatten() {
-            if let Ok(hit) = self.fit(id, growth) {
-                return self.pass(head, obstacle, id, hit, now);
-            }
-        }
-        false
-    }
-
-    /// Whether others may still go before a `head` that does not fit.
-    fn lets_pass(&self, head: SequenceId, obstacle: Obstacle) -> bool {
-        let passes = &self.queue.get(head).expect("the head waits").passes;
-        !obstacle.is_room() || passes.by_fitting < MAX_PASSES
-    }
-
-    /// Classes above that of `head` in which something waits, when it is the turn of `head`.
-    fn higher_classes(&self, head: SequenceId, now: Instant) -> impl Iterator<Item = Priority> + use<> {
-        let class = self.queue.get(head).expect("the head waits").priority();
-        self.queue.class_order(now).filter(move |&other| other > class)
-    }
-
-    /// The oldest of the class of `head` that never ran, but itself.
-    fn followers(&self, head: SequenceId) -> [Option<SequenceId>; FOLLOWERS] {
-        let mut followers = [None; FOLLOWERS];
-        let sequence = self.queue.get(head).expect("the head waits");
-        if sequence.preemptions == 0 && self.batch.rows() < self.config.max_num_seqs {
-            let fresh = self.queue.fresh(sequence.priority()).map(Sequence::id).filter(|&id| id != head);
-            followers.iter_mut().zip(fresh).for_each(|(place, id)| *place = Some(id));
-        }
-        followers
-    }
-
-    /// Whether `id` is one of those that go before a `head` that does not fit.
-    pub(super) fn may_pass(
-        &mut self,
-        head: SequenceId,
-        obstacle: Obstacle,
-        id: SequenceId,
-        now: Instant,
-    ) -> bool {
-        let mut higher = self.higher_classes(head, now);
-        let is_head = higher.any(|class| self.queue.class_head(class) == Some(id));
-        self.lets_pass(head, obstacle) && (is_head || self.followers(head).contains(&Some(id)))
-    }
-
-    /// Admits `id`, which fits, before `head`, which does not.
-    fn pass(
-        &mut self,
-        head: SequenceId,
-        obstacle: Obstacle,
-        id: SequenceId,
-        hit: PrefixHit,
-        now: Instant,
-    ) -> bool {
-        let passes = &mut self.queue.get_mut(head).expect("the head waits").passes;
-        match obstacle {
-            Obstacle::Rows | Obstacle::Blocks { .. } => passes.by_fitting += 1,
-            Obstacle::Prefix { .. } | Obstacle::Chunk => {}
-        }
-        self.admit_sequence(id, hit, now);
-        true
     }
 
     /// Whether a waiting sequence can be admitted, and with which cached prefix. `growth` is that of the running ones.
@@ -259,71 +164,6 @@ impl Scheduler {
         (self.chunk(computed, gap), gap)
     }
 
-    /// A running sequence that computes a prefix of `sequence` beyond what is cached, so that waiting for it saves more than
-    /// [`SHARED_TOKENS`]. None once it has waited for long.
-    fn prefix_to_come(&self, sequence: &Sequence, hit: PrefixHit) -> Option<SequenceId> {
-        if !self.config.prefix_cache || sequence.passes.held >= MAX_HELD {
-            return None;
-        }
-        let prompt = &sequence.request.prompt[..];
-        let cached = (hit.blocks * self.layout.block_size) as usize;
-        let end = cached + SHARED_TOKENS.max(self.layout.block_size) as usize;
-        if prompt.len() <= end {
-            return None;
-        }
-        let computing = self.batch.iter().filter(|running| {
-            let same = running.gap() > 1 && running.request.salt == sequence.request.salt;
-            same && (running.cache.published * self.layout.block_size) < end as u32
-        });
-        let mut sharing = computing.filter(|running| {
-            let other = &running.request.prompt[..];
-            // What differs, differs mostly here.
-            other.len() >= end
-                && other[cached..end] == prompt[cached..end]
-                && other[..cached] == prompt[..cached]
-        });
-        sharing.next().map(Sequence::id)
-    }
-
-    /// The sequence to admit in place of `head`: one of those behind it, of the same tenant, of which most is cached. It may pass
-    /// [`JUMPS`] others, none of which was passed so often.
-    pub(super) fn preferred(&mut self, head: SequenceId) -> SequenceId {
-        if !self.config.prefix_cache || self.batch.rows() >= self.config.max_num_seqs {
-            return head;
-        }
-        let mut row = [None; JUMPS as usize];
-        let mut may_pass = self.queue.get(head).is_some_and(|head| head.passes.by_cached < JUMPS);
-        for (place, next) in row.iter_mut().zip(self.queue.behind(head)) {
-            *place = may_pass.then(|| next.id());
-            may_pass &= next.passes.by_cached < JUMPS;
-        }
-        if row[0].is_none() {
-            return head;
-        }
-        let mut best = (head, self.cached_lookup(head).blocks);
-        for id in row.into_iter().flatten() {
-            let hit = self.cached_lookup(id).blocks;
-            let total = self.queue.get(id).expect("those behind a head wait").total();
-            if hit > best.1 && 2 * hit * self.layout.block_size >= total {
-                best = (id, hit);
-            }
-        }
-        best.0
-    }
-
-    /// Notes that those from `first` on were passed by `chosen`.
-    fn count_jump(&mut self, first: SequenceId, chosen: SequenceId) {
-        let mut row = [None; JUMPS as usize];
-        if first == chosen {
-            return;
-        }
-        let passed = self.queue.behind(first).map(Sequence::id).take_while(|&id| id != chosen);
-        row.iter_mut().zip(std::iter::once(first).chain(passed)).for_each(|(place, id)| *place = Some(id));
-        for id in row.into_iter().flatten() {
-            self.queue.get_mut(id).expect("those behind a head wait").passes.by_cached += 1;
-        }
-    }
-
     /// Blocks that all running sequences are expected to need beyond their tokens.
     pub(super) fn expected_growth(&self) -> u32 {
         self.batch.iter().map(|running| self.growth(running)).sum()
@@ -350,7 +190,7 @@ impl Scheduler {
     }
 
     /// The lookup of a waiting sequence, repeated only when the pool has changed.
-    fn cached_lookup(&mut self, id: SequenceId) -> PrefixHit {
+    pub(super) fn cached_lookup(&mut self, id: SequenceId) -> PrefixHit {
         let epoch = self.pool.epoch();
         self.lookups.get(id, epoch).unwrap_or_else(|| {
             let hit = self.lookup(self.queue.get(id).expect("the sequence waits"));
@@ -365,7 +205,7 @@ impl Scheduler {
     }
 
     /// Moves a waiting sequence that fits into the batch with all the blocks of its tokens.
-    fn admit_sequence(&mut self, id: SequenceId, hit: PrefixHit, now: Instant) {
+    pub(super) fn admit_sequence(&mut self, id: SequenceId, hit: PrefixHit, now: Instant) {
         let (chunk, _) = self.first_chunk(self.queue.get(id).expect("the sequence waits"), hit);
         let mut sequence = self.queue.admit(id, now).expect("the sequence waits");
         let (computed, total) = (hit.blocks * self.layout.block_size, sequence.total());

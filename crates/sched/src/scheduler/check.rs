@@ -1,7 +1,7 @@
 //! What must hold between any two calls.
 
 use super::Scheduler;
-use super::admission::{JUMPS, MAX_PASSES};
+use super::passing::{JUMPS, MAX_PASSES};
 use crate::Sequence;
 
 impl Scheduler {

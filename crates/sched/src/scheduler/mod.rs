@@ -11,6 +11,7 @@ mod ending;
 mod estimate;
 mod explain;
 mod lookups;
+mod passing;
 mod plan;
 mod preempt;
 
