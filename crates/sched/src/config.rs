@@ -25,12 +25,37 @@ pub struct SchedulerConfig {
     pub ageing: Duration,
     /// Share of the pool that admission leaves free, in percent.
     pub watermark_percent: u32,
+    /// When waiting requests may join.
+    pub batching: Batching,
+    /// What admission sets aside for what sequences have yet to generate.
+    pub reservation: Reservation,
     /// Whether requests share the blocks of equal prefixes.
     pub prefix_cache: bool,
     /// Key of the prefix hash.
     pub hash_seed: u64,
     /// Significant bits of the prefix hash; fewer only make collisions likelier.
     pub hash_bits: u32,
+}
+
+/// When waiting requests may join the batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Batching {
+    /// At every step.
+    #[default]
+    Continuous,
+    /// A baseline to compare with: once the batch is empty, as many as wait at that time and fit. Rows still leave when
+    /// they end.
+    Static,
+}
+
+/// What admission sets aside for what sequences have yet to generate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reservation {
+    /// Half of the growth that the outputs of the class let expect; preemption makes up for what comes beyond.
+    #[default]
+    Expected,
+    /// A baseline to compare with: blocks for `max_tokens`, as storage in one piece needs. Nothing is preempted for a block.
+    WorstCase,
 }
 
 impl Default for SchedulerConfig {
@@ -45,6 +70,8 @@ impl Default for SchedulerConfig {
             max_waiting_tokens: 1 << 20,
             ageing: Duration::from_secs(5),
             watermark_percent: 1,
+            batching: Batching::Continuous,
+            reservation: Reservation::Expected,
             prefix_cache: true,
             hash_seed: 0,
             hash_bits: 32,

@@ -34,7 +34,7 @@ mod tenant;
 mod wheel;
 
 pub use batch::{Batch, BatchStats};
-pub use config::{ConfigError, SchedulerConfig};
+pub use config::{Batching, ConfigError, Reservation, SchedulerConfig};
 pub use effects::{Effect, Effects};
 pub use enqueue::EnqueueError;
 pub use executor::{ExecError, Executor};

@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use crate::pace::OPEN_PREFILLS;
-use crate::{EnqueueError, PrefixHit, Priority, Request, Sequence, SequenceId};
+use crate::{Batching, EnqueueError, PrefixHit, Priority, Request, Reservation, Sequence, SequenceId};
 use std::time::Instant;
 
 /// What keeps a waiting sequence from being admitted.
@@ -81,7 +81,7 @@ impl Scheduler {
     /// Admits waiting sequences until the budget is used or nothing fits that may go.
     pub(super) fn admit(&mut self, now: Instant) {
         let mut so_far = SoFar::default();
-        while self.step.budget > 0 && self.admit_one(&mut so_far, now) {}
+        while self.step.budget > 0 && self.step.places > 0 && self.admit_one(&mut so_far, now) {}
     }
 
     /// Admits the sequence that goes next, or makes room for it, or admits one that may pass it. Returns whether to go on.
@@ -98,6 +98,11 @@ impl Scheduler {
             Err(obstacle) => obstacle,
         };
         if so_far.displaced {
+            return false;
+        }
+        if self.config.batching == Batching::Static && obstacle.is_room() {
+            // The batch is full.
+            self.step.places = 0;
             return false;
         }
         if matches!(obstacle, Obstacle::Prefix { .. }) && so_far.held.replace(head) != Some(head) {
@@ -171,22 +176,33 @@ impl Scheduler {
 
     /// Blocks to leave free when `sequence` joins: one per row, the watermark, and half of what all rows are expected
     /// to grow by, since they grow and end at different times. None if nothing runs, so that something can.
+    ///
+    /// With [`Reservation::WorstCase`] all that they may grow by.
     pub(super) fn reserve_beside(&self, sequence: &Sequence, growth: u32) -> u32 {
         if self.batch.is_empty() {
             return 0;
         }
         let rows = self.batch.rows() + sequence.rows();
         let watermark = (self.pool.total() * self.config.watermark_percent / 100).max(self.batch.rows() / 4);
-        rows + watermark + (self.growth(sequence) + growth) / 2
+        let growth = self.growth(sequence) + growth;
+        match self.config.reservation {
+            Reservation::Expected => rows + watermark + growth / 2,
+            Reservation::WorstCase => growth,
+        }
     }
 
-    /// Blocks that a sequence is expected to need beyond its tokens, from the outputs of its class.
+    /// Blocks that a sequence is expected to need beyond its tokens, from the outputs of its class, or may need.
     fn growth(&self, sequence: &Sequence) -> u32 {
-        let median = self.medians[sequence.priority().index()].tokens();
+        let most = sequence.request.max_tokens;
+        let (output, copies) = match self.config.reservation {
+            Reservation::Expected => (self.medians[sequence.priority().index()].tokens().min(most), 0),
+            // Each sample of several copies the block that the prompt ends in.
+            Reservation::WorstCase => (most, u32::from(sequence.request.samples > 1)),
+        };
         let total = sequence.total();
-        let more = median.min(sequence.request.max_tokens).saturating_sub(sequence.generated());
-        let end = (total + more).min(self.config.max_model_len).max(total);
-        (self.blocks_for(end) - self.blocks_for(total)) * sequence.rows()
+        let end =
+            (total + output.saturating_sub(sequence.generated())).min(self.config.max_model_len).max(total);
+        (self.blocks_for(end) - self.blocks_for(total) + copies) * sequence.rows()
     }
 
     /// The lookup of a waiting sequence, repeated only when the pool has changed.
@@ -224,6 +240,7 @@ impl Scheduler {
         self.count_admission(&mut sequence, now);
         let key = self.batch.insert(sequence);
         self.schedule(key, chunk);
+        self.step.places -= 1;
     }
 
     fn count_admission(&mut self, sequence: &mut Sequence, now: Instant) {

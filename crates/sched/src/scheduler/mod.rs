@@ -76,6 +76,8 @@ struct Step {
     /// Running sequences when planning began; scratch.
     order: Vec<RowKey>,
     budget: u32,
+    /// Waiting sequences that may still join.
+    places: u32,
     load: StepLoad,
     in_flight: bool,
     planned_at: Option<Instant>,
@@ -101,6 +103,7 @@ impl Step {
             keys: Vec::with_capacity(rows),
             order: Vec::with_capacity(rows),
             budget: 0,
+            places: 0,
             load: StepLoad::default(),
             in_flight: false,
             planned_at: None,

@@ -3,7 +3,7 @@
 use super::Scheduler;
 use crate::batch::RowKey;
 use crate::pace::StepLoad;
-use crate::{BlockId, CompletionReason, LengthKind, Row, SampleRequest, Sequence, Slot, StepInput};
+use crate::{Batching, BlockId, CompletionReason, LengthKind, Row, SampleRequest, Sequence, Slot, StepInput};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ impl Scheduler {
         self.begin_step(now);
         let before = self.counters.preemptions;
         self.plan_decodes(now);
+        self.open_places();
         // After a preemption the freed blocks belong to the running rows.
         let admits = self.counters.preemptions == before || self.batch.is_empty();
         if admits && self.newcomers_first() {
@@ -40,6 +41,15 @@ impl Scheduler {
         self.step.input.batch = self.batch.begin(now);
         self.step.in_flight = true;
         Some(&self.step.input)
+    }
+
+    /// Sets how many requests may still join: any number, or in static batches those that wait when the last one is done.
+    fn open_places(&mut self) {
+        match self.config.batching {
+            Batching::Continuous => self.step.places = u32::MAX,
+            Batching::Static if self.batch.is_empty() => self.step.places = self.queue.len() as u32,
+            Batching::Static => {}
+        }
     }
 
     /// Empties the load of the step.

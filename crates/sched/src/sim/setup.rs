@@ -3,8 +3,8 @@
 use super::rng::Rng;
 use crate::fake::FakeExecutor;
 use crate::{
-    CacheSalt, Deadlines, KvCapacity, Priority, Request, RequestId, SamplingParams, SchedulerConfig, Tenant,
-    TenantId, TokenId, Weight,
+    Batching, CacheSalt, Deadlines, KvCapacity, Priority, Request, RequestId, Reservation, SamplingParams,
+    SchedulerConfig, Tenant, TenantId, TokenId, Weight,
 };
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -47,6 +47,8 @@ impl Setup {
             max_waiting_tokens: u64::from(rng.log_within(8, 8192)),
             ageing: Duration::from_millis(u64::from(rng.log_within(1, 2000))),
             watermark_percent: rng.within(0, 5),
+            batching: Batching::Continuous,
+            reservation: Reservation::Expected,
             prefix_cache: rng.chance(800),
             hash_seed: rng.word(),
             hash_bits,
@@ -72,6 +74,12 @@ impl Setup {
         let target = rng.chance(300).then(|| Duration::from_micros(u64::from(rng.log_within(1, 100_000))));
         setup.config.itl_target = target;
         setup.tenants = *rng.pick(&[1, 1, 2, 8]);
+        if rng.chance(100) {
+            setup.config.batching = Batching::Static;
+        }
+        if rng.chance(100) {
+            setup.config.reservation = Reservation::WorstCase;
+        }
         setup
     }
 

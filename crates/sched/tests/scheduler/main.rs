@@ -1,5 +1,6 @@
 //! The scheduler over the fake executor, rule by rule.
 
+mod baselines;
 mod bench;
 mod cancel;
 mod classes;
