@@ -62,10 +62,54 @@ fn inspect_tells_architecture_and_memory() {
 
 #[test]
 fn sim_reports_its_totals() {
-    let output = pagoda(&["sim", "--seeds", "4", "--steps", "100", "--hash-bits", "8"]);
+    let output = pagoda(&["verify", "--seeds", "4", "--steps", "100", "--hash-bits", "8"]);
     let stdout = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(stdout.contains("4 seeds") && stdout.contains("no violation"), "{stdout}");
+}
+
+#[test]
+fn sim_prints_tables_and_writes_json_and_pictures() {
+    let file = |name: &str| std::env::temp_dir().join(format!("pagoda-sim-{}-{name}", std::process::id()));
+    let (json, plot) = (file("r.json"), file("r.html"));
+    let (json_path, plot_path) = (json.to_str().expect("UTF-8"), plot.to_str().expect("UTF-8"));
+    let load = ["--workload", "fixed:40:10", "--rate", "2", "--requests", "30", "--seed", "5"];
+    let output = pagoda(&[&["sim", "--json", json_path, "--plot", plot_path], &load[..]].concat());
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(stdout.contains("30 of 30 requests finished") && stdout.contains("between tokens"), "{stdout}");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&json).expect("a report")).expect("JSON");
+    assert_eq!(report["outcomes"]["finished"], 30);
+    assert!(std::fs::read_to_string(&plot).expect("a picture").contains("KV blocks over time"));
+    for path in [&json, &plot] {
+        std::fs::remove_file(path).expect("the file exists");
+    }
+    let compared = pagoda(&[&["sim", "--compare"], &load[..]].concat());
+    assert!(text(&compared.stdout).contains("without prefix-cache"), "{}", text(&compared.stdout));
+}
+
+#[test]
+fn sim_names_what_it_cannot_run() {
+    let trace = std::env::temp_dir().join(format!("pagoda-sim-{}-bad.csv", std::process::id()));
+    std::fs::write(&trace, "arrival_s,prompt_tokens,output_tokens\n0,1,1\n1,-4,1\n")
+        .expect("a file can be written");
+    let path = trace.to_str().expect("UTF-8");
+    for (args, named) in [
+        (vec!["sim", "--trace", path], "line 3, prompt_tokens"),
+        (vec!["sim", "--workload", "chatty"], "fixed:PROMPT:OUTPUT"),
+        (vec!["sim", "--without", "fifo"], "paged-kv"),
+        (vec!["sim", "--rate", "NaN"], "rate"),
+        (vec!["sim", "--itl-target-ms", "5"], "below the 32.0 ms"),
+        (vec!["sim", "--tenant-weight", "a=0"], "0.001 to 1000"),
+        (vec!["sim", "--plot", "r.png"], ".svg or .html"),
+        (vec!["sim", "--trace", path, "--requests", "4"], "cannot be used with"),
+    ] {
+        let output = pagoda(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains(named), "{args:?}: {}", text(&output.stderr));
+    }
+    std::fs::remove_file(&trace).expect("the file exists");
 }
 
 #[test]

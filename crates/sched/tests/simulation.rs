@@ -1,4 +1,4 @@
-//! Random traffic and faults, a little of it; `pagoda sim` runs any amount.
+//! Random traffic and faults, a little of it; `pagoda verify` runs any amount.
 
 use pagoda_sched::sim::{SimOptions, SimReport, Simulation};
 

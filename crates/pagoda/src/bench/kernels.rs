@@ -1,7 +1,7 @@
 //! The kernels one by one, in the shapes of a model, beside the limits of the machine.
 
+use super::Random;
 use super::limits::MachineLimits;
-use super::random::Random;
 use super::roofline::{head_shape, layer_shapes};
 use super::stats::Spread;
 use crate::model::DecoderSpec;

@@ -3,8 +3,8 @@
 //! Every figure stands beside the limit of the machine that it was measured on, and the limits are measured before and
 //! after, because shared machines change their speed.
 
-pub mod chart;
 pub mod diagnosis;
+mod fit;
 pub mod kernels;
 mod limits;
 mod machine;
@@ -12,23 +12,20 @@ mod measure;
 pub mod plot;
 mod process;
 mod profile;
-mod random;
 mod report;
 mod roofline;
 pub mod serve;
-pub mod stats;
-mod table;
 mod time;
 mod workload;
 
+pub use fit::step_cost;
 pub use limits::MachineLimits;
 pub use machine::{CpuQuota, Machine};
 pub use measure::{BenchError, Repetition, measure};
+pub use pagoda_lab::{Random, Table, chart, stats};
 pub use process::{Disturbance, Usage, peak_rss_bytes, reset_peak_rss};
 pub use profile::{OperationShare, PhaseProfiles, Profiler, StepProfile};
-pub use random::Random;
 pub use report::{BOUND_DIGITS, Point, Report, ReportError, Settings};
 pub use roofline::{Bound, Cost};
-pub use table::Table;
 pub use time::{compact_utc, iso_utc};
 pub use workload::Workload;

@@ -53,6 +53,7 @@ pub fn chart(reports: &[Report], quantity: Quantity) -> Chart {
         x_label: "concurrent sequences".to_owned(),
         y_label: quantity.label().to_owned(),
         series,
+        ..Chart::default()
     }
 }
 
@@ -66,7 +67,7 @@ fn series(report: &Report, name: String, quantity: Quantity) -> Series {
         report.points.iter().filter_map(|point| Some((x(point), quantity.limit(point)?))).collect();
     let limit = (!limit.is_empty())
         .then(|| Line { name: format!("limit of the machine, {}", report.settings.weights), points: limit });
-    Series { name, marks: marks.collect(), limit }
+    Series { name, marks: marks.collect(), limit, ..Series::default() }
 }
 
 /// What tells the reports apart, or the format of the weights if nothing does.

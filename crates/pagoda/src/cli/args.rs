@@ -1,6 +1,7 @@
 //! The command line as typed. Names are vLLM's where vLLM has one; llama.cpp's are accepted as aliases.
 
 use super::bench::BenchCommand;
+use super::sim::SimArgs;
 use super::size::ByteSize;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -49,10 +50,15 @@ pub(crate) enum Command {
     ///
     /// Example: pagoda quantize ./Qwen2.5-0.5B-Instruct ./Qwen2.5-0.5B-Instruct-int4 --format int4
     Quantize(QuantizeArgs),
+    /// Run a workload through the real scheduler in virtual time and report latencies, throughput and use of the KV blocks.
+    ///
+    /// Each rule of the scheduler can be switched off, so that what it is worth is a number.
+    #[command(after_help = super::sim::EXAMPLES)]
+    Sim(SimArgs),
     /// Run the scheduler against random workloads and check every invariant after every step.
     ///
-    /// Example: pagoda sim --seeds 400 --steps 2500
-    Sim(SimArgs),
+    /// Example: pagoda verify --seeds 400 --steps 2500
+    Verify(VerifyArgs),
     /// Look at this machine: what it can do at most, what limits it, what is wrong.
     ///
     /// Example: pagoda doctor --random llama-3.2-1b
@@ -290,7 +296,7 @@ pub(crate) enum KvCacheDtype {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct SimArgs {
+pub(crate) struct VerifyArgs {
     /// Number of random workloads.
     #[arg(long, default_value_t = 400)]
     pub(crate) seeds: u64,
@@ -312,6 +318,6 @@ pub(crate) struct SimArgs {
     pub(crate) threads: Option<usize>,
 }
 
-fn at_least_one() -> RangedU64ValueParser<u32> {
+pub(super) fn at_least_one() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=u64::from(u32::MAX))
 }

@@ -12,6 +12,7 @@ mod run;
 mod serve;
 mod sim;
 mod size;
+mod verify;
 
 use args::{Cli, Command, LogFormat};
 use clap::Parser;
@@ -28,6 +29,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(args),
         Command::Quantize(args) => quantize::quantize(args),
         Command::Sim(args) => sim::sim(args),
+        Command::Verify(args) => verify::verify(args),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Bench(command) => bench::bench(command),
     });

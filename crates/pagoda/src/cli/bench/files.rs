@@ -9,14 +9,14 @@ use std::path::Path;
 
 /// Form of a picture, told by the end of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Picture {
+pub(crate) enum Picture {
     Svg,
     Html,
 }
 
 impl Picture {
     /// The form that `path` asks for; known before anything is measured.
-    pub(super) fn of(path: &Path) -> Result<Self, CliError> {
+    pub(crate) fn of(path: &Path) -> Result<Self, CliError> {
         match path.extension().and_then(OsStr::to_str) {
             Some("svg") => Ok(Self::Svg),
             Some("html" | "htm") => Ok(Self::Html),
@@ -46,7 +46,8 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliE
     write(path, &(text + "\n"))
 }
 
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
+/// Writes `text`.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), CliError> {
     std::fs::write(path, text).map_err(|error| {
         let error = anyhow::Error::new(error).context(format!("cannot write {}", path.display()));
         CliError::new(Failure::Runtime, error)

@@ -1,7 +1,9 @@
-//! A line chart as SVG or as an HTML page: both axes logarithmic, limits dashed, ranges as whiskers.
+//! A line chart as SVG or as an HTML page: limits dashed, ranges as whiskers.
 
 mod axis;
 mod svg;
+
+pub use axis::Scale;
 
 use axis::Axis;
 use svg::{Svg, escape};
@@ -17,17 +19,23 @@ pub struct Chart {
     pub x_label: String,
     /// Name of the vertical axis.
     pub y_label: String,
+    /// Layout of the horizontal axis.
+    pub x_scale: Scale,
+    /// Layout of the vertical axis.
+    pub y_scale: Scale,
     /// The lines.
     pub series: Vec<Series>,
 }
 
-/// One line of measurements and its limit. Coordinates are positive; others are left out.
+/// One line of measurements and its limit. Coordinates on a logarithmic axis are positive; others are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     /// Name in the legend.
     pub name: String,
     /// The measurements.
     pub marks: Vec<Mark>,
+    /// A solid line without marks, for many points: its corners.
+    pub line: Vec<(f64, f64)>,
     /// What they cannot exceed.
     pub limit: Option<Line>,
 }
@@ -62,6 +70,8 @@ const TOP: f64 = 84.0;
 const PLOT_WIDTH: f64 = 620.0;
 const PLOT_HEIGHT: f64 = 380.0;
 const BELOW: f64 = 64.0;
+/// Of a whole chart.
+const HEIGHT: f64 = TOP + PLOT_HEIGHT + BELOW;
 /// Width of a letter of the legend, generously.
 const LETTER: f64 = 6.8;
 /// Height of a line of the legend.
@@ -74,9 +84,7 @@ impl Chart {
     pub fn svg(&self) -> String {
         let (x, y) = self.axes();
         let legend = self.legend();
-        let letters = legend.iter().map(|entry| entry.name.chars().count()).max().unwrap_or(0);
-        let width = LEFT + PLOT_WIDTH + 62.0 + LETTER * letters as f64;
-        let mut svg = Svg::new(width, TOP + PLOT_HEIGHT + BELOW);
+        let mut svg = Svg::new(self.width(), HEIGHT);
         svg.text((LEFT, 32.0), "class=\"title\"", &self.title);
         svg.text((LEFT, 54.0), "class=\"small\"", &self.subtitle);
         self.frame(&mut svg, &x, &y);
@@ -95,6 +103,12 @@ impl Chart {
 
     /// The chart in a page of its own, with its figures in a table.
     pub fn html(&self) -> String {
+        let table = self.table();
+        page(&self.title, &format!("{}\n{table}", self.svg()))
+    }
+
+    /// The marks and their limits as a table in HTML.
+    fn table(&self) -> String {
         let mut rows = String::new();
         for series in &self.series {
             for mark in &series.marks {
@@ -113,22 +127,36 @@ impl Chart {
                 rows += &format!("<tr><td>{}</td></tr>\n", cells.join("</td><td>"));
             }
         }
-        let (title, x, y) = (escape(&self.title), escape(&self.x_label), escape(&self.y_label));
+        let (x, y) = (escape(&self.x_label), escape(&self.y_label));
         format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n<title>{title}</title>\n\
-             <style>{PAGE_STYLE}</style>\n</head>\n<body>\n{}\n<table>\n<thead><tr><th>series</th><th>{x}</th>\
-             <th>{y}</th><th>range</th><th>limit</th><th>share of the limit</th></tr></thead>\n\
-             <tbody>\n{rows}</tbody>\n</table>\n</body>\n</html>\n",
-            self.svg()
+            "<table>\n<thead><tr><th>series</th><th>{x}</th><th>{y}</th><th>range</th><th>limit</th>\
+             <th>share of the limit</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>"
         )
+    }
+
+    /// Width with the legend.
+    fn width(&self) -> f64 {
+        let letters = self.legend().iter().map(|entry| entry.name.chars().count()).max().unwrap_or(0);
+        LEFT + PLOT_WIDTH + 62.0 + LETTER * letters as f64
     }
 
     fn axes(&self) -> (Axis, Axis) {
         let marks = || self.series.iter().flat_map(|series| &series.marks);
-        let limits = || self.series.iter().filter_map(|series| series.limit.as_ref()).flat_map(|l| &l.points);
-        let x = Axis::of_values(marks().map(|mark| mark.x).chain(limits().map(|point| point.0)));
-        let y = marks().flat_map(|mark| [mark.low, mark.high]).chain(limits().map(|point| point.1));
-        (x.placed(LEFT, LEFT + PLOT_WIDTH), Axis::of_decades(y).placed(TOP + PLOT_HEIGHT, TOP))
+        let limits = self.series.iter().filter_map(|series| series.limit.as_ref()).flat_map(|l| &l.points);
+        let lines = self.series.iter().flat_map(|series| &series.line);
+        let corners: Vec<(f64, f64)> = limits.chain(lines).copied().collect();
+        let x = || marks().map(|mark| mark.x).chain(corners.iter().map(|corner| corner.0));
+        let y = marks().flat_map(|mark| [mark.low, mark.high]).chain(corners.iter().map(|corner| corner.1));
+        let x = match self.x_scale {
+            Scale::Linear => Axis::of_differences(x()),
+            Scale::Log if marks().next().is_some() => Axis::of_values(x()),
+            Scale::Log => Axis::of_decades(x()),
+        };
+        let y = match self.y_scale {
+            Scale::Linear => Axis::of_differences(y),
+            Scale::Log => Axis::of_decades(y),
+        };
+        (x.placed(LEFT, LEFT + PLOT_WIDTH), y.placed(TOP + PLOT_HEIGHT, TOP))
     }
 
     /// Grid, ticks and names of the axes.
@@ -160,10 +188,11 @@ impl Chart {
             name: &series.name,
             colour: colour(index),
             dashed: false,
+            marked: series.line.is_empty(),
         });
         let limits = self.series.iter().enumerate().filter_map(|(index, series)| {
             let name = &series.limit.as_ref()?.name;
-            Some(Entry { name, colour: colour(index), dashed: true })
+            Some(Entry { name, colour: colour(index), dashed: true, marked: false })
         });
         measured.chain(limits).collect()
     }
@@ -176,10 +205,38 @@ impl Series {
     }
 }
 
+/// Several charts below each other as one SVG document.
+pub fn stacked(charts: &[Chart]) -> String {
+    let (mut height, mut width, mut parts) = (0.0, 0.0f64, String::new());
+    for chart in charts {
+        width = width.max(chart.width());
+        parts += &chart.svg().replacen("<svg ", &format!("<svg y=\"{height:.0}\" "), 1);
+        height += HEIGHT;
+    }
+    let size = format!("width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\"");
+    format!("<svg xmlns=\"http://www.w3.org/2000/svg\" {size} role=\"img\">\n{parts}</svg>\n")
+}
+
+/// A page with a title and several charts, `text` above them as it is.
+pub fn page_of(title: &str, text: &str, charts: &[Chart]) -> String {
+    let charts: String = charts.iter().map(Chart::svg).collect();
+    page(title, &format!("<h1>{}</h1>\n<pre>{}</pre>\n{charts}", escape(title), escape(text)))
+}
+
+/// A page around `body`.
+fn page(title: &str, body: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n<title>{title}</title>\n\
+         <style>{PAGE_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+}
+
 struct Entry<'a> {
     name: &'a str,
     colour: &'static str,
     dashed: bool,
+    marked: bool,
 }
 
 impl Entry<'_> {
@@ -187,7 +244,7 @@ impl Entry<'_> {
         let x = LEFT + PLOT_WIDTH + 20.0;
         let class = if self.dashed { "limit" } else { "measured" };
         svg.line((x, y), (x + 26.0, y), &format!("class=\"{class}\" stroke=\"{}\"", self.colour));
-        if !self.dashed {
+        if self.marked {
             svg.dot((x + 13.0, y), self.colour, "");
         }
         svg.text((x + 34.0, y + 4.0), "class=\"legend\"", self.name);
@@ -205,6 +262,8 @@ fn draw_marks(svg: &mut Svg, series: &Series, colour: &str, (x, y): (&Axis, &Axi
     let points: Vec<(f64, f64)> =
         series.marks.iter().map(|mark| (x.place(mark.x), y.place(mark.y))).collect();
     svg.path(&points, &format!("class=\"measured\" stroke=\"{colour}\""));
+    let corners: Vec<_> = series.line.iter().map(|corner| (x.place(corner.0), y.place(corner.1))).collect();
+    svg.path(&corners, &format!("class=\"measured\" stroke=\"{colour}\""));
     for (mark, at) in series.marks.iter().zip(points) {
         let whisker = format!("class=\"whisker\" stroke=\"{colour}\"");
         svg.line((at.0, y.place(mark.low)), (at.0, y.place(mark.high)), &whisker);
@@ -237,7 +296,8 @@ fn figure(value: f64) -> String {
     let decimals = match size {
         _ if (value - value.round()).abs() < 1e-9 || size >= 99.95 => 0,
         _ if size >= 9.995 => 1,
-        _ => 2,
+        _ if size >= 0.0995 => 2,
+        _ => 4,
     };
     let digits = format!("{value:.decimals$}");
     let (whole, rest) =
@@ -270,9 +330,10 @@ mod tests {
             x_label: "x".into(),
             y_label: "y".into(),
             series: vec![
-                Series { name: "bf16".into(), marks, limit: Some(limit) },
-                Series { name: "none".into(), marks: Vec::new(), limit: None },
+                Series { name: "bf16".into(), marks, limit: Some(limit), ..Series::default() },
+                Series { name: "none".into(), ..Series::default() },
             ],
+            ..Chart::default()
         }
     }
 
@@ -326,6 +387,22 @@ mod tests {
     }
 
     #[test]
+    fn charts_below_each_other_and_in_a_page_are_well_formed() {
+        let line = (0..50).map(|i| (f64::from(i), f64::from(i % 7))).collect();
+        let plain = Chart {
+            x_scale: Scale::Linear,
+            y_scale: Scale::Linear,
+            series: vec![Series { name: "plain".into(), line, ..Series::default() }],
+            ..chart()
+        };
+        let both = [chart(), plain];
+        let svg = stacked(&both);
+        check_xml(&svg);
+        assert_eq!(svg.matches("</svg>").count(), 3);
+        check_xml(&page_of("a < b", "1 & 2", &both));
+    }
+
+    #[test]
     fn empty_and_odd_charts_are_drawn() {
         check_xml(&Chart::default().svg());
         let mut odd = chart();
@@ -340,6 +417,7 @@ mod tests {
     fn figures_have_three_digits() {
         for (value, expected) in [
             (0.25, "0.25"),
+            (0.005, "0.0050"),
             (31.42, "31.4"),
             (64.0, "64"),
             (653.8, "654"),

@@ -39,6 +39,16 @@ impl Random {
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
+    /// A number of the exponential distribution with mean 1.
+    pub fn exponential(&mut self) -> f64 {
+        -self.unit().ln()
+    }
+
+    /// A number whose logarithm is normal with this deviation, `sigma`; half of them are below `median`.
+    pub fn lognormal(&mut self, median: f64, sigma: f64) -> f64 {
+        median * (sigma * self.normal()).exp()
+    }
+
     /// A number of the gamma distribution with this `shape`, above 0, and scale 1, by Marsaglia and Tsang's method.
     pub fn gamma(&mut self, shape: f64) -> f64 {
         if shape < 1.0 {
@@ -84,6 +94,16 @@ mod tests {
         }
         assert!(drawn.iter().all(|n| (5..9).contains(n)));
         assert!((0..1000).all(|_| (f64::MIN_POSITIVE..1.0).contains(&random.unit())));
+    }
+
+    #[test]
+    fn exponential_and_lognormal_have_their_means() {
+        let mut random = Random::new(4, 0);
+        let mut mean =
+            |draw: fn(&mut Random) -> f64| (0..40_000).map(|_| draw(&mut random)).sum::<f64>() / 4e4;
+        assert!((mean(Random::exponential) - 1.0).abs() < 0.03);
+        let expected = 3.0 * (0.5f64 * 0.8 * 0.8).exp();
+        assert!((mean(|random| random.lognormal(3.0, 0.8)) / expected - 1.0).abs() < 0.03);
     }
 
     #[test]

@@ -1,8 +1,19 @@
-//! A logarithmic axis.
+//! An axis of a chart.
 
-/// Maps positive numbers to places; others go to the low end.
+/// How numbers are laid out on an axis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal ratios are equally far apart; for positive numbers.
+    #[default]
+    Log,
+    /// Equal differences are equally far apart, from 0 on; for numbers that are not negative.
+    Linear,
+}
+
+/// Maps numbers to places; those beyond an end go to it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Axis {
+    scale: Scale,
     low: f64,
     high: f64,
     ticks: Vec<f64>,
@@ -27,7 +38,7 @@ impl Axis {
         }
         // Room at both sides, so that no mark sits on the frame.
         let room = (high / low).powf(0.04).max(1.15);
-        Self { low: low / room, high: high * room, ticks, from: 0.0, to: 1.0 }
+        Self { scale: Scale::Log, low: low / room, high: high * room, ticks, from: 0.0, to: 1.0 }
     }
 
     /// An axis from one round number to another, with ticks at 1, 2 and 5 times powers of ten.
@@ -39,7 +50,18 @@ impl Axis {
         let last = rounds[rounds.len() - 1];
         let above = rounds.iter().copied().filter(|round| *round >= 1.02 * high).fold(last, f64::min);
         let ticks = rounds.into_iter().filter(|round| (below..=above).contains(round)).collect();
-        Self { low: below, high: above, ticks, from: 0.0, to: 1.0 }
+        Self { scale: Scale::Log, low: below, high: above, ticks, from: 0.0, to: 1.0 }
+    }
+
+    /// An axis from 0 to a round number, with about six ticks at round numbers.
+    pub(super) fn of_differences(values: impl Iterator<Item = f64>) -> Self {
+        let most = usable(values).last().copied().unwrap_or(1.0);
+        let power = 10f64.powf((most / 6.0).log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power);
+        let step = step.into_iter().find(|step| most / step <= 6.0).unwrap_or(step[3]);
+        let count = (most / step).ceil().max(1.0) as u32;
+        let ticks = (0..=count).map(|tick| f64::from(tick) * step).collect();
+        Self { scale: Scale::Linear, low: 0.0, high: f64::from(count) * step, ticks, from: 0.0, to: 1.0 }
     }
 
     /// The same axis between two places of the picture.
@@ -53,7 +75,11 @@ impl Axis {
 
     pub(super) fn place(&self, value: f64) -> f64 {
         let value = if value.is_finite() { value.clamp(self.low, self.high) } else { self.low };
-        self.from + (self.to - self.from) * (value / self.low).ln() / (self.high / self.low).ln()
+        let share = match self.scale {
+            Scale::Log => (value / self.low).ln() / (self.high / self.low).ln(),
+            Scale::Linear => (value - self.low) / (self.high - self.low),
+        };
+        self.from + (self.to - self.from) * share
     }
 }
 
@@ -90,8 +116,19 @@ mod tests {
     }
 
     #[test]
+    fn differences_begin_at_zero_and_end_at_a_round_number() {
+        let axis = Axis::of_differences([0.0, 37.0, 100.0].into_iter());
+        assert_eq!(axis.ticks(), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
+        assert_eq!((axis.place(0.0), axis.place(50.0), axis.place(100.0)), (0.0, 0.5, 1.0));
+        assert_eq!(Axis::of_differences([6.1e-4].into_iter()).ticks().len(), 5);
+    }
+
+    #[test]
     fn every_number_has_a_place() {
-        for axis in [Axis::of_values([].into_iter()), Axis::of_decades([3.0].into_iter())] {
+        let none = || [].into_iter();
+        for axis in
+            [Axis::of_values(none()), Axis::of_decades([3.0].into_iter()), Axis::of_differences(none())]
+        {
             for value in [f64::NAN, -1.0, 0.0, 1e300, f64::INFINITY] {
                 assert!((0.0..=1.0).contains(&axis.place(value)), "{value}");
             }

@@ -1,18 +1,18 @@
-//! `pagoda sim`: the scheduler under random workloads, every invariant checked after every step.
+//! `pagoda verify`: the scheduler under random workloads, every invariant checked after every step.
 
-use super::args::SimArgs;
+use super::args::VerifyArgs;
 use super::exit::{CliError, Failure};
 use pagoda::sched::sim::{SimFailure, SimOptions, SimReport, Simulation};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Runs the seeds on all threads and prints the totals, or the seed of a failure.
-pub(crate) fn sim(args: &SimArgs) -> Result<(), CliError> {
+pub(crate) fn verify(args: &VerifyArgs) -> Result<(), CliError> {
     let started = Instant::now();
     let report = campaign(args).map_err(|failure| {
         let SimFailure { seed, .. } = failure;
         let again = format!(
-            "run it again with: pagoda sim --first-seed {seed} --seeds 1 --steps {} --hash-bits {}",
+            "run it again with: pagoda verify --first-seed {seed} --seeds 1 --steps {} --hash-bits {}",
             args.steps, args.hash_bits
         );
         CliError::new(Failure::Internal, anyhow::Error::new(failure).context(again))
@@ -24,7 +24,7 @@ pub(crate) fn sim(args: &SimArgs) -> Result<(), CliError> {
 }
 
 /// Runs every seed; the first failure ends the campaign.
-fn campaign(args: &SimArgs) -> Result<SimReport, SimFailure> {
+fn campaign(args: &VerifyArgs) -> Result<SimReport, SimFailure> {
     let end = args.first_seed.saturating_add(args.seeds);
     let next = AtomicU64::new(args.first_seed);
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
