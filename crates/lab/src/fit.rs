@@ -29,11 +29,14 @@ const TERMS: usize = 4;
 /// What makes terms that always go together share their cost; relative to the squares of a term.
 const RIDGE: f64 = 1e-9;
 
+/// What a fit has to be closer by, in squares of parts, for each cost that is not 0.
+const WORTH: f64 = 1e-6;
+
 /// Most tokens that may be found to be free.
 const MOST_FREE: u32 = 64;
 
 /// The costs that come closest to the observations, in parts of each time. Where the observations do not tell two costs
-/// apart, their sum is right and their shares are arbitrary.
+/// apart, one of them is 0.
 ///
 /// # Errors
 /// [`FitError`] without observations, or if they say that steps are free.
@@ -55,13 +58,14 @@ fn with_free(seen: &[&Observation], free_tokens: f64) -> (StepCost, f64) {
     let scaled: Vec<[f64; TERMS]> =
         rows.iter().map(|row| std::array::from_fn(|term| row[term] / scale[term])).collect();
     // Four terms leave few enough choices of which costs are 0 to try them all.
-    let best = (1..1u32 << TERMS)
-        .filter_map(|kept| solve(&scaled, kept))
-        .min_by(|a, b| f64::total_cmp(&error(&scaled, a), &error(&scaled, b)))
-        .unwrap_or_default();
+    let fits = (1..1u32 << TERMS).filter_map(|kept| {
+        let costs = solve(&scaled, kept)?;
+        Some((error(&scaled, &costs) + WORTH * f64::from(kept.count_ones()), costs))
+    });
+    let (off, best) = fits.min_by(|a, b| f64::total_cmp(&a.0, &b.0)).unwrap_or((f64::INFINITY, [0.0; TERMS]));
     let [base_s, token_s, context_s, attended_s]: [f64; TERMS] =
         std::array::from_fn(|term| best[term] / scale[term]);
-    (StepCost { base_s, token_s, free_tokens, context_s, attended_s }, error(&scaled, &best))
+    (StepCost { base_s, token_s, free_tokens, context_s, attended_s }, off)
 }
 
 /// The terms of one observation over its time: their costs sum to 1 if the fit is exact.
@@ -137,6 +141,7 @@ mod tests {
             let predicted = found.seconds(&observation.work);
             assert!((predicted / observation.seconds - 1.0).abs() < 1e-3, "{found:?}");
         }
+        assert_eq!(found.free_tokens, cost.free_tokens, "{found:?}");
         assert!((found.base_s / cost.base_s - 1.0).abs() < 0.01, "{found:?}");
         assert!((found.token_s / cost.token_s - 1.0).abs() < 0.01, "{found:?}");
     }
