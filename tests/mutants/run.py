@@ -39,7 +39,7 @@ MUTANTS = [
     ("tenants-not-charged", "queue/accounts.rs", "account.charged.saturating_add(service.saturating_mul(account.unit))", "account.charged.saturating_add(service.saturating_mul(0))"),
     ("returning-tenant-not-lifted", "queue/accounts.rs", "        account.charged = account.charged.max(level);\n", "        let _ = (account, level);\n"),
     ("head-passed-without-end", "scheduler/passing.rs", "!obstacle.is_room() || passes.by_fitting < MAX_PASSES", "!obstacle.is_room() || passes.by_fitting < u8::MAX"),
-    ("cached-prompts-jump-without-end", "scheduler/passing.rs", "            may_pass &= next.passes.by_cached < JUMPS;\n", ""),
+    ("cached-prompts-jump-without-end", "scheduler/passing.rs", "|| passed >= JUMPS ||", "|| passed == u8::MAX ||"),
     ("prefix-waited-for-without-end", "scheduler/passing.rs", "sequence.passes.held >= MAX_HELD", "sequence.passes.held == u8::MAX"),
     ("aged-class-has-no-turn", "queue/mod.rs", "let turn = self.classes[class.index()].passed >= TURNS;\n            waits", "let turn = self.classes[class.index()].passed > u32::MAX - 1;\n            waits"),
     ("third-prompt-opens", "scheduler/admission.rs", "(chunk < gap && self.open_prefills() >= OPEN_PREFILLS)", "(chunk < gap && self.open_prefills() > OPEN_PREFILLS)"),

@@ -135,17 +135,14 @@ impl Scheduler {
     }
 
     /// The sequence to admit in place of `head`: one of those behind it, of the same tenant, of which most is cached. It may pass
-    /// [`JUMPS`] others, none of which was passed so often.
+    /// [`JUMPS`] others, none of which was passed so often: whoever passes one passes the head, so that this was passed most.
     pub(super) fn preferred(&mut self, head: SequenceId) -> SequenceId {
-        if !self.config.prefix_cache || self.batch.rows() >= self.config.max_num_seqs {
+        let passed = self.queue.get(head).expect("the head waits").passes.by_cached;
+        if !self.config.prefix_cache || passed >= JUMPS || self.batch.rows() >= self.config.max_num_seqs {
             return head;
         }
         let mut row = [None; JUMPS as usize];
-        let mut may_pass = self.queue.get(head).is_some_and(|head| head.passes.by_cached < JUMPS);
-        for (place, next) in row.iter_mut().zip(self.queue.behind(head)) {
-            *place = may_pass.then(|| next.id());
-            may_pass &= next.passes.by_cached < JUMPS;
-        }
+        row.iter_mut().zip(self.queue.behind(head)).for_each(|(place, next)| *place = Some(next.id()));
         if row[0].is_none() {
             return head;
         }

@@ -132,3 +132,16 @@ fn blocks_come_back_with_the_next_reap() {
     bench.reap();
     assert_eq!(bench.scheduler.pool().held(), 0);
 }
+
+/// A look between plan and commit takes nothing back and forgets nothing.
+#[test]
+fn a_cancellation_waits_for_the_step_in_flight() {
+    let (mut bench, id, output) = bench_in(State::InFlight);
+    assert!(bench.scheduler.cancel(id));
+    bench.reap();
+    assert!(bench.ends.is_empty() && bench.is_running(id));
+    let mut effects = Effects::default();
+    bench.scheduler.commit(Ok(&output), bench.now, &mut effects);
+    bench.apply(effects);
+    assert_eq!(bench.reason(id, 0), Some(CompletionReason::Cancelled));
+}
