@@ -1,10 +1,19 @@
 //! How evenly tenants that compete are served.
 
-/// Compares what tenants got with what their weights entitle them to, over the time in which at least two of them have requests
-/// waiting. Who has nothing waiting takes part in neither.
+use std::collections::VecDeque;
+
+/// Compares what tenants got with what their weights entitle them to, over the time in which at least two of them compete.
+///
+/// A tenant competes while it has requests waiting, once so many requests have ended since it began to wait that the whole batch
+/// could be another: before that it waits for rows, not for its share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fairness {
     tenants: Vec<Share>,
+    /// Ends of requests until a tenant that waits competes.
+    turnover: u64,
+    ended: u64,
+    /// Tenants that wait and do not compete yet: the count of ends at which they do, and which of their waits it is.
+    settling: VecDeque<(u64, u32, u64)>,
     competing: u32,
     /// Weights of those that compete.
     weight: f64,
@@ -16,6 +25,9 @@ pub(crate) struct Fairness {
 struct Share {
     weight: f64,
     waiting: u32,
+    /// How often it began to wait.
+    waits: u64,
+    competes: bool,
     /// The price when it began to compete.
     since: f64,
     /// Tokens while it competed with others.
@@ -25,6 +37,11 @@ struct Share {
 }
 
 impl Fairness {
+    /// Without tenants, for a batch of so many requests.
+    pub(crate) fn new(batch: u32) -> Self {
+        Self { turnover: u64::from(batch), ..Self::default() }
+    }
+
     /// Makes sure that there is a tenant of this number; one that is there keeps its weight.
     pub(crate) fn know(&mut self, tenant: u32, weight: impl Fn(u32) -> f64) {
         for number in self.tenants.len() as u32..=tenant {
@@ -37,9 +54,9 @@ impl Fairness {
         let share = &mut self.tenants[tenant as usize];
         share.waiting += 1;
         if share.waiting == 1 {
-            share.since = self.price;
-            self.competing += 1;
-            self.weight += share.weight;
+            share.waits += 1;
+            self.settling.push_back((self.ended + self.turnover, tenant, share.waits));
+            self.settle();
         }
     }
 
@@ -47,10 +64,29 @@ impl Fairness {
     pub(crate) fn leaves(&mut self, tenant: u32) {
         let share = &mut self.tenants[tenant as usize];
         share.waiting -= 1;
-        if share.waiting == 0 {
+        if share.waiting == 0 && std::mem::take(&mut share.competes) {
             share.due += share.weight * (self.price - share.since);
             self.competing -= 1;
             self.weight -= share.weight;
+        }
+    }
+
+    /// A request ended.
+    pub(crate) fn ended(&mut self) {
+        self.ended += 1;
+        self.settle();
+    }
+
+    /// Lets those compete that have waited for a turn of the batch.
+    fn settle(&mut self) {
+        while let Some(&(_, tenant, wait)) = self.settling.front().filter(|(at, ..)| *at <= self.ended) {
+            self.settling.pop_front();
+            let share = &mut self.tenants[tenant as usize];
+            if share.waiting > 0 && share.waits == wait {
+                (share.competes, share.since) = (true, self.price);
+                self.competing += 1;
+                self.weight += share.weight;
+            }
         }
     }
 
@@ -62,7 +98,7 @@ impl Fairness {
         let mut total = 0.0;
         for (tenant, tokens) in rows {
             let share = &mut self.tenants[tenant as usize];
-            if share.waiting > 0 {
+            if share.competes {
                 share.got += f64::from(tokens);
                 total += f64::from(tokens);
             }
@@ -73,7 +109,7 @@ impl Fairness {
     /// Got over due of each tenant; `None` of one that never competed.
     pub(crate) fn shares(&self) -> impl Iterator<Item = Option<f64>> {
         self.tenants.iter().map(|share| {
-            let open = if share.waiting > 0 { share.weight * (self.price - share.since) } else { 0.0 };
+            let open = if share.competes { share.weight * (self.price - share.since) } else { 0.0 };
             let due = share.due + open;
             (due > 0.0).then(|| share.got / due)
         })
@@ -119,6 +155,22 @@ mod tests {
         (0..2).for_each(|tenant| fairness.waits(tenant));
         serve(&mut fairness, [700, 0]);
         assert_eq!(fairness.jain(), Some(0.5));
+    }
+
+    #[test]
+    fn who_only_waits_for_a_row_does_not_compete() {
+        let mut fairness = Fairness { turnover: 2, ..two([1.0, 1.0]) };
+        (0..2).for_each(|tenant| fairness.waits(tenant));
+        serve(&mut fairness, [100, 0]);
+        fairness.ended();
+        fairness.leaves(1);
+        fairness.waits(1);
+        fairness.ended();
+        serve(&mut fairness, [100, 0]);
+        assert_eq!(fairness.jain(), None, "only the first has waited for two ends");
+        fairness.ended();
+        serve(&mut fairness, [30, 30]);
+        assert_eq!(fairness.jain(), Some(1.0));
     }
 
     #[test]

@@ -127,8 +127,9 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(slo: Slo) -> Self {
-        Self { slo, ..Self::default() }
+    /// Nothing so far, for a batch of so many requests.
+    pub(crate) fn new(slo: Slo, batch: u32) -> Self {
+        Self { slo, fairness: Fairness::new(batch), ..Self::default() }
     }
 
     fn each(&mut self, owner: Owner) -> [&mut Tally; 2] {
@@ -156,6 +157,7 @@ impl Meter {
     /// A request ended.
     pub(crate) fn ended(&mut self, owner: Owner, ending: Ending, stats: &RequestStats) {
         let good = self.is_good(stats);
+        self.fairness.ended();
         self.each(owner).into_iter().for_each(|tally| tally.end(ending, stats, good));
         let times = stats.preemptions as usize;
         if times >= self.preempted.len() {

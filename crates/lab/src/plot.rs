@@ -29,10 +29,10 @@ fn line(name: &str, points: impl Iterator<Item = (f64, f64)>) -> Series {
     Series { name: name.to_owned(), line: points.collect(), ..Series::default() }
 }
 
-/// The percentiles of a curve, milliseconds first.
+/// The percentiles of a curve, seconds first.
 fn percentiles(curve: &[f64]) -> impl Iterator<Item = (f64, f64)> {
     let percents = (1..=99).map(f64::from).chain([99.9]);
-    curve.iter().map(|seconds| 1e3 * seconds).zip(percents).filter(|(ms, _)| *ms > 0.0)
+    curve.iter().copied().zip(percents).filter(|(seconds, _)| *seconds > 0.0)
 }
 
 fn over_time(report: &Report, value: impl Fn(&Sample) -> f64) -> impl Iterator<Item = (f64, f64)> {
@@ -42,7 +42,7 @@ fn over_time(report: &Report, value: impl Fn(&Sample) -> f64) -> impl Iterator<I
 fn latency_chart(title: &str, series: Vec<Series>) -> Chart {
     Chart {
         title: title.to_owned(),
-        x_label: "milliseconds".to_owned(),
+        x_label: "seconds".to_owned(),
         y_label: "percent within".to_owned(),
         x_scale: Scale::Log,
         y_scale: Scale::Linear,

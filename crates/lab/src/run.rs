@@ -100,7 +100,7 @@ impl<'a> Run<'a> {
             steps: 0,
             effects: Effects::default(),
             output: StepOutput::default(),
-            meter: Meter::new(setup.slo),
+            meter: Meter::new(setup.slo, setup.config.max_num_seqs),
         };
         run.fetch()?;
         Ok(run)

@@ -202,3 +202,22 @@ fn a_comparison_has_a_run_for_each_rule_and_ratios_to_the_first() {
         serde_json::from_str(&serde_json::to_string(&runs).expect("plain data")).expect("the same data");
     assert_eq!(read.names(), names);
 }
+
+#[test]
+fn tenants_that_compete_are_served_by_their_weights() {
+    let heavy = source(Shape::Tenants, Process::Poisson { rate: 40.0 }, 3_000);
+    let config = SchedulerConfig { max_num_seqs: 16, ..setup().config };
+    let of = |weights: &[(&str, &str)], without: &[Rule]| {
+        let weights =
+            weights.iter().map(|(name, weight)| ((*name).to_owned(), weight.parse().expect("a weight")));
+        let setup =
+            Setup { weights: weights.collect(), without: without.iter().copied().collect(), ..with(config) };
+        done(&heavy, &setup)
+    };
+    let fair = of(&[], &[]).jain.expect("competition");
+    let weighted = of(&[("heavy", "3")], &[]).jain.expect("competition");
+    let line = of(&[], &[Rule::Classes]).jain.expect("competition");
+    println!("Jain's index: {fair:.3}, {weighted:.3} with weights, {line:.3} in one line");
+    assert!(fair >= 0.95 && weighted >= 0.95, "{fair} and {weighted}");
+    assert!(line < 0.75, "offered load is 10 to 1: {line}");
+}

@@ -49,7 +49,11 @@ impl Axis {
         let below = rounds.iter().copied().filter(|round| *round <= 0.92 * low).fold(rounds[0], f64::max);
         let last = rounds[rounds.len() - 1];
         let above = rounds.iter().copied().filter(|round| *round >= 1.02 * high).fold(last, f64::min);
-        let ticks = rounds.into_iter().filter(|round| (below..=above).contains(round)).collect();
+        let mut ticks: Vec<f64> =
+            rounds.into_iter().filter(|round| (below..=above).contains(round)).collect();
+        if ticks.len() > MOST_TICKS {
+            ticks.retain(|tick| (tick.log10() - tick.log10().round()).abs() < 1e-9);
+        }
         Self { scale: Scale::Log, low: below, high: above, ticks, from: 0.0, to: 1.0 }
     }
 
@@ -113,6 +117,8 @@ mod tests {
         let axis = Axis::of_decades([25.0, 1686.0].into_iter());
         assert_eq!(axis.ticks(), [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]);
         assert_eq!((axis.place(20.0), axis.place(2000.0)), (0.0, 1.0));
+        let wide = Axis::of_decades([0.03, 40_000.0].into_iter());
+        assert_eq!(wide.ticks(), [0.1, 1.0, 10.0, 100.0, 1e3, 1e4]);
     }
 
     #[test]

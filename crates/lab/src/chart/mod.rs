@@ -91,7 +91,8 @@ impl Chart {
         for (index, series) in self.series.iter().enumerate() {
             draw_limit(&mut svg, series, colour(index), (&x, &y));
         }
-        for (index, series) in self.series.iter().enumerate() {
+        // The first lies on top.
+        for (index, series) in self.series.iter().enumerate().rev() {
             let values = self.series.len() <= VALUES_UP_TO;
             draw_marks(&mut svg, series, colour(index), (&x, &y), values);
         }
@@ -300,8 +301,8 @@ fn figure(value: f64) -> String {
         _ => 4,
     };
     let digits = format!("{value:.decimals$}");
-    let (whole, rest) =
-        digits.split_once('.').map_or((digits.as_str(), String::new()), |(w, r)| (w, format!(".{r}")));
+    let digits = if decimals == 4 { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    let (whole, rest) = digits.split_once('.').map_or((digits, String::new()), |(w, r)| (w, format!(".{r}")));
     let first = whole.len() % 3;
     let mut grouped = whole[..first].to_owned();
     for group in whole.as_bytes()[first..].chunks(3) {
@@ -417,7 +418,8 @@ mod tests {
     fn figures_have_three_digits() {
         for (value, expected) in [
             (0.25, "0.25"),
-            (0.005, "0.0050"),
+            (0.005, "0.005"),
+            (0.00001, "0"),
             (31.42, "31.4"),
             (64.0, "64"),
             (653.8, "654"),
