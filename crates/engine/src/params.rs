@@ -1,6 +1,6 @@
 //! What a front end asks for, before validation.
 
-use pagoda_sched::{CacheSalt, Deadlines, Priority, RequestId, Tenant, TokenId};
+use pagoda_sched::{CacheSalt, Deadlines, Priority, RequestId, Retention, Tenant, TokenId};
 use pagoda_text::TextStart;
 
 /// Parameters of one generation as the client gave them. `None` means "the default of the model".
@@ -59,6 +59,8 @@ pub struct GenerateParams {
     pub tenant: Tenant,
     /// Which prefix cache may be shared.
     pub salt: CacheSalt,
+    /// How long the prompt stays in that cache.
+    pub retention: Retention,
     /// Time limits; each can only shorten the engine's own.
     pub deadlines: Deadlines,
 }

@@ -2,7 +2,9 @@
 
 use crate::invalid::{above_zero, at_most, integer, invalid, number};
 use crate::{GenerateParams, InvalidCode, InvalidRequest, ServedModel};
-use pagoda_sched::{CacheSalt, Deadlines, Priority, Request, RequestId, SamplingParams, Tenant, TokenId};
+use pagoda_sched::{
+    CacheSalt, Deadlines, Priority, Request, RequestId, Retention, SamplingParams, Tenant, TokenId,
+};
 use pagoda_text::{StopMatcher, TextStart};
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +27,7 @@ pub struct ValidatedRequest {
     priority: Priority,
     tenant: Tenant,
     salt: CacheSalt,
+    retention: Retention,
     deadlines: Deadlines,
     text: TextOptions,
 }
@@ -67,6 +70,10 @@ impl ValidatedRequest {
         &self.sampling
     }
 
+    pub(crate) fn retention(&self) -> Retention {
+        self.retention
+    }
+
     pub(crate) fn text(&self) -> &TextOptions {
         &self.text
     }
@@ -82,6 +89,7 @@ impl ValidatedRequest {
             priority: self.priority,
             tenant: self.tenant,
             salt: self.salt,
+            retention: self.retention,
             enqueued_at: now,
             deadlines: Deadlines {
                 queue: shorter(self.deadlines.queue, limits.queue),
@@ -133,6 +141,7 @@ impl ServedModel {
             priority: params.priority,
             tenant: params.tenant,
             salt: params.salt,
+            retention: params.retention,
             deadlines: params.deadlines,
             text: TextOptions {
                 matcher: StopMatcher::new(Arc::clone(&stops), params.include_stop),

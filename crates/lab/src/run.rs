@@ -206,6 +206,7 @@ impl<'a> Run<'a> {
             priority: if one_line { Priority::Normal } else { arrival.class },
             tenant: if one_line { Tenant::default() } else { tenant },
             salt: CacheSalt(0),
+            retention: Default::default(),
             enqueued_at: self.start + at,
             deadlines: Deadlines { queue: self.setup.queue_timeout, ..Deadlines::default() },
         }

@@ -20,6 +20,8 @@ fn empty_pool() -> BlockPool {
         hash_seed: 0x5eed,
         hash_bits: 32,
         prefix_cache: true,
+        max_pinned: BLOCKS / 4,
+        max_kept: BLOCKS / 4,
     })
 }
 

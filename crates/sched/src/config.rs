@@ -31,6 +31,10 @@ pub struct SchedulerConfig {
     pub reservation: Reservation,
     /// Whether requests share the blocks of equal prefixes.
     pub prefix_cache: bool,
+    /// Most KV blocks that requests can pin; at most half of the pool, because no sequence can count on them.
+    pub max_pinned_blocks: u32,
+    /// Share of the pool that can be kept for a time, in percent. Those blocks are still taken when no others are left.
+    pub max_kept_percent: u32,
     /// Key of the prefix hash.
     pub hash_seed: u64,
     /// Significant bits of the prefix hash; fewer only make collisions likelier.
@@ -73,6 +77,8 @@ impl Default for SchedulerConfig {
             batching: Batching::Continuous,
             reservation: Reservation::Expected,
             prefix_cache: true,
+            max_pinned_blocks: 0,
+            max_kept_percent: 25,
             hash_seed: 0,
             hash_bits: 32,
         }
@@ -109,6 +115,13 @@ impl SchedulerConfig {
         if self.watermark_percent > 50 {
             return Err(ConfigError::Watermark { percent: self.watermark_percent });
         }
+        let (pinned, blocks) = (self.max_pinned_blocks, capacity.layout.blocks - 1);
+        if pinned > blocks / 2 {
+            return Err(ConfigError::Pinned { pinned, blocks });
+        }
+        if self.max_kept_percent > 100 {
+            return Err(ConfigError::Kept { percent: self.max_kept_percent });
+        }
         Ok(self)
     }
 }
@@ -138,6 +151,20 @@ pub enum ConfigError {
         max_num_batched_tokens: u32,
         /// Most rows of a step.
         max_num_seqs: u32,
+    },
+    /// Too much of the pool could be pinned.
+    #[error("max_pinned_blocks is {pinned}; it must be at most half of the pool's {blocks} blocks")]
+    Pinned {
+        /// The value given.
+        pinned: u32,
+        /// Blocks in the pool, without the null block.
+        blocks: u32,
+    },
+    /// More than the whole pool.
+    #[error("max_kept_percent is {percent}; it must be at most 100")]
+    Kept {
+        /// The value given.
+        percent: u32,
     },
     /// Too much of the pool would stay unused.
     #[error("watermark_percent is {percent}; it must be at most 50")]

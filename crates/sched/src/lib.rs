@@ -23,6 +23,7 @@ mod priority;
 mod queue;
 mod rate;
 mod request;
+mod retention;
 mod sampling;
 mod scheduler;
 mod sequence;
@@ -49,6 +50,7 @@ pub use pool::{
 pub use priority::{InvalidPriority, Priority};
 pub use queue::{TURNS, WaitingQueue};
 pub use request::{Deadlines, Request};
+pub use retention::Retention;
 pub use sampling::SamplingParams;
 pub use scheduler::Scheduler;
 pub use sequence::{Sequence, SequenceId};

@@ -1,6 +1,6 @@
 //! What was asked. Immutable after validation.
 
-use crate::{CacheSalt, Priority, RequestId, SamplingParams, Tenant, TokenId};
+use crate::{CacheSalt, DeadlineKind, Priority, RequestId, Retention, SamplingParams, Tenant, TokenId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub struct Request {
     pub tenant: Tenant,
     /// Which prefix cache the request may share.
     pub salt: CacheSalt,
+    /// How long the full blocks of its prompt stay in that cache.
+    pub retention: Retention,
     /// When the request was accepted; monotonic.
     pub enqueued_at: Instant,
     /// Time limits, counted from `enqueued_at`.
@@ -41,4 +43,15 @@ pub struct Deadlines {
     pub first_token: Option<Duration>,
     /// Longest time to the end.
     pub total: Option<Duration>,
+}
+
+impl Deadlines {
+    /// The limit of this kind.
+    pub fn of(&self, kind: DeadlineKind) -> Option<Duration> {
+        match kind {
+            DeadlineKind::Queue => self.queue,
+            DeadlineKind::FirstToken => self.first_token,
+            DeadlineKind::Total => self.total,
+        }
+    }
 }

@@ -17,8 +17,12 @@ pub struct SchedulerStats {
     pub kv_blocks_total: u32,
     /// Blocks held by sequences; a shared block counts once.
     pub kv_blocks_used: u32,
-    /// Free blocks with cached content.
+    /// Free blocks with cached content that can be allocated.
     pub kv_blocks_cached: u32,
+    /// Blocks that are kept for a time, held ones included.
+    pub kv_blocks_kept: u32,
+    /// Pinned blocks, held ones included.
+    pub kv_blocks_pinned: u32,
     /// How long the request that has waited longest has done so.
     pub oldest_wait: Duration,
     /// Everything that is counted.

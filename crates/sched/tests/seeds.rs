@@ -18,6 +18,7 @@ mod continuous_batching {
             priority: Priority::default(),
             tenant: Default::default(),
             salt: CacheSalt::default(),
+            retention: Retention::default(),
             enqueued_at: Instant::now(),
             deadlines: Deadlines::default(),
         }
@@ -260,6 +261,8 @@ mod paged_attention {
             hash_seed: 1,
             hash_bits: 32,
             prefix_cache: true,
+            max_pinned: 0,
+            max_kept: 0,
         })
     }
 

@@ -1,10 +1,12 @@
 //! Taking blocks and giving them back.
 
 use super::{AllocError, BlockAllocationResult, BlockHandle, BlockPool, BlockTable};
-use crate::BlockCopy;
+use crate::retention::CLASSES;
+use crate::{BlockCopy, Retention};
 
 impl BlockPool {
-    /// Takes the least recently used block; its cached content, if any, leaves the cache.
+    /// Takes the block that is worth least: one without content, else the least recently used of the ordinary ones, else
+    /// of those with the shortest time to live. Its cached content, if any, leaves the cache.
     ///
     /// # Errors
     /// [`AllocError::OutOfBlocks`] if every block is held.
@@ -69,7 +71,7 @@ impl BlockPool {
     }
 
     /// Gives a reference back. The last one frees the block: without published content it is the next to be
-    /// allocated, with it the last.
+    /// allocated, with it the last of its retention.
     pub fn release(&mut self, block: BlockHandle) {
         let index = block.index();
         let record = &mut self.records[index];
@@ -78,10 +80,13 @@ impl BlockPool {
         if record.refs > 0 {
             return;
         }
+        if record.retention() != Retention::ORDINARY {
+            return self.shelve(index);
+        }
         self.available += 1;
         if record.is_published() {
             self.cached += 1;
-            self.records.push_back(index);
+            self.records.push_back(index, Retention::ORDINARY);
         } else {
             self.records.push_front(index);
         }
@@ -111,9 +116,10 @@ impl BlockPool {
         }
     }
 
-    /// Takes the front of the free list, which is not empty.
+    /// Takes the block that is worth least; at least one is available.
     fn pop(&mut self) -> BlockHandle {
-        let block = self.records.front();
+        let ordinary = self.records.front(Retention::ORDINARY);
+        let block = ordinary.unwrap_or_else(|| self.first_retained());
         self.records.unlink(block);
         self.available -= 1;
         self.allocations += 1;
@@ -123,6 +129,11 @@ impl BlockPool {
         }
         self.records[block].refs = 1;
         BlockHandle::counted(block)
+    }
+
+    fn first_retained(&self) -> u32 {
+        let mut lists = (1..CLASSES - 1).map(Retention::of_class);
+        lists.find_map(|list| self.records.front(list)).expect("an available block is on a list")
     }
 
     fn out_of_blocks(&self, needed: u32) -> AllocError {

@@ -58,7 +58,7 @@ impl PrefixIndex {
         self.heads.len()
     }
 
-    /// Blocks of one bucket.
+    /// Blocks of one bucket; those of equal content in the order in which they are found.
     pub(super) fn bucket(&self, bucket: usize) -> impl Iterator<Item = u32> + '_ {
         let some = |block: u32| (block != NONE).then_some(block);
         std::iter::successors(some(self.heads[bucket]), move |&block| some(self.next[block as usize]))
@@ -151,11 +151,11 @@ impl PrefixIndex {
         block
     }
 
-    /// Another block that is published under the same chain as `block`.
-    pub(super) fn duplicate_of(&self, records: &Records, block: u32) -> Option<u32> {
+    /// All blocks that are published under the same chain as `block`, itself included.
+    pub(super) fn twins<'i>(&'i self, records: &'i Records, block: u32) -> impl Iterator<Item = u32> + 'i {
         let record = &records[block];
-        let mut bucket = self.bucket(self.bucket_of(record.hash()));
-        bucket.find(|&other| other != block && records[other].chain() == record.chain())
+        let bucket = self.bucket(self.bucket_of(record.hash()));
+        bucket.filter(|&other| records[other].chain() == record.chain())
     }
 
     /// Enters `block` as `chain`, which continues `parent` with these tokens.
@@ -171,14 +171,39 @@ impl PrefixIndex {
         head.copy_from_slice(tokens.head);
         tail.copy_from_slice(tokens.tail);
         records[block].publish(parent, chain);
-        let bucket = self.bucket_of(chain.hash);
+        self.link(block, chain.hash);
+    }
+
+    fn link(&mut self, block: u32, hash: u32) {
+        let bucket = self.bucket_of(hash);
         self.next[block as usize] = std::mem::replace(&mut self.heads[bucket], block);
+    }
+
+    /// Moves `block`, which is entered, behind the blocks of equal content that are retained longer and before those that
+    /// are not.
+    pub(super) fn sort_in(&mut self, records: &Records, block: u32) {
+        let record = &records[block];
+        let bucket = self.bucket_of(record.hash());
+        let longer = self
+            .twins(records, block)
+            .filter(|&other| records[other].retention() > record.retention())
+            .last();
+        let Some(longer) = longer else {
+            self.unlink(block, bucket);
+            return self.link(block, record.hash());
+        };
+        self.unlink(block, bucket);
+        self.next[block as usize] = std::mem::replace(&mut self.next[longer as usize], block);
     }
 
     /// Takes out `block`, which is entered.
     pub(super) fn remove(&mut self, records: &mut Records, block: u32) {
         let bucket = self.bucket_of(records[block].hash());
         records[block].unpublish();
+        self.unlink(block, bucket);
+    }
+
+    fn unlink(&mut self, block: u32, bucket: usize) {
         let next = std::mem::replace(&mut self.next[block as usize], NONE);
         if self.heads[bucket] == block {
             self.heads[bucket] = next;

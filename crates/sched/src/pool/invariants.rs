@@ -3,7 +3,8 @@
 use super::chain::Link;
 use super::record::{NONE, Record};
 use super::{BlockPool, Holding};
-use crate::TokenId;
+use crate::retention::CLASSES;
+use crate::{Retention, TokenId};
 use rustc_hash::FxHashMap;
 
 impl BlockPool {
@@ -13,9 +14,9 @@ impl BlockPool {
     /// # Panics
     /// If something is broken, saying what.
     pub fn check_invariants<'a>(&self, holdings: impl IntoIterator<Item = Holding<'a>>) {
-        let mut check = Check { pool: self, place: vec![0; self.config.blocks as usize] };
+        let mut check = Check { pool: self, place: vec![0; self.config.blocks as usize], placed: 0 };
         check.references(holdings);
-        check.free_list();
+        check.free_lists();
         check.index();
         check.chains();
     }
@@ -24,8 +25,10 @@ impl BlockPool {
 /// One pass of checks.
 struct Check<'p> {
     pool: &'p BlockPool,
-    /// Position of each block on the free list, from 1; 0 for blocks that are not on it.
+    /// Position of each block in the order in which free blocks go, from 1; 0 for held ones.
     place: Vec<u32>,
+    /// Blocks that have their place.
+    placed: u32,
 }
 
 impl Check<'_> {
@@ -73,10 +76,11 @@ impl Check<'_> {
         assert!(self.record(NONE).refs == 0, "the null block has count {}", self.record(NONE).refs);
     }
 
-    /// The published blocks of a table come first and continue one another.
+    /// The published blocks of a table come first, continue one another, and none stays longer than the one before it.
     fn continuity(&self, holding: &Holding<'_>) {
         let who = holding.sequence;
         let mut before: Option<Link> = None;
+        let mut stays = Retention::PINNED;
         for (index, block) in holding.table.iter().enumerate() {
             let record = self.record(block.index());
             if !record.is_published() {
@@ -84,6 +88,9 @@ impl Check<'_> {
                 continue;
             }
             let (parent, block) = (record.parent(), block.index());
+            let ordered = record.retention() <= stays || self.was_forgotten(parent);
+            assert!(ordered, "block {block} of {who} stays longer than the one before it");
+            stays = record.retention();
             let is_root = parent.serial().is_none();
             assert!(is_root == (index == 0), "block {block} at {index} of {who} has the parent {parent:?}");
             let continues = index == 0 || before == Some(parent) || self.was_forgotten(parent);
@@ -92,30 +99,63 @@ impl Check<'_> {
         }
     }
 
-    /// The list holds exactly the blocks with count 0, unpublished ones first, and its counters agree.
-    fn free_list(&mut self) {
-        let records = &self.pool.records;
-        let (mut length, mut cached, mut before) = (0, 0, NONE);
-        let mut block = records.front();
-        while block != NONE {
+    /// The lists hold exactly the blocks with count 0, each on that of its retention, and the counters agree.
+    fn free_lists(&mut self) {
+        let lists = (0..CLASSES).map(|class| self.free_list(Retention::of_class(class)));
+        let lists: Vec<(u32, u32)> = lists.collect();
+        let (pinned, others) = lists.split_last().expect("there is a list of pinned blocks");
+        let sum = others.iter().fold((0, 0), |sum, list| (sum.0 + list.0, sum.1 + list.1));
+        let (available, cached, idle) =
+            (self.pool.available, self.pool.cached, self.pool.retained.pinned_idle);
+        assert!(sum.0 == available, "{} blocks can be allocated, {available} were counted", sum.0);
+        assert!(sum.1 == cached, "{} of them are published, {cached} were counted", sum.1);
+        assert!(pinned.0 == idle, "{} free blocks are pinned, {idle} were counted", pinned.0);
+        for block in self.blocks().filter(|&block| self.record(block).refs == 0) {
+            assert!(self.place[block as usize] != 0, "block {block} has count 0 and is not on a free list");
+        }
+        self.retained();
+    }
+
+    /// Walks one list, unpublished blocks first and the others in the order in which their time is up. Returns its length
+    /// and how many are published.
+    fn free_list(&mut self, list: Retention) -> (u32, u32) {
+        let (records, end) = (&self.pool.records, self.pool.records.end(list));
+        let (mut length, mut cached, mut before, mut due) = (0, 0, end, 0);
+        let mut block = records.after(end);
+        while block != end {
             length += 1;
-            assert!(self.place[block as usize] == 0, "block {block} is on the free list twice");
-            self.place[block as usize] = length;
+            assert!(self.place[block as usize] == 0, "block {block} is on the free lists twice");
+            self.placed += 1;
+            self.place[block as usize] = self.placed;
             assert!(records[block].refs == 0, "block {block} is free and has count {}", records[block].refs);
             let back = records.before(block);
-            assert!(back == before, "block {block} is behind {before} on the free list, but links to {back}");
-            let published = records[block].is_published();
+            assert!(back == before, "block {block} is behind {before} on a free list, but links to {back}");
+            let (published, retention) = (records[block].is_published(), records[block].retention());
             assert!(published || cached == 0, "unpublished block {block} is behind published ones");
+            assert!(retention == list, "block {block} of {retention:?} is on the list of {list:?}");
+            if list.time().is_some() {
+                let expires = self.pool.retained.expires(block);
+                assert!(expires >= due, "block {block} expires before one that is before it");
+                assert!(self.pool.retained.is_alive(block), "the time of block {block} is up");
+                due = expires;
+            }
             cached += u32::from(published);
             (before, block) = (block, records.after(block));
         }
-        assert!(records.before(NONE) == before, "the free list ends with {before}, not where its tail says");
-        let (available, counted) = (self.pool.available, self.pool.cached);
-        assert!(length == available, "{length} blocks are on the free list, {available} were counted");
-        assert!(cached == counted, "{cached} free blocks are published, {counted} were counted");
-        for block in self.blocks().filter(|&block| records[block].refs == 0) {
-            assert!(self.place[block as usize] != 0, "block {block} has count 0 and is not on the free list");
-        }
+        assert!(records.before(end) == before, "a free list ends with {before}, not where its tail says");
+        (length, cached)
+    }
+
+    /// Retained blocks are as many as were counted, and no more than may be.
+    fn retained(&self) {
+        let of = |wanted: fn(Retention) -> bool| {
+            self.blocks().filter(|&block| wanted(self.record(block).retention())).count() as u32
+        };
+        let (kept, pinned) = (of(|it| it.time().is_some()), of(|it| it == Retention::PINNED));
+        let (retained, config) = (&self.pool.retained, &self.pool.config);
+        assert!(kept == retained.kept, "{kept} blocks are kept for a time, {} were counted", retained.kept);
+        assert!(pinned == retained.pinned, "{pinned} blocks are pinned, {} were counted", retained.pinned);
+        assert!(kept <= config.max_kept && pinned <= config.max_pinned, "{kept} kept and {pinned} pinned");
     }
 
     /// Published blocks are in their bucket, once, and nothing else is in any.
@@ -130,12 +170,24 @@ impl Check<'_> {
                 );
                 assert!(records[block].is_published(), "block {block} is indexed and not published");
                 let right = index.bucket_of(records[block].hash());
+                self.check_twins(block, bucket);
                 assert!(right == bucket, "block {block} is in bucket {bucket}, but belongs in {right}");
             }
         }
         for block in self.blocks().filter(|&block| records[block].is_published()) {
             assert!(seen[block as usize], "block {block} is published and not indexed");
         }
+    }
+
+    /// Of blocks with equal content the one that stays longest is found first.
+    fn check_twins(&self, block: u32, bucket: usize) {
+        let (record, behind) =
+            (self.record(block), self.pool.index.bucket(bucket).skip_while(|&it| it != block));
+        let mut twins = behind.map(|it| self.record(it)).filter(|it| it.chain() == record.chain());
+        assert!(
+            twins.all(|twin| twin.retention() <= record.retention()),
+            "block {block} is found before one that stays longer"
+        );
     }
 
     /// Chain and (parent, tokens) determine each other; each parent outlives its children.

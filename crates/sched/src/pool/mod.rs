@@ -1,8 +1,8 @@
 //! The pool of KV blocks: who holds which, and which prefixes can be shared.
 //!
 //! Invariants, asserted by [`BlockPool::check_invariants`]: every block but the null block is either held by
-//! as many tables as its count says or on the free list; blocks without cached content come first on that
-//! list; a cached prefix is evicted from its end; content is visible to others only after
+//! as many tables as its count says or on the free list of its retention; blocks without cached content come first
+//! of all; a cached prefix is evicted from its end; content is visible to others only after
 //! [`BlockPool::publish`]. Every operation on one block is O(1); nothing is allocated after construction.
 
 mod alloc;
@@ -14,6 +14,7 @@ mod index;
 mod invariants;
 mod prefix;
 mod record;
+mod retained;
 mod stats;
 mod view;
 
@@ -28,6 +29,7 @@ pub use view::{BlockMap, MemoryBlock};
 use crate::BlockId;
 use index::PrefixIndex;
 use record::Records;
+use retained::Retained;
 
 /// Size and keys of a [`BlockPool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,10 @@ pub struct PoolConfig {
     pub hash_bits: u32,
     /// Whether published blocks can be found again.
     pub prefix_cache: bool,
+    /// Most blocks that can be pinned.
+    pub max_pinned: u32,
+    /// Most blocks that can be kept for a time.
+    pub max_kept: u32,
 }
 
 /// All blocks of one executor. Single owner, no locks.
@@ -50,10 +56,11 @@ pub struct BlockPool {
     config: PoolConfig,
     records: Records,
     index: PrefixIndex,
-    /// Blocks on the free list.
+    /// Blocks on the free lists, without the pinned ones.
     available: u32,
-    /// Published blocks on the free list.
+    /// Of those, published ones.
     cached: u32,
+    retained: Retained,
     /// Serial number of the last new prefix.
     last_serial: u64,
     /// Largest serial number that was dropped as poisoned.
@@ -81,6 +88,7 @@ impl BlockPool {
             index: PrefixIndex::new(config.blocks, config.block_size, config.hash_seed, config.hash_bits),
             available: config.blocks - 1,
             cached: 0,
+            retained: Retained::new(config.blocks),
             last_serial: 0,
             last_forgotten: 0,
             epoch: 0,
@@ -104,19 +112,24 @@ impl BlockPool {
         self.config.blocks - 1
     }
 
-    /// Blocks that nobody holds, cached or not.
+    /// Blocks that one sequence can count on, whatever is pinned.
+    pub fn usable(&self) -> u32 {
+        self.total() - self.config.max_pinned.min(self.total())
+    }
+
+    /// Blocks that can be allocated: nobody holds them, cached or not, and they are not pinned.
     pub fn available(&self) -> u32 {
         self.available
     }
 
-    /// Blocks that nobody holds and that a later request can take by their content.
+    /// Of those, blocks that a later request can take by their content.
     pub fn cached(&self) -> u32 {
         self.cached
     }
 
     /// Blocks that tables hold, each counted once.
     pub fn held(&self) -> u32 {
-        self.total() - self.available
+        self.total() - self.available - self.retained.pinned_idle
     }
 
     /// Changes whenever a lookup may have another result: counts publications and evictions.

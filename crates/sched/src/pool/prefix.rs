@@ -1,16 +1,17 @@
 //! Sharing of published prefixes.
 
 use super::index::AHEAD;
+use super::record::Record;
 use super::{BlockHandle, BlockPool, BlockTable, ChainId, TokenView};
-use crate::CacheSalt;
+use crate::{CacheSalt, Retention};
 
 /// The longest published prefix of some tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixHit {
     /// Full blocks.
     pub blocks: u32,
-    /// How many of them nobody holds: taking the hit makes that many blocks unavailable. Unlike the other two
-    /// fields it can change without a change of [`BlockPool::epoch`].
+    /// How many of them nobody holds and an allocation could take: taking the hit makes that many blocks unavailable.
+    /// Unlike the other two fields it can change without a change of [`BlockPool::epoch`].
     pub cached: u32,
     /// The prefix; the parent of the block that follows.
     pub chain: ChainId,
@@ -70,27 +71,41 @@ impl BlockPool {
             return chain;
         }
         let hash = self.index.hash(parent, tokens);
-        let chain = self.chain_of(parent, hash, tokens).unwrap_or_else(|| {
+        let twin = self.index.guess_one(&self.records, hash, tokens);
+        let twin = self.index.find(&self.records, twin, parent, tokens).map(|twin| &self.records[twin]);
+        let twin_stays = twin.is_some_and(|twin| twin.retention() != Retention::ORDINARY);
+        let chain = twin.and_then(Record::chain).unwrap_or_else(|| {
             self.last_serial += 1;
             ChainId::block(self.last_serial, hash)
         });
         self.index.insert(&mut self.records, block, (parent, chain), tokens);
+        if twin_stays {
+            self.index.sort_in(&self.records, block);
+        }
         self.epoch += 1;
         chain
     }
 
-    /// Empties the prefix cache. Does nothing and returns `false` while a block is held.
-    pub fn reset_cache(&mut self) -> bool {
-        if self.held() > 0 {
-            return false;
-        }
+    /// Forgets the content of every block that nobody holds, and lets held ones become ordinary. Returns how many blocks
+    /// were forgotten.
+    pub fn clear_cache(&mut self) -> u32 {
+        let mut forgotten = 0;
         for block in 1..self.config.blocks {
-            if self.records[block].is_published() {
-                self.unpublish(block);
+            let record = &self.records[block];
+            if !record.is_published() {
+                continue;
             }
+            if record.refs > 0 {
+                self.set_retention(block, Retention::ORDINARY);
+                continue;
+            }
+            forgotten += 1;
+            self.unshelve(block);
+            self.unpublish(block);
+            self.available += 1;
+            self.records.push_front(block);
         }
-        self.cached = 0;
-        true
+        forgotten
     }
 
     /// Calls `found` with each block of the longest published prefix.
@@ -117,7 +132,7 @@ impl BlockPool {
                 };
                 let record = &self.records[block];
                 hit.blocks += 1;
-                hit.cached += u32::from(record.refs == 0);
+                hit.cached += u32::from(record.refs == 0 && record.retention() != Retention::PINNED);
                 hit.chain = record.chain().expect("the index holds published blocks only");
                 found(block);
             }
@@ -126,19 +141,10 @@ impl BlockPool {
         hit
     }
 
-    /// The prefix that continues `parent` with one block of tokens, if it is published.
-    fn chain_of(&self, parent: ChainId, hash: u32, tokens: TokenView<'_>) -> Option<ChainId> {
-        let guess = self.index.guess_one(&self.records, hash, tokens);
-        let block = self.index.find(&self.records, guess, parent, tokens)?;
-        self.records[block].chain()
-    }
-
     /// One more reference to a published block, wherever it is.
     fn count_published(&mut self, block: u32) {
         if self.records[block].refs == 0 {
-            self.records.unlink(block);
-            self.available -= 1;
-            self.cached -= 1;
+            self.unshelve(block);
             self.allocations += 1;
         }
         self.records[block].refs += 1;
@@ -146,6 +152,7 @@ impl BlockPool {
 
     /// Takes a block out of the index.
     pub(super) fn unpublish(&mut self, block: u32) {
+        self.retained.change(self.records[block].retention(), Retention::ORDINARY);
         self.index.remove(&mut self.records, block);
         self.epoch += 1;
     }
@@ -155,11 +162,16 @@ impl BlockPool {
     pub(super) fn forget(&mut self, block: u32) {
         let Some(serial) = self.records[block].chain().and_then(|chain| chain.link.serial()) else { return };
         self.last_forgotten = self.last_forgotten.max(serial);
-        while let Some(twin) = self.index.duplicate_of(&self.records, block) {
+        loop {
+            let twin = self.index.twins(&self.records, block).find(|&twin| twin != block);
+            let Some(twin) = twin else { break };
+            let is_free = self.records[twin].refs == 0;
+            if is_free {
+                self.unshelve(twin);
+            }
             self.unpublish(twin);
-            if self.records[twin].refs == 0 {
-                self.cached -= 1;
-                self.records.unlink(twin);
+            if is_free {
+                self.available += 1;
                 self.records.push_front(twin);
             }
         }

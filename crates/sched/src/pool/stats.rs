@@ -12,6 +12,8 @@ pub struct BlockManagerStats {
     pub allocated_blocks: u32,
     /// Free blocks whose content a later request can take.
     pub cached_blocks: u32,
+    /// Blocks that no sequence holds and none can take but by their content.
+    pub pinned_blocks: u32,
     /// Tokens per block.
     pub block_size: u32,
     /// Sequences that hold blocks or are about to.
@@ -25,9 +27,9 @@ pub struct BlockManagerStats {
 }
 
 impl BlockManagerStats {
-    /// Blocks that nobody holds, cached ones included.
+    /// Blocks that a sequence can take, cached ones included.
     pub fn free_blocks(&self) -> u32 {
-        self.total_blocks - self.allocated_blocks
+        self.total_blocks - self.allocated_blocks - self.pinned_blocks
     }
 
     /// Tokens that the pool can store.
@@ -76,6 +78,7 @@ impl BlockPool {
             total_blocks: self.total(),
             allocated_blocks: held,
             cached_blocks: self.cached,
+            pinned_blocks: self.retained.pinned_idle,
             block_size: self.config.block_size,
             active_sequences: active,
             total_tokens: u64::from(held) * u64::from(self.config.block_size) - missing.tokens(),

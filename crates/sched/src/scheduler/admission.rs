@@ -49,7 +49,7 @@ impl Scheduler {
         if tokens >= self.config.max_model_len {
             return Err(EnqueueError::TooLong { tokens, max_model_len: self.config.max_model_len });
         }
-        let (needed_blocks, pool_blocks) = (self.blocks_for(tokens), self.pool.total());
+        let (needed_blocks, pool_blocks) = (self.blocks_for(tokens), self.pool.usable());
         if needed_blocks > pool_blocks {
             return Err(EnqueueError::NeverFits { needed_blocks, pool_blocks });
         }

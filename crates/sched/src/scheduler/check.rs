@@ -27,7 +27,7 @@ impl Scheduler {
             let idle = waiting.table.is_empty() && waiting.computed == 0 && waiting.scheduled == 0;
             assert!(idle, "waiting {} holds blocks or computed tokens", waiting.id());
             assert!(self.requests.contains_key(&waiting.request.id), "waiting {} is unknown", waiting.id());
-            let fits = self.blocks_for(waiting.total()) <= self.pool.total();
+            let fits = self.blocks_for(waiting.total()) <= self.pool.usable();
             assert!(fits, "waiting {} would not fit the pool even alone", waiting.id());
             let passes = &waiting.passes;
             let bounded = passes.by_fitting <= MAX_PASSES && passes.by_cached <= JUMPS;

@@ -3,8 +3,8 @@
 use super::Scheduler;
 use crate::batch::RowKey;
 use crate::{
-    CompletionReason, Effect, Effects, ExecError, Failure, LengthKind, RowFault, SampleIndex, Sampled,
-    Sequence, SequenceId, StepOutput, TokenId,
+    CompletionReason, Effect, Effects, ExecError, Failure, LengthKind, Retention, RowFault, SampleIndex,
+    Sampled, Sequence, SequenceId, StepOutput, TokenId,
 };
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,7 @@ impl Scheduler {
         self.counters.computed_tokens += u64::from(tokens);
         if drawn.iter().all(|sampled| sampled.token.is_ok()) {
             self.publish(key);
+            self.retain(key, tokens);
         }
         if drawn.len() > 1 {
             self.fork(key, drawn, output, now);
@@ -94,6 +95,17 @@ impl Scheduler {
             let tokens = sequence.tokens().block(index, size);
             sequence.cache.chain = self.pool.publish(block, sequence.cache.chain, tokens);
             sequence.cache.published += 1;
+        }
+    }
+
+    /// Keeps the full blocks of a prompt as the request asks, when a step of `tokens` has completed it.
+    fn retain(&mut self, key: RowKey, tokens: u32) {
+        let sequence = self.batch.at(key);
+        let (retention, prompt) = (sequence.request.retention, sequence.request.prompt.len() as u32);
+        let completes = sequence.computed - tokens < prompt && sequence.computed >= prompt;
+        if completes && retention != Retention::ORDINARY {
+            let blocks = (prompt / self.layout.block_size).min(sequence.cache.published);
+            self.pool.retain_prefix(&sequence.table, blocks as usize, retention);
         }
     }
 

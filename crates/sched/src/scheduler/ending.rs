@@ -57,6 +57,7 @@ impl Scheduler {
         if self.step.in_flight {
             return;
         }
+        self.pool.advance(now);
         for (id, sample) in std::mem::take(&mut self.deferred) {
             match sample {
                 None => self.end_request(id, &CompletionReason::Cancelled, now),

@@ -22,7 +22,7 @@ use crate::rate::RateMeter;
 use crate::wheel::{TimerKey, TimingWheel};
 use crate::{
     Batch, BatchStats, BlockManagerStats, BlockPool, ConfigError, Counters, Effects, EnqueueError,
-    KvCapacity, KvLayout, PoolConfig, Priority, Request, RequestId, SampleIndex, SchedulerConfig,
+    KvCapacity, KvLayout, PoolConfig, Priority, Request, RequestId, Retention, SampleIndex, SchedulerConfig,
     SchedulerStats, Sequence, StepInput, WaitingQueue,
 };
 use lookups::Lookups;
@@ -126,6 +126,8 @@ impl Scheduler {
             hash_seed: config.hash_seed,
             hash_bits: config.hash_bits,
             prefix_cache: config.prefix_cache,
+            max_pinned: config.max_pinned_blocks,
+            max_kept: (u64::from(layout.blocks) * u64::from(config.max_kept_percent) / 100) as u32,
         });
         Ok(Self {
             pool,
@@ -216,9 +218,15 @@ impl Scheduler {
         &self.pool
     }
 
-    /// Empties the prefix cache. Does nothing and returns `false` while a block is in use.
-    pub fn reset_prefix_cache(&mut self) -> bool {
-        self.pool.reset_cache()
+    /// Forgets every cached block that no sequence holds, pinned ones included, and lets held ones become ordinary.
+    /// Returns how many blocks were forgotten.
+    pub fn clear_prefix_cache(&mut self) -> u32 {
+        let running: Vec<RowKey> = self.batch.keys().collect();
+        for key in running {
+            // Else its prompt would be kept again with the next step.
+            self.batch.at_mut(key).request.retention = Retention::ORDINARY;
+        }
+        self.pool.clear_cache()
     }
 
     /// How long requests of higher classes that arrive later can go before those of `class` without limit:
@@ -237,6 +245,8 @@ impl Scheduler {
             kv_blocks_total: self.pool.total(),
             kv_blocks_used: self.pool.held(),
             kv_blocks_cached: self.pool.cached(),
+            kv_blocks_kept: self.pool.kept(),
+            kv_blocks_pinned: self.pool.pinned(),
             oldest_wait: self.queue.longest_wait(now),
             counters: self.counters,
         }

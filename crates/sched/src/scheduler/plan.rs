@@ -116,7 +116,7 @@ impl Scheduler {
     fn plan_decode(&mut self, key: RowKey, now: Instant) {
         loop {
             let need = self.block_need(key);
-            if matches!(need, BlockNeed::New) && self.batch.at(key).table.len() as u32 == self.pool.total() {
+            if matches!(need, BlockNeed::New) && self.batch.at(key).table.len() as u32 >= self.pool.usable() {
                 return self.end_row(key, CompletionReason::LengthLimit(LengthKind::Pool), now);
             }
             if matches!(need, BlockNeed::None) || self.pool.available() > 0 {

@@ -117,6 +117,7 @@ mod tests {
                 priority,
                 tenant: Default::default(),
                 salt: Default::default(),
+                retention: Default::default(),
                 enqueued_at: now,
                 deadlines: Deadlines::default(),
             };

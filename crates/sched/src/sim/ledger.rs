@@ -180,7 +180,7 @@ fn check_reason(reason: &CompletionReason, entry: &Entry, account: &Account, con
             total >= context.scheduler.config().max_model_len
         }
         CompletionReason::LengthLimit(LengthKind::Pool) => {
-            total.div_ceil(size) > context.scheduler.pool().total()
+            total.div_ceil(size) > context.scheduler.pool().usable()
         }
         CompletionReason::Timeout(kind) => {
             let limits = request.deadlines;

@@ -3,8 +3,8 @@
 use super::rng::Rng;
 use crate::fake::FakeExecutor;
 use crate::{
-    Batching, CacheSalt, Deadlines, KvCapacity, Priority, Request, RequestId, Reservation, SamplingParams,
-    SchedulerConfig, Tenant, TenantId, TokenId, Weight,
+    Batching, CacheSalt, Deadlines, KvCapacity, Priority, Request, RequestId, Reservation, Retention,
+    SamplingParams, SchedulerConfig, Tenant, TenantId, TokenId, Weight,
 };
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -25,6 +25,8 @@ pub(super) struct Setup {
     longest_prompt: u32,
     longest_output: u32,
     prefixes: Vec<Vec<TokenId>>,
+    /// Whether some requests keep or pin their prompts.
+    retains: bool,
 }
 
 impl Setup {
@@ -50,6 +52,8 @@ impl Setup {
             batching: Batching::Continuous,
             reservation: Reservation::Expected,
             prefix_cache: rng.chance(800),
+            max_pinned_blocks: 0,
+            max_kept_percent: 25,
             hash_seed: rng.word(),
             hash_bits,
         };
@@ -69,6 +73,7 @@ impl Setup {
             longest_prompt,
             longest_output: rng.log_within(1, 128),
             prefixes,
+            retains: false,
         };
         // Drawn last, so that the rest of a seed is what it is without.
         let target = rng.chance(300).then(|| Duration::from_micros(u64::from(rng.log_within(1, 100_000))));
@@ -80,6 +85,8 @@ impl Setup {
         if rng.chance(100) {
             setup.config.reservation = Reservation::WorstCase;
         }
+        setup.retains = rng.chance(400);
+        setup.config.max_pinned_blocks = rng.within(0, blocks / 2) * u32::from(setup.retains);
         setup
     }
 
@@ -108,6 +115,7 @@ impl Setup {
             priority: *rng.pick(&Priority::ALL),
             tenant: self.tenant(rng),
             salt: CacheSalt(u64::from(rng.within(0, self.salts - 1))),
+            retention: self.retention(id),
             enqueued_at: now,
             deadlines: self.draw_deadlines(rng),
         }
@@ -121,6 +129,15 @@ impl Setup {
         let id = rng.within(0, self.tenants - 1);
         let weight = Weight::try_from(f64::from(id + 1)).expect("a small positive number is a weight");
         Tenant { id: TenantId(u64::from(id)), weight }
+    }
+
+    /// Decided by the id, so that the rest of a seed does not depend on it.
+    fn retention(&self, id: Uuid) -> Retention {
+        match id.as_u64_pair().1 % 16 {
+            0 if self.retains => Retention::PINNED,
+            power @ 1..=4 if self.retains => Retention::ttl(Duration::from_secs(1 << power)),
+            _ => Retention::ORDINARY,
+        }
     }
 
     /// A piece of a shared prefix and a tail of its own. Sometimes too long to be accepted.

@@ -3,6 +3,7 @@
 use crate::model::{Chain, Model};
 use pagoda_sched::*;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// One operation, decoded from four bytes so that any bytes are a valid one.
 #[derive(Clone, Copy, Debug)]
@@ -11,10 +12,12 @@ pub(crate) struct Op(pub(crate) [u8; 4]);
 impl Op {
     /// Whether this is the end of a sequence with poisoned blocks.
     pub(crate) fn is_fault(self) -> bool {
-        self.0[0] % 16 == 15 && self.0[2] < 64
+        self.0[0] % KINDS == 15 && self.0[2] < 64
     }
 }
 
+/// Kinds of operations.
+const KINDS: u8 = 20;
 /// Largest number of sequences at a time.
 const SEQUENCES: usize = 6;
 /// Longest sequence in blocks.
@@ -37,18 +40,28 @@ pub(crate) struct Driver {
     model: Model,
     users: Vec<User>,
     size: usize,
+    start: Instant,
+    /// Time since the start, in tenths of seconds.
+    now: u64,
 }
 
 impl Driver {
     pub(crate) fn new(total: u32, block_size: u32, hash_bits: u32) -> Self {
-        let config =
-            PoolConfig { blocks: total + 1, block_size, hash_seed: 42, hash_bits, prefix_cache: true };
-        Self {
-            pool: BlockPool::new(config),
-            model: Model::new(total + 1, block_size),
-            users: vec![],
-            size: block_size as usize,
-        }
+        let most = (total / 3, total / 4);
+        let config = PoolConfig {
+            blocks: total + 1,
+            block_size,
+            hash_seed: 42,
+            hash_bits,
+            prefix_cache: true,
+            max_pinned: most.0,
+            max_kept: most.1,
+        };
+        let start = Instant::now();
+        let mut pool = BlockPool::new(config);
+        pool.advance(start);
+        let model = Model::new(total + 1, block_size, most);
+        Self { pool, model, users: vec![], size: block_size as usize, start, now: 0 }
     }
 
     /// Does `op` on both and asserts that they agree.
@@ -57,15 +70,17 @@ impl Driver {
         let epoch = self.pool.epoch();
         let before = self.published();
         let user = user as usize;
-        match kind % 16 {
+        match kind % KINDS {
             0..=2 => self.admit(a, b),
             3..=6 => self.append(user, a),
             7..=10 => self.publish(user, b),
             11 => self.fork(user),
             12 | 13 => self.finish(user),
             14 => self.truncate(user, a),
+            16 | 17 => self.retain(user, b),
+            18 | 19 => self.advance(a, b),
             _ if op.is_fault() => self.discard(user, b),
-            _ if b < 16 => assert_eq!(self.pool.reset_cache(), self.model.reset_cache()),
+            _ if b < 16 => assert_eq!(self.pool.clear_cache(), self.model.clear_cache()),
             _ => self.finish(user),
         }
         self.model.compare(&self.pool);
@@ -100,9 +115,10 @@ impl Driver {
             self.finish(0);
         }
         self.check();
-        assert_eq!(self.pool.available(), self.pool.total());
-        assert!(self.pool.reset_cache());
-        assert_eq!(self.pool.cached(), 0);
+        assert!(self.pool.available() >= self.pool.usable());
+        self.pool.clear_cache();
+        assert_eq!((self.pool.available(), self.pool.cached()), (self.pool.total(), 0));
+        assert_eq!((self.pool.kept(), self.pool.pinned()), (0, 0));
         self.pool.check_invariants([]);
     }
 
@@ -123,7 +139,8 @@ impl Driver {
 
         let seen = self.pool.lookup(salt, view, limit);
         let (mut blocks, chain) = self.model.lookup(salt, &tokens, limit);
-        let free = blocks.iter().filter(|&&block| self.model.refs(block) == 0).count();
+        let is_free = |&&block: &&u32| self.model.refs(block) == 0 && !self.model.is_pinned(block);
+        let free = blocks.iter().filter(is_free).count();
         assert_eq!((seen.blocks as usize, seen.cached as usize), (blocks.len(), free));
 
         let mut table = BlockTable::new();
@@ -194,6 +211,24 @@ impl Driver {
             user.published += 1;
             assert!(!self.pool.is_writable(block));
         }
+    }
+
+    /// Keeps the published blocks of a sequence, as many as may be.
+    fn retain(&mut self, user: usize, b: u8) {
+        let Some(user) = pick(&mut self.users, user) else { return };
+        let retention = match b % 4 {
+            0 => Retention::PINNED,
+            power => Retention::ttl(Duration::from_secs(1 << power)),
+        };
+        let kept = self.pool.retain_prefix(&user.table, user.published, retention);
+        assert_eq!(kept, self.model.retain_prefix(&user.blocks[..user.published], retention), "{user:?}");
+    }
+
+    /// Mostly a moment, sometimes as long as blocks are kept.
+    fn advance(&mut self, a: u8, b: u8) {
+        self.now += u64::from(if b < 32 { a } else { a % 8 });
+        self.model.advance(self.now);
+        self.pool.advance(self.start + Duration::from_millis(100 * self.now));
     }
 
     fn fork(&mut self, user: usize) {

@@ -1,11 +1,20 @@
 //! Single rules of the pool, each in the smallest case that shows it.
 
 use pagoda_sched::*;
+use std::time::{Duration, Instant};
 
 const SALT: CacheSalt = CacheSalt(0);
 
 fn config(total: u32) -> PoolConfig {
-    PoolConfig { blocks: total + 1, block_size: 2, hash_seed: 3, hash_bits: 32, prefix_cache: true }
+    PoolConfig {
+        blocks: total + 1,
+        block_size: 2,
+        hash_seed: 3,
+        hash_bits: 32,
+        prefix_cache: true,
+        max_pinned: total / 2,
+        max_kept: total / 2,
+    }
 }
 
 /// A table that holds `tokens`, with every full block published.
@@ -215,14 +224,107 @@ fn without_a_prefix_cache_nothing_is_found_or_kept() {
 }
 
 #[test]
-fn the_cache_is_reset_only_while_nothing_is_held() {
+fn clearing_the_cache_forgets_what_nobody_holds() {
     let mut pool = BlockPool::new(config(4));
-    let mut table = write(&mut pool, &[1, 1]);
-    assert!(!pool.reset_cache());
-    pool.release_table(&mut table);
-    assert!(pool.reset_cache());
-    assert_eq!((pool.cached(), pool.lookup(SALT, &[1, 1][..], 2).blocks), (0, 0));
+    let mut held = write(&mut pool, &[1, 1]);
+    let mut freed = write(&mut pool, &[2, 2]);
+    assert_eq!(pool.retain_prefix(&held, 1, Retention::PINNED), 1);
+    assert_eq!(pool.retain_prefix(&freed, 1, Retention::PINNED), 1);
+    pool.release_table(&mut freed);
+    assert_eq!(pool.clear_cache(), 1);
+    assert_eq!(pool.lookup(SALT, &[2, 2][..], 2).blocks, 0);
+    assert_eq!(pool.lookup(SALT, &[1, 1][..], 2).blocks, 1, "others may be about to share it");
+    assert_eq!((pool.pinned(), pool.available()), (0, 3));
+    pool.check_invariants([holding(&held, 2)]);
+    pool.release_table(&mut held);
+    assert_eq!((pool.clear_cache(), pool.cached()), (1, 0));
     pool.check_invariants([]);
+}
+
+#[test]
+fn the_least_valuable_block_goes_first() {
+    let mut pool = BlockPool::new(config(8));
+    let prompts = [[4, 4], [3, 3], [2, 2], [1, 1]];
+    let minute = |minutes: u64| Retention::ttl(Duration::from_secs(60 * minutes));
+    let retentions = [Retention::PINNED, minute(10), minute(1), Retention::ORDINARY];
+    // Freed from the most valuable on, so that the order of use says the opposite.
+    for (prompt, retention) in prompts.iter().zip(retentions) {
+        let mut table = write(&mut pool, prompt);
+        assert_eq!(pool.retain_prefix(&table, 1, retention), 1);
+        pool.release_table(&mut table);
+    }
+    assert_eq!((pool.kept(), pool.pinned(), pool.available(), pool.cached()), (2, 1, 7, 3));
+    let found = |pool: &BlockPool| prompts.map(|prompt| pool.lookup(SALT, &prompt[..], 2).blocks);
+    let mut table = BlockTable::new();
+    pool.allocate_many(4, &mut table).unwrap();
+    for expected in [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]] {
+        pool.allocate_many(1, &mut table).unwrap();
+        assert_eq!(found(&pool), expected);
+        pool.check_invariants([holding(&table, 0)]);
+    }
+    let error = pool.allocate_many(1, &mut table).unwrap_err();
+    assert_eq!(error, AllocError::OutOfBlocks { needed: 1, free: 0, reclaimable: 0 });
+    let hit = pool.take_hit(SALT, &[4, 4][..], 2, &mut BlockTable::new());
+    assert_eq!((hit.blocks, hit.cached), (1, 0), "a pinned block is there for its content alone");
+}
+
+#[test]
+fn a_time_to_live_begins_anew_with_each_use() {
+    let start = Instant::now();
+    let mut pool = BlockPool::new(config(4));
+    pool.advance(start);
+    let mut table = write(&mut pool, &[1, 1, 2, 2]);
+    let retention = Retention::ttl(Duration::from_secs(4));
+    assert_eq!(pool.retain_prefix(&table, 2, retention), 2);
+    pool.release_table(&mut table);
+    let kept_at = |pool: &mut BlockPool, seconds: f64| {
+        pool.advance(start + Duration::from_secs_f64(seconds));
+        pool.check_invariants([]);
+        pool.kept()
+    };
+    assert_eq!(kept_at(&mut pool, 3.9), 2);
+    pool.take_hit(SALT, &[1, 1][..], 2, &mut table);
+    pool.release_table(&mut table);
+    assert_eq!(kept_at(&mut pool, 4.2), 1, "only the first block was used again");
+    assert_eq!(kept_at(&mut pool, 7.8), 1);
+    assert_eq!(kept_at(&mut pool, 8.1), 0);
+    assert_eq!(
+        (pool.cached(), pool.lookup(SALT, &[1, 1, 2, 2][..], 4).blocks),
+        (2, 2),
+        "ordinary from then on"
+    );
+}
+
+#[test]
+fn only_so_many_blocks_are_retained() {
+    let mut pool = BlockPool::new(PoolConfig { max_pinned: 1, max_kept: 2, ..config(8) });
+    let table = write(&mut pool, &[1, 1, 2, 2, 3, 3]);
+    let (long, short) = (Retention::ttl(Duration::from_secs(90)), Retention::ttl(Duration::from_secs(9)));
+    let mut retain = |retention| pool.retain_prefix(&table, 3, retention);
+    assert_eq!(retain(short), 2);
+    assert_eq!(retain(long), 2, "a longer time is no other block");
+    assert_eq!(retain(Retention::PINNED), 1);
+    assert_eq!(retain(short), 3, "the pinned block left room");
+    assert_eq!(retain(Retention::ORDINARY), 3);
+    assert_eq!((pool.usable(), pool.kept(), pool.pinned()), (7, 2, 1));
+    pool.check_invariants([holding(&table, 6)]);
+}
+
+#[test]
+fn of_equal_blocks_the_one_that_stays_is_found() {
+    let mut pool = BlockPool::new(config(6));
+    let mut first = write(&mut pool, &[1, 1]);
+    let mut second = write(&mut pool, &[1, 1]);
+    assert_eq!(pool.retain_prefix(&first, 1, Retention::PINNED), 1);
+    let mut third = write(&mut pool, &[1, 1]);
+    let kept = first.ids().next();
+    for table in [&mut first, &mut second, &mut third] {
+        pool.release_table(table);
+    }
+    let hit = pool.take_hit(SALT, &[1, 1][..], 2, &mut first);
+    assert_eq!((hit.blocks, first.ids().next()), (1, kept));
+    pool.check_invariants([holding(&first, 2)]);
+    pool.release_table(&mut first);
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(crate) fn request(prompt: &[TokenId], max_tokens: u32) -> Request {
         priority: Priority::Normal,
         tenant: Default::default(),
         salt: Default::default(),
+        retention: Default::default(),
         enqueued_at: Instant::now(),
         deadlines: Deadlines::default(),
     }
