@@ -2,15 +2,15 @@
 
 use crate::admission::Waiting;
 use crate::health::{EngineState, Health};
-use crate::inbox::{StopOrder, Submission};
+use crate::inbox::{Command, StopOrder, Submission};
 use crate::responder::Responder;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
 use crate::{ServedModel, Session, ValidatedRequest};
-use pagoda_sched::{RequestId, SampleIndex};
+use pagoda_sched::{RequestId, Retention, SampleIndex, TenantId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A cheap, cloneable reference to the engine. No call waits for the engine thread unless it says so.
 #[derive(Clone, Debug)]
@@ -45,6 +45,11 @@ pub enum SubmitError {
         /// Blocks of the pool.
         pool_blocks: u32,
     },
+    /// The prompt would have to be pinned.
+    #[error(
+        "this server pins nothing in its prefix cache; ask for a time to live, or start it with --max-pinned-blocks"
+    )]
+    CannotPin,
     /// More samples than a step has rows.
     #[error("the request has {samples} samples and a batch has {rows} rows; ask for at most {rows}")]
     TooManySamples {
@@ -115,26 +120,25 @@ impl EngineHandle {
     pub fn submit(&self, request: ValidatedRequest) -> Result<Vec<Session>, SubmitError> {
         self.check_accepting()?;
         self.check_fits(&request)?;
-        let now = Instant::now();
-        let (id, samples, prompt) = (request.id(), request.samples(), request.prompt_tokens());
-        let own = Waiting { requests: 1, tokens: u64::from(prompt) };
+        let own = Waiting { requests: 1, tokens: u64::from(request.prompt_tokens()) };
         self.shared.admission.reserve(own.tokens).map_err(|waiting| self.queue_full(waiting))?;
-        let Some(ticket) = Ticket::open(&self.shared, id, samples, prompt, now) else {
-            self.shared.admission.release(own);
-            return Err(SubmitError::DuplicateId(id));
-        };
         let text = request.text().clone();
-        let sampling = Arc::clone(request.sampling());
+        let request = request.into_request(Instant::now(), &self.shared.config.deadlines);
+        let Some(ticket) = Ticket::open(&self.shared, &request) else {
+            self.shared.admission.release(own);
+            return Err(SubmitError::DuplicateId(request.id));
+        };
+        let (samples, sampling) = (request.samples, Arc::clone(&request.sampling));
         // Every token, the end, and one to spare, so that a send can only fail when the client has gone away.
-        let room = request.max_tokens() as usize + 2;
+        let room = request.max_tokens as usize + 2;
         let (responders, receivers): (Vec<_>, Vec<_>) = (0..samples)
             .map(|sample| {
                 let (sender, receiver) = mpsc::channel(room);
                 (Responder::new(sender, Arc::clone(ticket.progress(SampleIndex(sample)))), receiver)
             })
             .unzip();
-        let request = request.into_request(now, &self.shared.config.deadlines);
-        let submission = Box::new(Submission { request, responders });
+        let account = self.shared.metrics.accounts.of(request.tenant.id);
+        let submission = Box::new(Submission { request, responders, account });
         if self.shared.inbox.submit(submission).is_err() {
             self.shared.admission.release(own);
             return Err(self.queue_full(self.shared.admission.waiting()));
@@ -150,6 +154,15 @@ impl EngineHandle {
     /// request is no error.
     pub fn cancel(&self, id: RequestId) -> bool {
         self.shared.tickets.find(id).is_some_and(|ticket| ticket.cancel_all())
+    }
+
+    /// Empties the prefix cache of all that no request is using, pinned prompts included. Returns how many blocks were
+    /// forgotten; `None` if the engine has ended or its inbox is full.
+    pub async fn clear_prefix_cache(&self) -> Option<u32> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.inbox.send(Command::ClearCache(answer)).then_some(())?;
+        self.shared.sweep_if_ended();
+        answered.await.ok()
     }
 
     /// Suspends steps after the running one. Requests are still accepted, cancelled and timed out.
@@ -202,6 +215,12 @@ impl EngineHandle {
         shared.pulse.health(now, shared.config.stall_after, shared.inbox.is_paused())
     }
 
+    /// Gives a tenant a name in the metrics, where it then has series of its own. A tenant keeps its first name. Those
+    /// without one, and all after the first 64, are counted together as `other`.
+    pub fn name_tenant(&self, tenant: TenantId, name: &str) {
+        self.shared.metrics.accounts.name(tenant, name);
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn metrics_text(&self) -> String {
         self.shared.metrics.encode()
@@ -215,9 +234,9 @@ impl EngineHandle {
             running: metrics.running.get() as u64,
             waiting: waiting.requests,
             waiting_tokens: waiting.tokens,
-            used_blocks: metrics.blocks_used.get() as u64,
-            cached_blocks: metrics.blocks_cached.get() as u64,
-            total_blocks: metrics.blocks_total.get() as u64,
+            used_blocks: metrics.blocks.used.get() as u64,
+            cached_blocks: metrics.blocks.cached.get() as u64,
+            total_blocks: metrics.blocks.total.get() as u64,
             prompt_tokens: metrics.prompt_tokens.get(),
             generated_tokens: metrics.generation_tokens.get(),
         }
@@ -251,10 +270,15 @@ impl EngineHandle {
             return Err(SubmitError::TooLong { tokens, context });
         }
         let needed_blocks = tokens.div_ceil(capacity.layout.block_size);
-        // Block 0 holds no tokens.
-        let pool_blocks = capacity.layout.blocks.saturating_sub(1);
+        let limits = &self.shared.config.scheduler;
+        // Block 0 holds no tokens, and pinned ones may not be had.
+        let pool_blocks = capacity.layout.blocks.saturating_sub(1).saturating_sub(limits.max_pinned_blocks);
         if needed_blocks > pool_blocks {
             return Err(SubmitError::NeverFits { needed_blocks, pool_blocks });
+        }
+        let can_pin = limits.prefix_cache && limits.max_pinned_blocks > 0;
+        if request.retention() == Retention::PINNED && !can_pin {
+            return Err(SubmitError::CannotPin);
         }
         Ok(())
     }

@@ -1,10 +1,13 @@
 //! The bounded way in to the engine thread.
 
+use crate::accounts::Account;
 use crate::responder::Responder;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use pagoda_sched::Request;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// What arrives through the inbox. Orders that must never be refused (cancel, pause, drain, shut down) are state
 /// that the engine reads when it wakes, so that a full inbox cannot lose one.
@@ -12,6 +15,8 @@ use std::time::Duration;
 pub(crate) enum Command {
     /// A request to enqueue.
     Submit(Box<Submission>),
+    /// Empty the prefix cache and say how many blocks were forgotten.
+    ClearCache(oneshot::Sender<u32>),
     /// Look at the cancel list and at the orders.
     Wake,
 }
@@ -21,6 +26,8 @@ pub(crate) enum Command {
 pub(crate) struct Submission {
     pub(crate) request: Request,
     pub(crate) responders: Vec<Responder>,
+    /// Where the tenant's use is counted.
+    pub(crate) account: Arc<Account>,
 }
 
 /// How far the engine has been told to stop; never goes back.
@@ -65,9 +72,14 @@ impl Inbox {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
                 Command::Submit(submission) => Err(submission),
-                Command::Wake => unreachable!("a submission was sent"),
+                Command::ClearCache(_) | Command::Wake => unreachable!("a submission was sent"),
             },
         }
+    }
+
+    /// Hands over any other command; `false` when the inbox is full.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.sender.try_send(command).is_ok()
     }
 
     /// Makes the engine look at the state that the caller has just changed. One wake-up is in flight at a time;

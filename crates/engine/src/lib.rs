@@ -5,6 +5,7 @@
 //! with or without an async runtime.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod admission;
 mod cancel;
 mod config;
@@ -37,8 +38,8 @@ pub use invalid::{InvalidCode, InvalidRequest};
 pub use model::{RequestLimits, SamplingDefaults, ServedModel};
 // Words of the conversation with a client, for front ends that know the engine alone.
 pub use pagoda_sched::{
-    CacheSalt, CompletionReason, DeadlineKind, InvalidWeight, LengthKind, Priority, RequestId, Tenant,
-    TenantId, Weight,
+    CacheSalt, CompletionReason, DeadlineKind, Deadlines, InvalidWeight, LengthKind, Priority, RequestId,
+    Retention, SampleIndex, Tenant, TenantId, Weight,
 };
 pub use params::GenerateParams;
 pub use responder::Progress;

@@ -1,12 +1,14 @@
 //! Requests that the engine works on, and what each effect of the scheduler means for them.
 
+use crate::accounts::Account;
 use crate::admission::Waiting;
 use crate::event::Ending;
 use crate::metrics::Metrics;
 use crate::responder::Responder;
 use crate::{RequestError, TokenInfo};
-use pagoda_sched::{Effect, Effects, RequestId, RequestStats, Row, SampleIndex, StepInput};
+use pagoda_sched::{Effect, Effects, Request, RequestId, RequestStats, Row, SampleIndex, StepInput};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The responders of all accepted requests that have not ended.
@@ -15,8 +17,9 @@ pub(crate) struct LiveRequests {
     requests: FxHashMap<RequestId, LiveRequest>,
 }
 
+/// A request that has not ended, and what was counted of it.
 #[derive(Debug)]
-struct LiveRequest {
+pub(crate) struct LiveRequest {
     /// One per sample; `None` once it has ended.
     responders: Vec<Option<Responder>>,
     prompt_tokens: u32,
@@ -25,19 +28,31 @@ struct LiveRequest {
     started: bool,
     /// Whether the prompt has been counted, which happens once, at the first token of any sample.
     prompt_counted: bool,
+    /// Whether a sample has ended, with which the cached part of the prompt is counted.
+    ended: bool,
+    account: Arc<Account>,
+}
+
+impl LiveRequest {
+    /// `request` as it is enqueued, without its responders.
+    pub(crate) fn new(request: &Request, account: Arc<Account>) -> Self {
+        Self {
+            responders: Vec::new(),
+            prompt_tokens: request.prompt.len() as u32,
+            arrived_at: request.enqueued_at,
+            started: false,
+            prompt_counted: false,
+            ended: false,
+            account,
+        }
+    }
 }
 
 impl LiveRequests {
-    pub(crate) fn insert(
-        &mut self,
-        id: RequestId,
-        responders: Vec<Responder>,
-        prompt_tokens: u32,
-        arrived_at: Instant,
-    ) {
-        let responders = responders.into_iter().map(Some).collect();
-        let live =
-            LiveRequest { responders, prompt_tokens, arrived_at, started: false, prompt_counted: false };
+    /// Takes in a request that the scheduler has accepted.
+    pub(crate) fn insert(&mut self, id: RequestId, mut live: LiveRequest, responders: Vec<Responder>) {
+        live.account.requests.inc();
+        live.responders = responders.into_iter().map(Some).collect();
         let previous = self.requests.insert(id, live);
         assert!(previous.is_none(), "the scheduler accepted request {id} twice");
     }
@@ -68,10 +83,12 @@ impl LiveRequests {
                 }
                 Effect::Finished { id, sample, reason, stats } => {
                     observe_end(stats, metrics);
+                    self.count_cached(*id, stats);
                     self.end(*id, *sample, Ok(Ending { reason: reason.clone(), stats: *stats }));
                 }
                 Effect::Failed { id, sample, failure, stats } => {
                     observe_end(stats, metrics);
+                    self.count_cached(*id, stats);
                     self.end(*id, *sample, Err(failure.clone().into()));
                 }
             }
@@ -98,6 +115,7 @@ impl LiveRequests {
         let live = self.requests.get_mut(&id).expect("a token belongs to a live request");
         if !std::mem::replace(&mut live.prompt_counted, true) {
             metrics.prompt_tokens.inc_by(u64::from(live.prompt_tokens));
+            live.account.prompt_tokens.inc_by(u64::from(live.prompt_tokens));
         }
         let responder = live.responders[usize::from(sample.0)].as_mut().expect("a token precedes its end");
         match responder.last_token.replace(now) {
@@ -107,7 +125,16 @@ impl LiveRequests {
                 .observe(now.saturating_duration_since(live.arrived_at).as_secs_f64()),
         }
         metrics.generation_tokens.inc();
+        live.account.generated_tokens.inc();
         responder.token(info);
+    }
+
+    /// Counts what the prompt took from the prefix cache, once for all samples.
+    fn count_cached(&mut self, id: RequestId, stats: &RequestStats) {
+        let live = self.requests.get_mut(&id).expect("an end belongs to a live request");
+        if !std::mem::replace(&mut live.ended, true) {
+            live.account.cached_tokens.inc_by(u64::from(stats.cached_tokens));
+        }
     }
 
     fn end(&mut self, id: RequestId, sample: SampleIndex, end: Result<Ending, RequestError>) {

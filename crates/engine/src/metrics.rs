@@ -1,5 +1,6 @@
 //! What the engine measures, under the names that vLLM's dashboards and routers read.
 
+use crate::accounts::Accounts;
 use crate::histogram::Histogram;
 use pagoda_sched::{CompletionReason, Counters, KvCapacity, SchedulerStats};
 use prometheus_client::encoding::text;
@@ -44,9 +45,7 @@ pub(crate) struct Metrics {
     pub(crate) running: Gauge,
     pub(crate) waiting: Gauge,
     pub(crate) kv_usage: FloatGauge,
-    pub(crate) blocks_used: Gauge,
-    pub(crate) blocks_cached: Gauge,
-    pub(crate) blocks_total: Gauge,
+    pub(crate) blocks: BlockGauges,
     pub(crate) prompt_tokens: Counter,
     pub(crate) generation_tokens: Counter,
     pub(crate) preemptions: Counter,
@@ -64,6 +63,7 @@ pub(crate) struct Metrics {
     pub(crate) request_generation_tokens: Histogram,
     pub(crate) step_tokens: Histogram,
     finished: [Counter; REASONS.len()],
+    pub(crate) accounts: Accounts,
 }
 
 impl Metrics {
@@ -77,9 +77,7 @@ impl Metrics {
             running: gauge(r, "vllm:num_requests_running", "Samples in the running batch"),
             waiting: gauge(r, "vllm:num_requests_waiting", "Requests waiting for their next step"),
             kv_usage: float_gauge(r, "vllm:kv_cache_usage_perc", "Part of the KV blocks in use, 0 to 1"),
-            blocks_used: gauge(r, "pagoda_kv_blocks_used", "KV blocks held by running samples"),
-            blocks_cached: gauge(r, "pagoda_kv_blocks_cached", "Free KV blocks that still hold a prefix"),
-            blocks_total: gauge(r, "pagoda_kv_blocks_total", "KV blocks in the pool"),
+            blocks: BlockGauges::new(r),
             prompt_tokens: counter(
                 r,
                 "vllm:prompt_tokens",
@@ -134,6 +132,7 @@ impl Metrics {
             ),
             step_tokens: histogram(r, "vllm:iteration_tokens_total", "Tokens per step", STEP_TOKENS),
             finished,
+            accounts: Accounts::new(r),
             registry: Mutex::new(registry),
         }
     }
@@ -141,7 +140,7 @@ impl Metrics {
     /// Publishes the geometry of the KV pool, which is known once the backend is loaded.
     pub(crate) fn set_capacity(&self, capacity: &KvCapacity) {
         let layout = &capacity.layout;
-        self.blocks_total.set(i64::from(layout.blocks.saturating_sub(1)));
+        self.blocks.total.set(i64::from(layout.blocks.saturating_sub(1)));
         let labels = vec![
             ("block_size", layout.block_size.to_string()),
             ("num_gpu_blocks", layout.blocks.to_string()),
@@ -156,8 +155,10 @@ impl Metrics {
         self.running.set(i64::from(stats.running));
         self.waiting.set(i64::from(stats.waiting));
         self.kv_usage.set(stats.kv_usage_percent() / 100.0);
-        self.blocks_used.set(i64::from(stats.kv_blocks_used));
-        self.blocks_cached.set(i64::from(stats.kv_blocks_cached));
+        self.blocks.used.set(i64::from(stats.kv_blocks_used));
+        self.blocks.cached.set(i64::from(stats.kv_blocks_cached));
+        self.blocks.kept.set(i64::from(stats.kv_blocks_kept));
+        self.blocks.pinned.set(i64::from(stats.kv_blocks_pinned));
         raise(&self.preemptions, stats.counters.preemptions);
         raise(&self.prefix_queries, stats.counters.prefix_queries);
         raise(&self.prefix_hits, stats.counters.prefix_hits);
@@ -183,6 +184,28 @@ impl Metrics {
         let mut page = String::new();
         text::encode(&mut page, &registry).expect("writing to a String cannot fail");
         page
+    }
+}
+
+/// What the blocks of the KV pool are used for.
+#[derive(Debug)]
+pub(crate) struct BlockGauges {
+    pub(crate) used: Gauge,
+    pub(crate) cached: Gauge,
+    kept: Gauge,
+    pinned: Gauge,
+    pub(crate) total: Gauge,
+}
+
+impl BlockGauges {
+    fn new(r: &mut Registry) -> Self {
+        Self {
+            used: gauge(r, "pagoda_kv_blocks_used", "KV blocks held by running samples"),
+            cached: gauge(r, "pagoda_kv_blocks_cached", "Free KV blocks that still hold a prefix"),
+            kept: gauge(r, "pagoda_kv_blocks_kept", "KV blocks whose prefix is kept for a time"),
+            pinned: gauge(r, "pagoda_kv_blocks_pinned", "KV blocks whose prefix is pinned"),
+            total: gauge(r, "pagoda_kv_blocks_total", "KV blocks in the pool"),
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a session answers with.
 
 use crate::SubmitError;
-use pagoda_sched::{CompletionReason, Failure, RequestId, RequestStats, SampleIndex, TokenId, TokenLogprob};
+use crate::ticket::Ticket;
+use pagoda_sched::{
+    CompletionReason, Deadlines, Failure, RequestId, RequestStats, SampleIndex, TokenId, TokenLogprob,
+};
 use std::time::Duration;
 
 /// One generated token.
@@ -58,18 +61,20 @@ pub struct RequestResult {
     pub queue_time: Option<Duration>,
     /// From arrival to the first generated token; `None` if there was none.
     pub time_to_first_token: Option<Duration>,
+    /// Time limits that were in force.
+    pub deadlines: Deadlines,
 }
 
 impl RequestResult {
     pub(crate) fn new(
-        id: RequestId,
+        ticket: &Ticket,
         sample: SampleIndex,
         reason: CompletionReason,
         stats: &RequestStats,
         (text, token_ids): (String, Vec<TokenId>),
     ) -> Self {
         Self {
-            id,
+            id: ticket.id,
             sample,
             text,
             tokens_generated: token_ids.len() as u32,
@@ -81,6 +86,7 @@ impl RequestResult {
             processing_time: stats.processing_time,
             queue_time: stats.queue_time,
             time_to_first_token: stats.time_to_first_token,
+            deadlines: ticket.deadlines,
         }
     }
 }

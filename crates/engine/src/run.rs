@@ -2,7 +2,7 @@
 
 use crate::admission::{ExitRate, Waiting};
 use crate::inbox::{Command, StopOrder, Submission};
-use crate::live::LiveRequests;
+use crate::live::{LiveRequest, LiveRequests};
 use crate::shared::Shared;
 use crate::{RequestError, SubmitError};
 use pagoda_sched::{
@@ -111,19 +111,24 @@ impl<E: Executor> EngineLoop<E> {
     fn receive(&mut self, command: Command) {
         match command {
             Command::Submit(submission) => self.enqueue(*submission),
+            Command::ClearCache(answer) => {
+                // Nobody needs the answer of a call that was given up.
+                let _ = answer.send(self.scheduler.clear_prefix_cache());
+            }
             Command::Wake => {}
         }
     }
 
     fn enqueue(&mut self, submission: Submission) {
-        let Submission { request, responders } = submission;
+        let Submission { request, responders, account } = submission;
         let own = Waiting { requests: 1, tokens: request.prompt.len() as u64 };
-        let (id, prompt, arrived_at) = (request.id, request.prompt.len() as u32, request.enqueued_at);
+        let live = LiveRequest::new(&request, account);
+        let id = request.id;
         match self.scheduler.enqueue(request, Instant::now()) {
             Ok(()) => {
                 self.admitted.requests += own.requests;
                 self.admitted.tokens += own.tokens;
-                self.live.insert(id, responders, prompt, arrived_at);
+                self.live.insert(id, live, responders);
                 self.idle = false;
             }
             Err(refusal) => {

@@ -166,11 +166,10 @@ impl Session {
             (None, Err(error)) => Err(error),
         };
         self.ticket.shared.metrics.count_end(end.as_ref().ok().map(|(reason, _)| reason));
-        let (id, sample) = (self.ticket.id, self.sample);
         let output = (self.text.text().to_owned(), self.text.token_ids().to_vec());
-        self.phase = Phase::Ended(
-            end.map(|(reason, stats)| Box::new(RequestResult::new(id, sample, reason, &stats, output))),
-        );
+        self.phase = Phase::Ended(end.map(|(reason, stats)| {
+            Box::new(RequestResult::new(&self.ticket, self.sample, reason, &stats, output))
+        }));
     }
 
     /// What is known of a sample whose engine is gone.

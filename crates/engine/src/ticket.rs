@@ -3,7 +3,7 @@
 use crate::cancel::CancelFlag;
 use crate::responder::ProgressCell;
 use crate::shared::Shared;
-use pagoda_sched::{RequestId, SampleIndex};
+use pagoda_sched::{Deadlines, Request, RequestId, SampleIndex};
 use rustc_hash::FxHashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,6 +15,8 @@ pub(crate) struct Ticket {
     pub(crate) id: RequestId,
     pub(crate) prompt_tokens: u32,
     pub(crate) accepted_at: Instant,
+    /// Time limits in force.
+    pub(crate) deadlines: Deadlines,
     samples: Box<[SampleCell]>,
     pub(crate) shared: Arc<Shared>,
 }
@@ -27,16 +29,14 @@ struct SampleCell {
 
 impl Ticket {
     /// Enters a request, or returns `None` if its id is taken.
-    pub(crate) fn open(
-        shared: &Arc<Shared>,
-        id: RequestId,
-        samples: u16,
-        prompt_tokens: u32,
-        accepted_at: Instant,
-    ) -> Option<Arc<Self>> {
-        shared.tickets.enter(id, || {
-            let samples = (0..samples).map(|_| SampleCell::default()).collect();
-            Self { id, prompt_tokens, accepted_at, samples, shared: Arc::clone(shared) }
+    pub(crate) fn open(shared: &Arc<Shared>, request: &Request) -> Option<Arc<Self>> {
+        shared.tickets.enter(request.id, || Self {
+            id: request.id,
+            prompt_tokens: request.prompt.len() as u32,
+            accepted_at: request.enqueued_at,
+            deadlines: request.deadlines,
+            samples: (0..request.samples).map(|_| SampleCell::default()).collect(),
+            shared: Arc::clone(shared),
         })
     }
 

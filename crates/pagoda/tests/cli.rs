@@ -148,6 +148,17 @@ fn wrong_arguments_exit_with_2_and_name_the_argument() {
         (&["run", "x", "--max-num-seqs", "0"], "--max-num-seqs"),
         (&["run", "x", "--max-num-batched-tokens", "8"], "max_num_batched_tokens"),
         (&["serve", "--log", "a=b=c"], "--log"),
+        (&["serve", "--tenant-weight", "a"], "NAME=WEIGHT"),
+        (&["serve", "--tenant-weight", "a=0"], "weight 0 is not a number from 0.001 to 1000"),
+        (&["serve", "--tenant-weight", "a=NaN"], "NaN"),
+        (&["serve", "--tenant-weight", "a=much"], "weight much is not"),
+        (&["serve", "--tenant-weight", "a b=1"], "the name has the byte 0x20"),
+        (&["serve", "--tenant-weight", "key-file:/no/such/file=1"], "/no/such/file cannot be read"),
+        (&["serve", "--tenant-weight", "a=1", "--tenant-weight", "a=2"], "names the tenant a twice"),
+        (&["serve", "--default-tenant-weight", "-1"], "--default-tenant-weight"),
+        (&["serve", "--first-token-timeout", "0"], "--first-token-timeout"),
+        (&["serve", "--request-timeout", "soon"], "--request-timeout"),
+        (&["serve", "--max-pinned-blocks", "999999999"], "at most half of the"),
     ] {
         let output = pagoda(args);
         let stderr = text(&output.stderr);

@@ -34,7 +34,7 @@ impl Call {
     /// # Errors
     /// For endings that are none of the answer's own.
     pub(crate) fn ending(&self, result: &RequestResult) -> Result<Ending, ApiError> {
-        finish::ending(&result.reason, result.token_ids.last().copied(), &self.stop_ids)
+        finish::ending(result, &self.stop_ids)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Settings of the server.
 
+use crate::tenant::TenantWeights;
 use std::time::Duration;
 
 /// Limits and timings of the server; `Default` suits a server for a few hundred clients.
@@ -30,6 +31,13 @@ pub struct ServerConfig {
     pub keep_alive: Option<Duration>,
     /// Longest time that running calls may take to end once the server is told to stop. Default: 30 s.
     pub shutdown_timeout: Duration,
+    /// Shares of tenants. Default: all have the same.
+    pub tenants: TenantWeights,
+    /// Whether tenants that give no salt share one prefix cache. It saves work where they send the same text, and
+    /// lets each find out from the time that an answer takes whether another has sent a text. Default: no.
+    pub share_prefix_cache: bool,
+    /// Whether clients may empty the prefix cache. Default: no.
+    pub allow_cache_reset: bool,
     /// What `/version` reports.
     pub build: BuildInfo,
 }
@@ -63,6 +71,9 @@ impl Default for ServerConfig {
             text_threads: std::thread::available_parallelism().map_or(1, usize::from),
             keep_alive: Some(Duration::from_secs(10)),
             shutdown_timeout: Duration::from_secs(30),
+            tenants: TenantWeights::default(),
+            share_prefix_cache: false,
+            allow_cache_reset: false,
             build: BuildInfo::default(),
         }
     }

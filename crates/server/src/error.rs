@@ -3,7 +3,7 @@
 use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use pagoda_engine::{InvalidCode, InvalidRequest, RequestError, SubmitError};
+use pagoda_engine::{DeadlineKind, InvalidCode, InvalidRequest, RequestError, SubmitError};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -82,6 +82,12 @@ pub enum ApiError {
         /// The methods that would work, as the `Allow` header lists them.
         allowed: &'static str,
     },
+    /// The operator has not allowed it.
+    #[error("this server was started without {flag}, which allows this")]
+    NotAllowed {
+        /// What would allow it.
+        flag: &'static str,
+    },
     /// The body is larger than the limit.
     #[error("the request body is larger than the limit of {limit} bytes")]
     BodyTooLarge {
@@ -114,9 +120,16 @@ pub enum ApiError {
     /// The server does not take requests at the moment.
     #[error("the server is not ready: {0}")]
     Unavailable(String),
-    /// A deadline of the server passed.
-    #[error("the request ran into the server's {0} time limit")]
-    Timeout(String),
+    /// A time limit of the request or of the server passed.
+    #[error("{}", describe_timeout(*which, *limit, *elapsed))]
+    Timeout {
+        /// Which one.
+        which: DeadlineKind,
+        /// How long it was.
+        limit: Option<Duration>,
+        /// Time since the request was accepted.
+        elapsed: Duration,
+    },
     /// The request was cancelled by its id.
     #[error("the request was cancelled")]
     Cancelled,
@@ -177,13 +190,16 @@ impl ApiError {
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, INVALID, "model_not_found"),
             Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
+            Self::NotAllowed { .. } => (StatusCode::FORBIDDEN, INVALID, "not_allowed"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
             Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "timeout_error", "body_timeout"),
             Self::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "draining"),
             Self::Loading { .. } => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "model_loading"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "unavailable"),
-            Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "timeout_error", "request_timeout"),
+            Self::Timeout { which, .. } => {
+                (StatusCode::GATEWAY_TIMEOUT, "timeout_error", timeout_code(*which))
+            }
             Self::Cancelled => (client_closed_request(), "cancelled_error", "request_cancelled"),
             Self::Model(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "model_error"),
             Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error"),
@@ -238,6 +254,7 @@ impl From<SubmitError> for ApiError {
                 Self::QueueFull { message: error.to_string(), retry_after }
             }
             SubmitError::NeverFits { .. } => Self::invalid("prompt", error.to_string()),
+            SubmitError::CannotPin => Self::invalid("cache_retention", error.to_string()),
             SubmitError::TooManySamples { .. } => Self::invalid("n", error.to_string()),
             SubmitError::TooLong { tokens, context } => {
                 Self::ContextLength { param: "prompt", prompt: tokens, context, message: error.to_string() }
@@ -271,6 +288,29 @@ impl From<InvalidRequest> for ApiError {
             }
         }
     }
+}
+
+fn timeout_code(which: DeadlineKind) -> &'static str {
+    match which {
+        DeadlineKind::Queue => "queue_timeout",
+        DeadlineKind::FirstToken => "first_token_timeout",
+        DeadlineKind::Total => "request_timeout",
+    }
+}
+
+/// What took too long, its limit, and the time that has passed. The smaller limit of request and server holds, so the
+/// message names the field and lets either be raised.
+fn describe_timeout(which: DeadlineKind, limit: Option<Duration>, elapsed: Duration) -> String {
+    let (what, field) = match which {
+        DeadlineKind::Queue => ("waited in the queue", "queue_timeout"),
+        DeadlineKind::FirstToken => ("had no first token", "first_token_timeout"),
+        DeadlineKind::Total => ("was not finished", "timeout"),
+    };
+    let limit = limit.map_or_else(String::new, |limit| format!(", its limit is {} s", limit.as_secs_f64()));
+    format!(
+        "the request {what} for {:.3} s{limit} ({field} or the server's); send it again later or allow more time",
+        elapsed.as_secs_f64()
+    )
 }
 
 /// Not retried by OpenAI's clients, unlike 408 and 409.
@@ -325,6 +365,24 @@ mod tests {
         assert_eq!(body["error"]["param"], "prompt");
         assert_eq!(body["error"]["n_prompt_tokens"], 70);
         assert_eq!(body["error"]["n_ctx"], 64);
+    }
+
+    #[test]
+    fn a_timeout_says_which_with_limit_and_elapsed_time() {
+        let timeout = |which| ApiError::Timeout {
+            which,
+            limit: Some(Duration::from_millis(1_500)),
+            elapsed: Duration::from_micros(1_502_300),
+        };
+        for (which, code, part) in [
+            (DeadlineKind::Queue, "queue_timeout", "waited in the queue for 1.502 s, its limit is 1.5 s"),
+            (DeadlineKind::FirstToken, "first_token_timeout", "had no first token for 1.502 s"),
+            (DeadlineKind::Total, "request_timeout", "was not finished for 1.502 s"),
+        ] {
+            let error = timeout(which);
+            assert_eq!((error.status().as_u16(), &error.body()["error"]["code"]), (504, &json!(code)));
+            assert!(error.to_string().contains(part), "{error}");
+        }
     }
 
     #[test]

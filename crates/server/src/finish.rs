@@ -1,7 +1,7 @@
 //! How an ending looks to a client.
 
 use crate::error::ApiError;
-use pagoda_engine::CompletionReason;
+use pagoda_engine::{CompletionReason, RequestResult};
 use serde::Serialize;
 
 /// The two fields that tell a client why a choice ended.
@@ -23,15 +23,13 @@ pub(crate) enum StopReason {
     Token(u32),
 }
 
-/// Translates `reason`. `last` is the last token generated and `asked` the stop ids of the request itself.
+/// Translates the end of a choice. `asked` are the stop ids of the request itself.
 ///
 /// # Errors
 /// For endings that leave the client without the answer it asked for: cancelled and out of time.
-pub(crate) fn ending(
-    reason: &CompletionReason,
-    last: Option<u32>,
-    asked: &[u32],
-) -> Result<Ending, ApiError> {
+pub(crate) fn ending(result: &RequestResult, asked: &[u32]) -> Result<Ending, ApiError> {
+    let reason = &result.reason;
+    let last = result.token_ids.last().copied();
     let of = |finish_reason, stop_reason| Ok(Ending { finish_reason, stop_reason });
     match reason {
         CompletionReason::Eos => of("stop", last.filter(|id| asked.contains(id)).map(StopReason::Token)),
@@ -39,18 +37,41 @@ pub(crate) fn ending(
         CompletionReason::MaxTokens | CompletionReason::LengthLimit(_) => of("length", None),
         CompletionReason::Repetition => of("length", Some(StopReason::Text(reason.name().into()))),
         CompletionReason::Cancelled => Err(ApiError::Cancelled),
-        CompletionReason::Timeout(which) => Err(ApiError::Timeout(which.to_string())),
+        CompletionReason::Timeout(which) => Err(ApiError::Timeout {
+            which: *which,
+            limit: result.deadlines.of(*which),
+            elapsed: result.processing_time,
+        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pagoda_engine::{DeadlineKind, LengthKind};
+    use pagoda_engine::{DeadlineKind, Deadlines, LengthKind, RequestId, SampleIndex};
+    use std::time::Duration;
+
+    fn result(reason: CompletionReason, token_ids: Vec<u32>) -> RequestResult {
+        RequestResult {
+            id: RequestId::EMPTY,
+            sample: SampleIndex(0),
+            text: String::new(),
+            tokens_generated: token_ids.len() as u32,
+            token_ids,
+            reason,
+            prompt_tokens: 1,
+            cached_tokens: 0,
+            preemptions: 0,
+            processing_time: Duration::from_secs(3),
+            queue_time: None,
+            time_to_first_token: None,
+            deadlines: Deadlines { first_token: Some(Duration::from_secs(2)), ..Deadlines::default() },
+        }
+    }
 
     #[test]
     fn every_reason_has_its_ending() {
-        let stop = |reason: CompletionReason| ending(&reason, Some(7), &[7]).map(|end| end.finish_reason);
+        let stop = |reason| ending(&result(reason, vec![7]), &[7]).map(|end| end.finish_reason);
         assert_eq!(stop(CompletionReason::Eos), Ok("stop"));
         assert_eq!(stop(CompletionReason::StopString("x".into())), Ok("stop"));
         assert_eq!(stop(CompletionReason::MaxTokens), Ok("length"));
@@ -62,10 +83,19 @@ mod tests {
     }
 
     #[test]
+    fn a_timeout_has_the_limit_that_passed() {
+        let (which, limit) = (DeadlineKind::FirstToken, Some(Duration::from_secs(2)));
+        let error = ending(&result(CompletionReason::Timeout(which), Vec::new()), &[]).unwrap_err();
+        assert_eq!(error, ApiError::Timeout { which, limit, elapsed: Duration::from_secs(3) });
+    }
+
+    #[test]
     fn a_stop_id_is_named_only_if_the_request_asked_for_it() {
-        let reason = |last, asked: &[u32]| ending(&CompletionReason::Eos, last, asked).unwrap().stop_reason;
-        assert_eq!(reason(Some(7), &[3, 7]), Some(StopReason::Token(7)));
-        assert_eq!(reason(Some(2), &[3, 7]), None);
-        assert_eq!(reason(None, &[3]), None);
+        let reason = |tokens: &[u32], asked: &[u32]| {
+            ending(&result(CompletionReason::Eos, tokens.to_vec()), asked).unwrap().stop_reason
+        };
+        assert_eq!(reason(&[1, 7], &[3, 7]), Some(StopReason::Token(7)));
+        assert_eq!(reason(&[7, 2], &[3, 7]), None);
+        assert_eq!(reason(&[], &[3]), None);
     }
 }

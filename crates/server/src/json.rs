@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// Deepest nesting of arrays and objects that a body may have.
 const MAX_DEPTH: usize = 64;
@@ -130,6 +131,21 @@ impl<'a> Fields<'a> {
             }
             Some(value) => Ok(Some(u32::try_from(value).unwrap_or(u32::MAX))),
         }
+    }
+
+    /// Takes a time in seconds, whole or not, above 0 and at most `longest`.
+    pub(crate) fn seconds(&mut self, name: &str, longest: Duration) -> Result<Option<Duration>, ApiError> {
+        let Some(raw) = self.take_raw(name) else { return Ok(None) };
+        let Ok(seconds) = serde_json::from_str::<f64>(raw) else {
+            return Err(mistyped(name, "a number of seconds", raw));
+        };
+        let longest = longest.as_secs_f64();
+        if seconds > 0.0 && seconds <= longest {
+            // A time below one nanosecond is one, so that no limit becomes none.
+            return Ok(Some(Duration::from_secs_f64(seconds).max(Duration::from_nanos(1))));
+        }
+        let message = format!("{name} is {}; allowed: above 0, up to {longest} seconds", excerpt(raw));
+        Err(ApiError::invalid(name, message))
     }
 
     /// Takes a truth value.
@@ -297,6 +313,24 @@ mod tests {
         assert_eq!(message(fields(r#"{"n": -1}"#).count("n")), "n must be 0 or more, got -1");
         assert_eq!(message(fields(r#"{"n": 4.5}"#).count("n")), "n must be an integer, got 4.5");
         assert_eq!(message(fields(r#"{"n": "4"}"#).count("n")), "n must be an integer, got \"4\"");
+    }
+
+    #[test]
+    fn times_are_positive_and_bounded() {
+        let seconds = |text: &str| {
+            fields(&format!(r#"{{"timeout": {text}}}"#)).seconds("timeout", Duration::from_secs(100))
+        };
+        assert_eq!(seconds("2.5"), Ok(Some(Duration::from_millis(2_500))));
+        assert_eq!(seconds("100"), Ok(Some(Duration::from_secs(100))));
+        assert_eq!(seconds("1e-300"), Ok(Some(Duration::from_nanos(1))));
+        assert_eq!(seconds("null"), Ok(None));
+        for text in ["0", "-1", "-0.0", "100.1", "1e300"] {
+            let expected = format!("timeout is {text}; allowed: above 0, up to 100 seconds");
+            assert_eq!(message(seconds(text)), expected);
+        }
+        for text in ["\"2\"", "true", "1e309", "[1]"] {
+            assert_eq!(message(seconds(text)), format!("timeout must be a number of seconds, got {text}"));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! POST /v1/completions   POST /v1/chat/completions   GET /v1/models[/{id}]
+//! POST /v1/cache/reset
 //! GET /health (/v1/health /ping /healthz /ready)   /live   /metrics   /version
 //! ```
 //!
@@ -24,6 +25,7 @@ mod shape;
 mod sse;
 mod stall;
 mod state;
+mod tenant;
 mod unknown;
 mod wire;
 
@@ -32,3 +34,4 @@ pub use error::{ApiError, FieldFault};
 pub use router::router;
 pub use serve::serve;
 pub use state::ServerState;
+pub use tenant::{TenantName, TenantNameError, TenantWeights};

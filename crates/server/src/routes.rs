@@ -1,5 +1,6 @@
 //! The handlers.
 
+pub(crate) mod cache;
 pub(crate) mod chat;
 pub(crate) mod completions;
 mod generate;

@@ -2,11 +2,11 @@
 
 use crate::config::ServerConfig;
 use crate::error::ApiError;
+use crate::tenant::Tenants;
 use crate::unknown::UnknownFields;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use pagoda_engine::CacheSalt;
-use pagoda_engine::{EngineHandle, EngineState, ServedModel};
+use pagoda_engine::{CacheSalt, EngineHandle, EngineState, ServedModel, TenantId};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +25,7 @@ struct Shared {
     in_flight: Arc<Semaphore>,
     text_threads: Arc<Semaphore>,
     unknown_fields: UnknownFields,
+    tenants: Tenants,
     /// Keyed afresh by every process, so that nobody can choose a salt that meets another's.
     salt_hasher: RandomState,
     draining: AtomicBool,
@@ -35,9 +36,14 @@ impl ServerState {
     pub fn new(handle: EngineHandle, config: ServerConfig) -> Self {
         let in_flight = Arc::new(Semaphore::new(config.max_in_flight.min(MAX_PERMITS)));
         let text_threads = Arc::new(Semaphore::new(config.text_threads.clamp(1, MAX_PERMITS)));
+        let tenants = Tenants::new(&config.tenants);
+        for (id, label) in tenants.known() {
+            handle.name_tenant(*id, label);
+        }
         Self {
             shared: Arc::new(Shared {
                 handle,
+                tenants,
                 config,
                 in_flight,
                 text_threads,
@@ -119,9 +125,16 @@ impl ServerState {
         }
     }
 
-    /// The prefix cache that a caller's salt stands for.
-    pub(crate) fn salt(&self, given: Option<&str>) -> CacheSalt {
-        CacheSalt(given.map_or(0, |text| self.shared.salt_hasher.hash_one(text)))
+    /// Who calls, and with which share.
+    pub(crate) fn tenants(&self) -> &Tenants {
+        &self.shared.tenants
+    }
+
+    /// The prefix cache that a tenant's salt stands for. No two tenants have one in common, so that nobody learns from
+    /// the time that an answer takes what another has sent; without a salt they may, where the server is told so.
+    pub(crate) fn salt(&self, tenant: TenantId, given: Option<&str>) -> CacheSalt {
+        let common = given.is_none() && (tenant == TenantId::default() || self.config().share_prefix_cache);
+        CacheSalt(if common { 0 } else { self.shared.salt_hasher.hash_one((tenant, given)) })
     }
 
     /// Runs `job` where it may take its time: templates and tokenizers can be slow on hostile input.

@@ -1,5 +1,6 @@
 //! What goes over the wire: requests as they are read, responses as they are written.
 
+pub(crate) mod cache;
 pub(crate) mod chat;
 pub(crate) mod common;
 pub(crate) mod completions;

@@ -5,6 +5,7 @@ use super::sim::SimArgs;
 use super::size::ByteSize;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pagoda::sched::Weight;
 use pagoda_kernels::{Isa, QuantFormat};
 use pagoda_model::RandomShape;
 use std::net::IpAddr;
@@ -152,9 +153,17 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N")]
     pub(crate) max_queue: Option<u32>,
 
-    /// Seconds a request may wait before it first runs.
+    /// Seconds a request may wait before it first runs; a request can only ask for less.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(crate) queue_timeout: u64,
+
+    /// Seconds until the first token of a request, waiting included; no limit if absent.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) first_token_timeout: Option<u64>,
+
+    /// Seconds until the end of a request, waiting included; no limit if absent.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) request_timeout: Option<u64>,
 
     /// Seconds of waiting that raise the class of a request by one; with 0 the classes take turns from the start.
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
@@ -164,8 +173,37 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(crate) shutdown_timeout: u64,
 
+    /// Most KV blocks that requests can pin with cache_retention; at most half of the pool.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) max_pinned_blocks: u32,
+
+    /// Let clients empty the prefix cache with POST /v1/cache/reset.
+    #[arg(long)]
+    pub(crate) allow_cache_reset: bool,
+
+    #[command(flatten)]
+    pub(crate) tenants: TenantArgs,
+
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Tenants (named by the header x-tenant, else by the API key)")]
+pub(crate) struct TenantArgs {
+    /// Share of a tenant beside others that have work waiting, from 0.001 to 1000; may be given several times. NAME is what
+    /// x-tenant says, or key-file:PATH for the API key in that file, or default for requests that name none.
+    #[arg(long, value_name = "NAME=WEIGHT", value_parser = super::tenants::weight)]
+    pub(crate) tenant_weight: Vec<super::tenants::NamedWeight>,
+
+    /// Share of every other tenant.
+    #[arg(long, default_value = "1", value_name = "WEIGHT")]
+    pub(crate) default_tenant_weight: Weight,
+
+    /// Let tenants share cached prefixes where they give no cache_salt. Each can then find out from the time that an
+    /// answer takes whether another has sent a text.
+    #[arg(long)]
+    pub(crate) share_prefix_cache: bool,
 }
 
 #[derive(Debug, Args)]

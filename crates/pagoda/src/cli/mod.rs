@@ -12,6 +12,7 @@ mod run;
 mod serve;
 mod sim;
 mod size;
+mod tenants;
 mod verify;
 
 use args::{Cli, Command, LogFormat};

@@ -6,7 +6,9 @@ use super::inspect::describe;
 use super::options::builder;
 use super::progress::LoadBar;
 use super::quantize;
+use super::tenants;
 use anyhow::anyhow;
+use pagoda::sched::Deadlines;
 use pagoda::server::{ServerConfig, ServerState};
 use pagoda::{Engine, EngineHandle, EngineState, Prepared, QuantFormat};
 use std::net::SocketAddr;
@@ -27,11 +29,12 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), CliError> {
 async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
     let started = Instant::now();
     let mut stop = StopSignals::new()?;
+    let tenants = tenants::weights(&args.tenants)?;
     let prepared = prepare(args)?;
     let listener = bind(SocketAddr::new(args.host, args.port)).await?;
     let address = listener.local_addr().map_err(|error| CliError::new(Failure::Bind, error))?;
     announce(&prepared, args, address);
-    let config = server_config(args, &prepared);
+    let config = ServerConfig { tenants, ..server_config(args, &prepared) };
     let load = Load { started, begun: Instant::now(), quantize: prepared.cpu.quantize };
     let engine = prepared.load_in_background()?;
     let state = ServerState::new(engine.handle().clone(), config);
@@ -60,8 +63,20 @@ fn prepare(args: &ServeArgs) -> Result<Prepared, CliError> {
     engine.scheduler.max_waiting_requests =
         args.max_queue.unwrap_or_else(|| args.engine.max_num_seqs.saturating_mul(4).max(64));
     engine.scheduler.ageing = Duration::from_secs(args.ageing);
-    engine.deadlines.queue = Some(Duration::from_secs(args.queue_timeout));
-    Ok(builder.prepare()?)
+    engine.scheduler.max_pinned_blocks = args.max_pinned_blocks;
+    engine.deadlines = Deadlines {
+        queue: Some(Duration::from_secs(args.queue_timeout)),
+        first_token: args.first_token_timeout.map(Duration::from_secs),
+        total: args.request_timeout.map(Duration::from_secs),
+    };
+    let prepared = builder.prepare()?;
+    let (pinned, blocks) = (args.max_pinned_blocks, prepared.cpu.blocks - 1);
+    if pinned > blocks / 2 {
+        let error =
+            anyhow!("--max-pinned-blocks is {pinned}; at most half of the {blocks} KV blocks can be pinned");
+        return Err(CliError::new(Failure::Usage, error));
+    }
+    Ok(prepared)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
@@ -77,6 +92,8 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
 fn server_config(args: &ServeArgs, prepared: &Prepared) -> ServerConfig {
     let mut config = ServerConfig {
         shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
+        allow_cache_reset: args.allow_cache_reset,
+        share_prefix_cache: args.tenants.share_prefix_cache,
         ..ServerConfig::default()
     };
     config.build.version = env!("CARGO_PKG_VERSION").to_owned();

@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use crate::json::{Fields, JsonBody};
 use crate::shape::ChatShape;
 use crate::state::{InFlight, ServerState};
+use crate::tenant::Caller;
 use crate::wire::chat::ChatRequest;
 use crate::wire::messages;
 use axum::extract::State;
@@ -15,26 +16,27 @@ use std::time::SystemTime;
 /// Answers a conversation.
 pub(crate) async fn create(
     State(state): State<ServerState>,
+    caller: Caller,
     in_flight: InFlight,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let plan = state.on_text_thread(move |state| plan(state, &body)).await?;
+    let plan = state.on_text_thread(move |state| plan(state, caller, &body)).await?;
     plan.answer::<ChatShape>(&state, "chatcmpl-", in_flight).await.map_err(rename)
 }
 
-fn plan(state: &ServerState, body: &[u8]) -> Result<Plan, ApiError> {
+fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiError> {
     let mut fields = Fields::parse(body)?;
     let mut request = ChatRequest::take(&mut fields)?;
     state.note_unknown(fields.left());
     state.check_model(request.model.as_deref())?;
     messages::normalise(&mut request.messages)?;
-    request.params.salt = state.salt(request.cache_salt.as_deref());
+    request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
     let tokenizer = &state.model().tokenizer;
     let template = tokenizer.require_chat_template().map_err(|error| in_messages(&error))?;
     let prompt = render(template, &mut request).map_err(|error| in_messages(&error))?;
     // The template writes the special tokens itself.
     let tokens = tokenizer.encode(&prompt, Special::Skip).map_err(|error| in_messages(&error))?;
-    Plan::new(state, request.delivery, request.params, vec![tokens]).map_err(rename)
+    Plan::new(state, caller, request.delivery, request.params, vec![tokens]).map_err(rename)
 }
 
 fn render(template: &ChatTemplate, request: &mut ChatRequest) -> Result<String, TextError> {

@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use crate::json::{Fields, JsonBody};
 use crate::shape::CompletionShape;
 use crate::state::{InFlight, ServerState};
+use crate::tenant::Caller;
 use crate::wire::completions::{CompletionRequest, Prompt};
 use axum::extract::State;
 use axum::response::Response;
@@ -13,24 +14,25 @@ use pagoda_text::Special;
 /// Continues one or several prompts.
 pub(crate) async fn create(
     State(state): State<ServerState>,
+    caller: Caller,
     in_flight: InFlight,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let plan = state.on_text_thread(move |state| plan(state, &body)).await?;
+    let plan = state.on_text_thread(move |state| plan(state, caller, &body)).await?;
     plan.answer::<CompletionShape>(&state, "cmpl-", in_flight).await
 }
 
-fn plan(state: &ServerState, body: &[u8]) -> Result<Plan, ApiError> {
+fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiError> {
     let mut fields = Fields::parse(body)?;
     let mut request = CompletionRequest::take(&mut fields)?;
     state.note_unknown(fields.left());
     state.check_model(request.model.as_deref())?;
-    request.params.salt = state.salt(request.cache_salt.as_deref());
+    request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
     let special = if request.add_special_tokens { Special::Add } else { Special::Skip };
     let echo = request.echo.then(|| request.prompts.iter().map(|prompt| text(state, prompt)).collect());
     let tokens = request.prompts.into_iter().map(|prompt| tokens(state, prompt, special));
     let tokens = tokens.collect::<Result<_, _>>()?;
-    let plan = Plan::new(state, request.delivery, request.params, tokens)?;
+    let plan = Plan::new(state, caller, request.delivery, request.params, tokens)?;
     Ok(match echo {
         Some(texts) => plan.echo(texts),
         None => plan,

@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use crate::shape::Shape;
 use crate::sse;
 use crate::state::{InFlight, ServerState};
+use crate::tenant::Caller;
 use crate::wire::common::Delivery;
 use axum::response::Response;
 use pagoda_engine::{GenerateParams, Session, ValidatedRequest};
@@ -14,6 +15,7 @@ use std::time::SystemTime;
 pub(super) struct Plan {
     /// One per prompt, in order.
     requests: Vec<ValidatedRequest>,
+    caller: Caller,
     delivery: Delivery,
     logprobs: bool,
     stop_ids: Vec<u32>,
@@ -27,16 +29,18 @@ impl Plan {
     /// For the first prompt or parameter out of range.
     pub(super) fn new(
         state: &ServerState,
+        caller: Caller,
         delivery: Delivery,
-        params: GenerateParams,
+        mut params: GenerateParams,
         prompts: Vec<Vec<u32>>,
     ) -> Result<Self, ApiError> {
+        params.tenant = caller.tenant;
         let (logprobs, stop_ids) = (params.logprobs.is_some(), params.stop_token_ids.clone());
         let validate = |prompt_tokens| {
             state.model().validate(GenerateParams { prompt_tokens, ..params.clone() }).map_err(ApiError::from)
         };
         let requests = prompts.into_iter().map(validate).collect::<Result<_, _>>()?;
-        Ok(Self { requests, delivery, logprobs, stop_ids, echo: Vec::new() })
+        Ok(Self { requests, caller, delivery, logprobs, stop_ids, echo: Vec::new() })
     }
 
     /// Repeats each prompt's text before each of its samples.
@@ -58,6 +62,7 @@ impl Plan {
         in_flight: InFlight,
     ) -> Result<Response, ApiError> {
         let prompt_tokens = self.requests.iter().map(|request| u64::from(request.prompt_tokens())).sum();
+        state.handle().name_tenant(self.caller.tenant.id, &self.caller.label);
         let mut sessions: Vec<Session> = Vec::with_capacity(self.requests.len());
         for request in self.requests {
             sessions.extend(state.handle().submit(request)?);

@@ -2,10 +2,13 @@
 
 use crate::error::ApiError;
 use crate::json::{Fields, mistyped};
-use pagoda_engine::Priority;
-use pagoda_engine::{GenerateParams, RequestResult};
+use pagoda_engine::{Deadlines, GenerateParams, Priority, RequestResult, Retention};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Longest time limit that a request can ask for: a day.
+const LONGEST_LIMIT: Duration = Duration::from_secs(86_400);
 
 /// How the answer is to be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams,
         min_tokens: fields.count("min_tokens")?,
         skip_special_tokens: fields.flag("skip_special_tokens")?,
         priority: take_priority(fields)?,
+        deadlines: take_deadlines(fields)?,
+        retention: take_retention(fields)?,
         ..GenerateParams::default()
     })
 }
@@ -98,7 +103,44 @@ fn take_seed(fields: &mut Fields<'_>) -> Result<Option<u64>, ApiError> {
     }
 }
 
-/// Takes the name of a prefix cache, which can only be shared with requests that give the same.
+/// Time limits in seconds, which OpenAI's interface does not have. Each can only shorten the server's own.
+fn take_deadlines(fields: &mut Fields<'_>) -> Result<Deadlines, ApiError> {
+    Ok(Deadlines {
+        queue: fields.seconds("queue_timeout", LONGEST_LIMIT)?,
+        first_token: fields.seconds("first_token_timeout", LONGEST_LIMIT)?,
+        total: fields.seconds("timeout", LONGEST_LIMIT)?,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetentionField {
+    pin: Option<bool>,
+    ttl: Option<f64>,
+}
+
+/// How long the prompt stays in the prefix cache, which OpenAI's interface does not have.
+fn take_retention(fields: &mut Fields<'_>) -> Result<Retention, ApiError> {
+    const NAME: &str = "cache_retention";
+    let longest = LONGEST_LIMIT.as_secs_f64();
+    let asked: Option<RetentionField> =
+        fields.take(NAME, "an object, either {\"pin\": true} or {\"ttl\": seconds}")?;
+    let Some(RetentionField { pin, ttl }) = asked else { return Ok(Retention::ORDINARY) };
+    match (pin.unwrap_or(false), ttl) {
+        (true, Some(_)) => {
+            Err(ApiError::invalid(NAME, "cache_retention has both pin and ttl; give one of them"))
+        }
+        (true, None) => Ok(Retention::PINNED),
+        (false, None) => Ok(Retention::ORDINARY),
+        (false, Some(ttl)) if ttl > 0.0 && ttl <= longest => Ok(Retention::ttl(Duration::from_secs_f64(ttl))),
+        (false, Some(ttl)) => {
+            let message = format!("cache_retention.ttl is {ttl}; allowed: above 0, up to {longest} seconds");
+            Err(ApiError::invalid(NAME, message))
+        }
+    }
+}
+
+/// Takes the name of a prefix cache, which only requests of the same tenant that give the same can share.
 ///
 /// # Errors
 /// For anything but a string of 1 to 256 bytes.
@@ -284,6 +326,39 @@ mod tests {
         assert_eq!(class("-9"), Priority::Urgent);
         assert_eq!(class("7"), Priority::Low);
         refused(r#"{"priority": "asap"}"#, "priority", "\"asap\"");
+    }
+
+    #[test]
+    fn time_limits_are_seconds() {
+        let limits = generation(r#"{"queue_timeout": 2, "first_token_timeout": 0.5, "timeout": 60}"#)
+            .unwrap()
+            .deadlines;
+        let expected = [Some(2_000), Some(500), Some(60_000)].map(|ms| ms.map(Duration::from_millis));
+        assert_eq!([limits.queue, limits.first_token, limits.total], expected);
+        assert_eq!(generation("{}").unwrap().deadlines, Deadlines::default());
+        refused(r#"{"timeout": 0}"#, "timeout", "timeout is 0; allowed: above 0, up to 86400 seconds");
+        refused(r#"{"queue_timeout": -1}"#, "queue_timeout", "is -1");
+        refused(r#"{"first_token_timeout": "soon"}"#, "first_token_timeout", "got \"soon\"");
+    }
+
+    #[test]
+    fn a_prompt_is_kept_for_a_time_or_pinned() {
+        let kept = |text: &str| generation(&format!(r#"{{"cache_retention": {text}}}"#)).unwrap().retention;
+        assert_eq!(kept(r#"{"pin": true}"#), Retention::PINNED);
+        assert_eq!(kept(r#"{"ttl": 60}"#), Retention::ttl(Duration::from_secs(60)));
+        for ordinary in ["null", "{}", r#"{"pin": false}"#, r#"{"pin": false, "ttl": null}"#] {
+            assert_eq!(kept(ordinary), Retention::ORDINARY, "{ordinary}");
+        }
+        for (text, part) in [
+            (r#"{"pin": true, "ttl": 1}"#, "both pin and ttl"),
+            (r#"{"ttl": 0}"#, "cache_retention.ttl is 0; allowed: above 0, up to 86400 seconds"),
+            (r#"{"ttl": 1e9}"#, "cache_retention.ttl is 1000000000"),
+            (r#"{"ttl": "60"}"#, "must be an object, either"),
+            (r#"{"tll": 60}"#, "must be an object, either"),
+            ("true", "must be an object, either"),
+        ] {
+            refused(&format!(r#"{{"cache_retention": {text}}}"#), "cache_retention", part);
+        }
     }
 
     #[test]

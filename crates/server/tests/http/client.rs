@@ -126,7 +126,13 @@ impl Exchange {
 
 /// A request as bytes. No content type: none is needed.
 pub(crate) fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
-    format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    request_with(method, path, "", body)
+}
+
+/// The same with further header lines, each with its line end.
+pub(crate) fn request_with(method: &str, path: &str, lines: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{lines}content-length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 

@@ -156,11 +156,55 @@ async fn a_deadline_that_passes_is_an_error() {
     let whole = server.post(PATH, &json!({"prompt": "x"})).await;
     assert_eq!(whole.head.status, 504);
     assert_eq!(whole.json()["error"]["type"], "timeout_error");
-    assert_eq!(whole.json()["error"]["code"], "request_timeout");
+    assert_eq!(whole.json()["error"]["code"], "queue_timeout");
     let stream = server.post(PATH, &json!({"prompt": "x", "stream": true})).await;
     let events = events(&stream.body);
     assert_eq!(events.len(), 1);
-    assert_eq!(events[0]["error"]["code"], "request_timeout");
+    assert_eq!(events[0]["error"]["code"], "queue_timeout");
+    server.idle().await;
+}
+
+#[tokio::test]
+async fn a_request_can_set_deadlines_and_hears_which_one_passed() {
+    let server = Setup { max_model_len: 8192, ..Setup::repeating("A") }.start().await;
+    server.control.set_delay(Duration::from_millis(2));
+    let cases = [
+        ("queue_timeout", "queue_timeout"),
+        ("first_token_timeout", "first_token_timeout"),
+        ("timeout", "request_timeout"),
+    ];
+    for (field, code) in cases {
+        for stream in [false, true] {
+            let mut body = endless(stream);
+            body[field] = 0.02.into();
+            // Two of the limits pass before the first step, the third while tokens flow.
+            if field != "timeout" {
+                server.handle().pause();
+            }
+            let reply = server.post(PATH, &body).await;
+            server.handle().resume();
+            let error = if stream {
+                assert_eq!(reply.head.status, 200);
+                events(&reply.body).last().unwrap()["error"].clone()
+            } else {
+                assert_eq!(reply.head.status, 504, "{}", reply.text());
+                reply.json()["error"].clone()
+            };
+            assert_eq!((&error["code"], &error["type"]), (&json!(code), &json!("timeout_error")), "{error}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("its limit is 0.02 s") && message.contains(field), "{message}");
+            server.idle().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_shorter_of_both_deadlines_holds() {
+    let deadlines = Deadlines { queue: Some(Duration::from_millis(20)), ..Deadlines::default() };
+    let server = Setup { deadlines, ..Setup::saying("A") }.start().await;
+    server.handle().pause();
+    let reply = server.post(PATH, &json!({"prompt": "x", "queue_timeout": 3600})).await;
+    assert!(reply.text().contains("its limit is 0.02 s"), "{}", reply.text());
     server.idle().await;
 }
 

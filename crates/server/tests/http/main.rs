@@ -1,6 +1,7 @@
 //! The server over a real socket, with a fake model behind the real engine.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
+mod cache;
 mod chat;
 mod client;
 mod completions;
@@ -9,4 +10,5 @@ mod lifecycle;
 mod refusals;
 mod routes;
 mod server;
+mod tenants;
 mod toy;

@@ -1,6 +1,6 @@
 //! A running server to talk to.
 
-use crate::client::{Exchange, Reply, request};
+use crate::client::{Exchange, Reply, request, request_with};
 use crate::toy;
 use pagoda_engine::{Engine, EngineConfig, EngineHandle, EngineSnapshot};
 use pagoda_sched::fake::{FakeControl, FakeExecutor};
@@ -121,6 +121,19 @@ impl Server {
 
     pub(crate) async fn post_text(&self, path: &str, body: &str) -> Reply {
         Exchange::send(self.address, &request("POST", path, body)).await.reply().await
+    }
+
+    /// Posts as whom `lines` of the header name.
+    pub(crate) async fn post_as(&self, lines: &str, path: &str, body: &Value) -> Reply {
+        let bytes = request_with("POST", path, lines, &body.to_string());
+        Exchange::send(self.address, &bytes).await.reply().await
+    }
+
+    /// Value of the series whose name and labels begin with `series`; 0 if there is none.
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        let page = self.get("/metrics").await;
+        let line = page.text().lines().find(|line| line.starts_with(series)).map(str::to_owned);
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
