@@ -18,25 +18,30 @@ pub struct Capacity {
 /// How far apart the highest rate that keeps the bound and the lowest that does not may be, as a ratio.
 const PRECISION: f64 = 1.03;
 
+/// How many times the bound requests arrive at least, so that a load that cannot be sustained shows.
+const SPAN: f64 = 16.0;
+
 /// How much lower than what the machine can do at most a rate may be.
 const LOWEST: f64 = 1.0 / 4096.0;
 
 /// Finds the highest rate of a Poisson process at which `workload` comes to its end within `bound_s` seconds for 90 % of its
-/// requests, all of which finish. `None` if none does.
+/// requests, all of which finish. `None` if none does. More requests than `workload` has are run where they would come too fast to
+/// tell a load that can be sustained.
 ///
 /// # Errors
 /// [`LabError`] if the setup makes no sense.
 pub fn highest_rate(workload: &Workload, setup: &Setup, bound_s: f64) -> Result<Option<Capacity>, LabError> {
-    let at = |process| run(&Source::Workload(Workload { process, ..*workload }), setup);
+    let at = |process, requests| run(&Source::Workload(Workload { process, requests, ..*workload }), setup);
     let keeps = |report: &Report| {
         report.latencies.e2e_s.p90 <= bound_s && report.outcomes.finished == report.outcomes.requests
     };
-    let most = at(Process::Burst)?.throughput.requests_per_s;
+    let most = at(Process::Burst, workload.requests)?.throughput.requests_per_s;
     let (mut low, mut high) = (LOWEST * most, 2.0 * most);
     let mut best = None;
     while high / low > PRECISION {
         let rate = (low * high).sqrt();
-        let report = at(Process::Poisson { rate })?;
+        let requests = workload.requests.max((SPAN * bound_s * rate).ceil() as u64);
+        let report = at(Process::Poisson { rate }, requests)?;
         if keeps(&report) {
             low = rate;
             best = Some(Capacity { rate, report });

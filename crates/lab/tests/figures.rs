@@ -1,6 +1,8 @@
 //! What rules of the scheduler are worth, in figures that hold on the built-in machine: two cores with a small model.
 
-use pagoda_lab::{Process, Report, Rule, RuleSet, Setup, Shape, Source, Workload, highest_rate, run};
+use pagoda_lab::{
+    Process, Report, Rule, RuleSet, Setup, Shape, Source, StepCost, Workload, highest_rate, run,
+};
 use pagoda_sched::SchedulerConfig;
 
 fn chat(process: Process, requests: u64) -> Workload {
@@ -15,21 +17,34 @@ fn done(workload: Workload, setup: &Setup) -> Report {
     run(&Source::Workload(workload), setup).expect("the setup makes sense")
 }
 
-#[test]
-fn continuous_batches_carry_three_times_the_load_of_static_ones_at_equal_latency() {
-    let setup = Setup::default();
-    let alone = done(chat(Process::Clients(1), 300), &setup).latencies.e2e_s.p90;
-    let bound = 1.5 * alone;
+/// How many times the load that static batches carry continuous ones carry, with p90 end to end within `slack` times that of a
+/// request alone.
+fn gain_over_static(setup: &Setup, slack: f64) -> f64 {
+    let bound = slack * done(chat(Process::Clients(1), 300), setup).latencies.e2e_s.p90;
     let rate = |setup: &Setup| {
         let found = highest_rate(&chat(Process::Burst, 400), setup, bound).expect("the setup makes sense");
         found.expect("some rate keeps the bound").rate
     };
-    let (continuous, fixed) = (rate(&setup), rate(&without(&[Rule::ContinuousBatching], &setup)));
+    let (continuous, fixed) = (rate(setup), rate(&without(&[Rule::ContinuousBatching], setup)));
     println!(
         "p90 within {bound:.1} s: {continuous:.3} and {fixed:.3} requests/s, {:.2} times",
         continuous / fixed
     );
-    assert!(continuous >= 3.0 * fixed, "{continuous} and {fixed} requests/s within {bound} s");
+    continuous / fixed
+}
+
+#[test]
+fn continuous_batches_carry_three_times_the_load_of_static_ones_at_equal_latency() {
+    // Beyond eleven rows the arithmetic of two cores is the limit, so the gain falls with the latency that is allowed.
+    let gain = gain_over_static(&Setup::default(), 1.5);
+    assert!(gain >= 3.0, "{gain} times");
+    // Where the reading of weights is most of a step, it does not.
+    let cost =
+        StepCost { base_s: 8e-3, token_s: 40e-6, free_tokens: 200.0, context_s: 20e-9, attended_s: 1e-9 };
+    for slack in [1.5, 3.0] {
+        let gain = gain_over_static(&Setup { cost, ..Setup::default() }, slack);
+        assert!(gain >= 3.0, "{gain} times");
+    }
 }
 
 #[test]
