@@ -3,11 +3,12 @@
 use crate::admission::Waiting;
 use crate::health::{EngineState, Health};
 use crate::inbox::{Command, StopOrder, Submission};
+use crate::placement::Placement;
 use crate::responder::Responder;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
 use crate::{ServedModel, Session, ValidatedRequest};
-use pagoda_sched::{RequestId, Retention, SampleIndex, TenantId};
+use pagoda_sched::{Explanation, RequestId, Retention, Rule, SampleIndex, Standing, TenantId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -118,6 +119,54 @@ impl EngineHandle {
     /// # Errors
     /// [`SubmitError`]: nothing was accepted and nothing will be sent.
     pub fn submit(&self, request: ValidatedRequest) -> Result<Vec<Session>, SubmitError> {
+        self.hand_over(request, None)
+    }
+
+    /// As [`submit`](Self::submit), and tells where the request came into the queue, which the engine does once it has
+    /// taken the request in, at the latest after the running step; `None` if it never does.
+    ///
+    /// # Errors
+    /// [`SubmitError`]: nothing was accepted and nothing will be sent.
+    pub fn submit_placed(
+        &self,
+        request: ValidatedRequest,
+    ) -> Result<(Vec<Session>, impl Future<Output = Option<Placement>> + Send + use<>), SubmitError> {
+        let (placed, placement) = oneshot::channel();
+        let sessions = self.hand_over(request, Some(placed))?;
+        Ok((sessions, async move { placement.await.ok() }))
+    }
+
+    /// Where a request of `tenant` stands and why; `None` if the tenant has no such request in the engine. Requests of
+    /// other tenants are named [`RequestId::EMPTY`]. Waits for the running step.
+    pub async fn explain(&self, id: RequestId, tenant: TenantId) -> Option<Explanation> {
+        let is_own =
+            |id: RequestId| self.shared.tickets.find(id).is_some_and(|ticket| ticket.tenant == tenant);
+        if !is_own(id) {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.shared.inbox.send(Command::Explain(id, answer)).then_some(())?;
+        self.shared.sweep_if_ended();
+        let mut explanation = answered.await.ok()??;
+        if let Standing::Waiting { rule, before, .. } = &mut explanation.standing {
+            let other = match rule {
+                Rule::Order { first: other } | Rule::Prefix { with: other } => Some(&mut other.request),
+                Rule::Next | Rule::Rows | Rule::Blocks | Rule::Prefill => None,
+            };
+            for id in before.iter_mut().chain(other) {
+                if !is_own(*id) {
+                    *id = RequestId::EMPTY;
+                }
+            }
+        }
+        Some(explanation)
+    }
+
+    fn hand_over(
+        &self,
+        request: ValidatedRequest,
+        placed: Option<oneshot::Sender<Placement>>,
+    ) -> Result<Vec<Session>, SubmitError> {
         self.check_accepting()?;
         self.check_fits(&request)?;
         let own = Waiting { requests: 1, tokens: u64::from(request.prompt_tokens()) };
@@ -138,7 +187,7 @@ impl EngineHandle {
             })
             .unzip();
         let account = self.shared.metrics.accounts.of(request.tenant.id);
-        let submission = Box::new(Submission { request, responders, account });
+        let submission = Box::new(Submission { request, responders, account, placed });
         if self.shared.inbox.submit(submission).is_err() {
             self.shared.admission.release(own);
             return Err(self.queue_full(self.shared.admission.waiting()));

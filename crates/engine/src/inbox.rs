@@ -1,9 +1,10 @@
 //! The bounded way in to the engine thread.
 
 use crate::accounts::Account;
+use crate::placement::Placement;
 use crate::responder::Responder;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use pagoda_sched::Request;
+use pagoda_sched::{Explanation, Request, RequestId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use tokio::sync::oneshot;
 pub(crate) enum Command {
     /// A request to enqueue.
     Submit(Box<Submission>),
+    /// Say where a request stands, if it is known.
+    Explain(RequestId, oneshot::Sender<Option<Explanation>>),
     /// Empty the prefix cache and say how many blocks were forgotten.
     ClearCache(oneshot::Sender<u32>),
     /// Look at the cancel list and at the orders.
@@ -28,6 +31,8 @@ pub(crate) struct Submission {
     pub(crate) responders: Vec<Responder>,
     /// Where the tenant's use is counted.
     pub(crate) account: Arc<Account>,
+    /// Whom to tell where in the queue the request is, once it is there.
+    pub(crate) placed: Option<oneshot::Sender<Placement>>,
 }
 
 /// How far the engine has been told to stop; never goes back.
@@ -72,7 +77,9 @@ impl Inbox {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
                 Command::Submit(submission) => Err(submission),
-                Command::ClearCache(_) | Command::Wake => unreachable!("a submission was sent"),
+                Command::Explain(..) | Command::ClearCache(_) | Command::Wake => {
+                    unreachable!("a submission was sent")
+                }
             },
         }
     }

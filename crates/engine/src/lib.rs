@@ -20,6 +20,7 @@ mod live;
 mod metrics;
 mod model;
 mod params;
+mod placement;
 mod responder;
 mod result;
 mod row_cost;
@@ -38,10 +39,11 @@ pub use invalid::{InvalidCode, InvalidRequest};
 pub use model::{RequestLimits, SamplingDefaults, ServedModel};
 // Words of the conversation with a client, for front ends that know the engine alone.
 pub use pagoda_sched::{
-    CacheSalt, CompletionReason, DeadlineKind, Deadlines, InvalidWeight, LengthKind, Priority, RequestId,
-    Retention, SampleIndex, Tenant, TenantId, Weight,
+    CacheSalt, CompletionReason, DeadlineKind, Deadlines, Estimate, Explanation, InvalidWeight, LengthKind,
+    MachineState, Priority, RequestId, Retention, Rule, SampleIndex, Standing, Tenant, TenantId, Weight,
 };
 pub use params::GenerateParams;
+pub use placement::Placement;
 pub use responder::Progress;
 pub use result::{RequestError, RequestResult, SessionEvent, TokenInfo};
 pub use session::Session;

@@ -3,6 +3,7 @@
 use crate::admission::{ExitRate, Waiting};
 use crate::inbox::{Command, StopOrder, Submission};
 use crate::live::{LiveRequest, LiveRequests};
+use crate::placement::Placement;
 use crate::shared::Shared;
 use crate::{RequestError, SubmitError};
 use pagoda_sched::{
@@ -10,6 +11,7 @@ use pagoda_sched::{
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Longest sleep of an idle engine, so that its heart beats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -111,8 +113,11 @@ impl<E: Executor> EngineLoop<E> {
     fn receive(&mut self, command: Command) {
         match command {
             Command::Submit(submission) => self.enqueue(*submission),
-            Command::ClearCache(answer) => {
+            Command::Explain(id, answer) => {
                 // Nobody needs the answer of a call that was given up.
+                let _ = answer.send(self.scheduler.explain(id, Instant::now()));
+            }
+            Command::ClearCache(answer) => {
                 let _ = answer.send(self.scheduler.clear_prefix_cache());
             }
             Command::Wake => {}
@@ -120,7 +125,7 @@ impl<E: Executor> EngineLoop<E> {
     }
 
     fn enqueue(&mut self, submission: Submission) {
-        let Submission { request, responders, account } = submission;
+        let Submission { request, responders, account, placed } = submission;
         let own = Waiting { requests: 1, tokens: request.prompt.len() as u64 };
         let live = LiveRequest::new(&request, account);
         let id = request.id;
@@ -130,6 +135,9 @@ impl<E: Executor> EngineLoop<E> {
                 self.admitted.tokens += own.tokens;
                 self.live.insert(id, live, responders);
                 self.idle = false;
+                if let Some(placed) = placed {
+                    self.place(id, placed);
+                }
             }
             Err(refusal) => {
                 self.shared.admission.release(own);
@@ -139,6 +147,14 @@ impl<E: Executor> EngineLoop<E> {
                 }
             }
         }
+    }
+
+    /// Tells a client where in the queue its request is.
+    fn place(&self, id: RequestId, placed: oneshot::Sender<Placement>) {
+        let now = Instant::now();
+        let position = self.scheduler.position(id, now).expect("a request that was just accepted waits");
+        // A client that has gone away needs no answer.
+        let _ = placed.send(Placement { position, estimate: self.scheduler.estimate(id, now) });
     }
 
     fn reap(&mut self) {

@@ -3,7 +3,7 @@
 use crate::cancel::CancelFlag;
 use crate::responder::ProgressCell;
 use crate::shared::Shared;
-use pagoda_sched::{Deadlines, Request, RequestId, SampleIndex};
+use pagoda_sched::{Deadlines, Request, RequestId, SampleIndex, TenantId};
 use rustc_hash::FxHashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,6 +15,7 @@ pub(crate) struct Ticket {
     pub(crate) id: RequestId,
     pub(crate) prompt_tokens: u32,
     pub(crate) accepted_at: Instant,
+    pub(crate) tenant: TenantId,
     /// Time limits in force.
     pub(crate) deadlines: Deadlines,
     samples: Box<[SampleCell]>,
@@ -34,6 +35,7 @@ impl Ticket {
             id: request.id,
             prompt_tokens: request.prompt.len() as u32,
             accepted_at: request.enqueued_at,
+            tenant: request.tenant.id,
             deadlines: request.deadlines,
             samples: (0..request.samples).map(|_| SampleCell::default()).collect(),
             shared: Arc::clone(shared),

@@ -148,6 +148,7 @@ fn wrong_arguments_exit_with_2_and_name_the_argument() {
         (&["run", "x", "--max-num-seqs", "0"], "--max-num-seqs"),
         (&["run", "x", "--max-num-batched-tokens", "8"], "max_num_batched_tokens"),
         (&["serve", "--log", "a=b=c"], "--log"),
+        (&["explain", "a/b"], "no id of a request"),
         (&["serve", "--tenant-weight", "a"], "NAME=WEIGHT"),
         (&["serve", "--tenant-weight", "a=0"], "weight 0 is not a number from 0.001 to 1000"),
         (&["serve", "--tenant-weight", "a=NaN"], "NaN"),
@@ -273,6 +274,9 @@ fn serve_answers_and_drains_on_sigterm() {
     assert!(stream.contains("chat.completion.chunk") && stream.contains("data: [DONE]"), "{stream}");
     let metrics = server.call("GET", "/metrics", "");
     assert!(metrics.contains("vllm:generation_tokens_total"), "{metrics}");
+    let port = server.address.rsplit(':').next().expect("an address has a port");
+    let message = failure(&["explain", "cmpl-nobody", "--port", port], 1);
+    assert!(message.contains("no request cmpl-nobody of yours waits or runs"), "{message}");
     assert_eq!(server.terminate(), Some(0));
 }
 

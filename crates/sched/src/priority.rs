@@ -19,6 +19,16 @@ impl Priority {
     /// All classes, lowest first.
     pub const ALL: [Self; 4] = [Self::Low, Self::Normal, Self::High, Self::Urgent];
 
+    /// A short, stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+            Self::Urgent => "urgent",
+        }
+    }
+
     /// The class as an index, `0..4`.
     pub fn index(self) -> usize {
         self as usize

@@ -72,6 +72,9 @@ pub enum ApiError {
     /// No route has this path.
     #[error("{0}")]
     NoSuchPath(String),
+    /// The caller has no request of this id waiting or running.
+    #[error("no request {0} of yours waits or runs")]
+    NoSuchRequest(String),
     /// The path exists, but not with this method.
     #[error("{path} does not accept {method}; use {allowed}")]
     MethodNotAllowed {
@@ -189,6 +192,7 @@ impl ApiError {
             Self::ContextLength { .. } => (StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded"),
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, INVALID, "model_not_found"),
             Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, INVALID, "not_found"),
+            Self::NoSuchRequest(_) => (StatusCode::NOT_FOUND, INVALID, "request_not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NotAllowed { .. } => (StatusCode::FORBIDDEN, INVALID, "not_allowed"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! POST /v1/completions   POST /v1/chat/completions   GET /v1/models[/{id}]
-//! POST /v1/cache/reset
+//! GET /v1/requests/{id}   POST /v1/cache/reset
 //! GET /health (/v1/health /ping /healthz /ready)   /live   /metrics   /version
 //! ```
 //!
@@ -12,11 +12,13 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod calls;
 mod config;
 mod error;
 mod finish;
 mod json;
 mod logprobs;
+mod placement;
 mod request_id;
 mod router;
 mod routes;

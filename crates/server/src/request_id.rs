@@ -1,7 +1,7 @@
 //! Names of calls: every response carries `x-request-id`.
 
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use pagoda_engine::RequestId;
@@ -11,18 +11,43 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// Longest id of a caller that is echoed; a longer one is replaced.
 const LONGEST: usize = 128;
 
+/// What ids of ours begin with.
+const FRESH: &str = "req_";
+
 /// A fresh id.
 pub(crate) fn fresh() -> String {
-    format!("req_{}", RequestId::new())
+    format!("{FRESH}{}", RequestId::new())
 }
 
 /// Echoes the caller's `x-request-id` or makes one.
 pub(crate) async fn tag(request: Request, next: Next) -> Response {
-    let asked = request.headers().get(X_REQUEST_ID).filter(|id| is_echoable(id)).cloned();
-    let id = asked.unwrap_or_else(|| HeaderValue::try_from(fresh()).expect("a fresh id is visible ASCII"));
+    let asked = asked(request.headers()).cloned();
     let mut response = next.run(request).await;
+    // A route may have named the call after what it has made.
+    let made = response.headers().get(X_REQUEST_ID).cloned();
+    let id = asked.or(made).unwrap_or_else(|| value(&fresh()));
     response.headers_mut().insert(X_REQUEST_ID, id);
     response
+}
+
+/// The id that the caller gave, if it is one that is echoed.
+pub(crate) fn asked(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(X_REQUEST_ID).filter(|id| is_echoable(id))
+}
+
+/// The id of a call that is answered by one request or several, of which this is the first.
+pub(crate) fn of(first: RequestId) -> HeaderValue {
+    value(&format!("{FRESH}{first}"))
+}
+
+/// The request that an id of ours names: hexadecimal digits behind a prefix such as `req_`, `cmpl-` or `chatcmpl-`.
+pub(crate) fn parse(id: &str) -> Option<RequestId> {
+    let digits = id.rsplit(['_', '-']).next().filter(|digits| digits.len() == 32)?;
+    digits.parse().ok().map(RequestId)
+}
+
+fn value(id: &str) -> HeaderValue {
+    HeaderValue::try_from(id).expect("an id of ours is visible ASCII")
 }
 
 fn is_echoable(id: &HeaderValue) -> bool {

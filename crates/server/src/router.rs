@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::request_id;
-use crate::routes::{cache, chat, completions, health, metrics, models, version};
+use crate::routes::{cache, chat, completions, health, metrics, models, requests, version};
 use crate::state::ServerState;
 use axum::Router;
 use axum::http::{Method, Uri};
@@ -17,6 +17,7 @@ pub fn router(state: ServerState) -> Router {
     let api = Router::new()
         .route("/completions", posting(post(completions::create)))
         .route("/chat/completions", posting(post(chat::create)))
+        .route("/requests/{id}", getting(get(requests::show)))
         .route("/cache/reset", posting(post(cache::reset)))
         .route("/models", getting(get(models::list)))
         .route("/models/{*id}", getting(get(models::show)))

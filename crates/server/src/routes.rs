@@ -7,4 +7,5 @@ mod generate;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod requests;
 pub(crate) mod version;

@@ -30,11 +30,11 @@ pub(crate) fn event(json: &impl Serialize) -> Bytes {
     Bytes::from(bytes)
 }
 
-/// Answers with a stream. The head goes out at once; dropping the body drops the sessions, which cancels them.
+/// Answers with a stream, which begins with `comment`. The head goes out at once; dropping the body drops the sessions, which cancels them.
 pub(crate) fn respond<S: Shape>(
     call: Call,
     sessions: Vec<Session>,
-    keep_alive: Option<Duration>,
+    (comment, keep_alive): (Option<Bytes>, Option<Duration>),
     in_flight: InFlight,
 ) -> Response {
     let driver = Driver {
@@ -42,7 +42,7 @@ pub(crate) fn respond<S: Shape>(
         shape: S::new(&call),
         tally: Tally::new(&call),
         call,
-        ready: VecDeque::new(),
+        ready: comment.into_iter().collect(),
         ended: false,
         keep_alive,
         _in_flight: in_flight,

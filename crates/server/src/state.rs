@@ -1,5 +1,6 @@
 //! What all routes share.
 
+use crate::calls::{Calls, NamedCall};
 use crate::config::ServerConfig;
 use crate::error::ApiError;
 use crate::tenant::Tenants;
@@ -26,6 +27,7 @@ struct Shared {
     text_threads: Arc<Semaphore>,
     unknown_fields: UnknownFields,
     tenants: Tenants,
+    calls: Calls,
     /// Keyed afresh by every process, so that nobody can choose a salt that meets another's.
     salt_hasher: RandomState,
     draining: AtomicBool,
@@ -44,6 +46,7 @@ impl ServerState {
             shared: Arc::new(Shared {
                 handle,
                 tenants,
+                calls: Calls::default(),
                 config,
                 in_flight,
                 text_threads,
@@ -125,6 +128,11 @@ impl ServerState {
         }
     }
 
+    /// Calls by the names that their callers gave them.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.shared.calls
+    }
+
     /// Who calls, and with which share.
     pub(crate) fn tenants(&self) -> &Tenants {
         &self.shared.tenants
@@ -169,6 +177,14 @@ fn percent(fraction: f32) -> u8 {
 /// The right to one generating call, from its head to its last byte. Taken before the body is read.
 pub(crate) struct InFlight {
     _permit: OwnedSemaphorePermit,
+    named: Option<NamedCall>,
+}
+
+impl InFlight {
+    /// Lets the call be found by its name for as long as it is in flight.
+    pub(crate) fn name(&mut self, named: NamedCall) {
+        self.named = Some(named);
+    }
 }
 
 impl FromRequestParts<ServerState> for InFlight {
@@ -177,7 +193,7 @@ impl FromRequestParts<ServerState> for InFlight {
     async fn from_request_parts(_: &mut Parts, state: &ServerState) -> Result<Self, ApiError> {
         state.check_ready()?;
         match Arc::clone(&state.shared.in_flight).try_acquire_owned() {
-            Ok(permit) => Ok(Self { _permit: permit }),
+            Ok(permit) => Ok(Self { _permit: permit, named: None }),
             Err(_) => Err(ApiError::QueueFull {
                 message: format!(
                     "the server already has {} calls in flight, which is its limit; try again later",

@@ -1,6 +1,7 @@
 //! Who a call is from: a tenant that a header or an API key names.
 
 use crate::error::ApiError;
+use crate::request_id;
 use crate::state::ServerState;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -175,6 +176,8 @@ pub(crate) struct Caller {
     pub(crate) tenant: Tenant,
     /// How metrics name it.
     pub(crate) label: String,
+    /// What the caller named the call, if it did.
+    pub(crate) call: Option<String>,
 }
 
 impl Caller {
@@ -182,7 +185,8 @@ impl Caller {
         let name = named(headers)?;
         let id = name.as_ref().map(|name| tenants.id(name)).unwrap_or_default();
         let label = name.map_or_else(|| DEFAULT.to_owned(), |name| tenants.label(&name));
-        Ok(Self { tenant: Tenant { id, weight: tenants.weight(id) }, label })
+        let call = request_id::asked(headers).and_then(|call| call.to_str().ok()).map(str::to_owned);
+        Ok(Self { tenant: Tenant { id, weight: tenants.weight(id) }, label, call })
     }
 }
 

@@ -7,3 +7,4 @@ pub(crate) mod completions;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod refused;
+pub(crate) mod requests;

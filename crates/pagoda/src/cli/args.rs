@@ -43,6 +43,10 @@ pub(crate) enum Command {
     ///
     /// Example: pagoda serve ./Qwen2.5-0.5B-Instruct --port 8000
     Serve(ServeArgs),
+    /// Ask a server why a request waits, what goes before it, and when it is expected to start and end.
+    ///
+    /// Example: pagoda explain cmpl-019308f1a2b37c4d8e5f60718293a4b5 --port 8000
+    Explain(ExplainArgs),
     /// Show what a model is and the memory that it will take. Loads no weights.
     ///
     /// Example: pagoda inspect ./Qwen2.5-0.5B-Instruct --max-model-len 8k
@@ -204,6 +208,28 @@ pub(crate) struct TenantArgs {
     /// answer takes whether another has sent a text.
     #[arg(long)]
     pub(crate) share_prefix_cache: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Id of the response, or the x-request-id of the call.
+    pub(crate) id: String,
+
+    /// Address of the server.
+    #[arg(long, default_value = "127.0.0.1", value_name = "NAME")]
+    pub(crate) host: String,
+
+    /// Port of the server.
+    #[arg(long, default_value_t = 8000)]
+    pub(crate) port: u16,
+
+    /// Tenant that sent the request, as its x-tenant says.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+
+    /// API key that sent the request.
+    #[arg(long, env = "PAGODA_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod doctor;
 mod exit;
+mod explain;
 mod inspect;
 mod options;
 mod progress;
@@ -27,6 +28,7 @@ pub(crate) fn main() -> ExitCode {
     let done = start_logging(&cli).and_then(|()| match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::serve(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Quantize(args) => quantize::quantize(args),
         Command::Sim(args) => sim::sim(args),

@@ -47,6 +47,12 @@ impl Service {
 }
 
 impl Scheduler {
+    /// Sequences that are expected to go before a waiting request; `None` if it does not wait.
+    pub fn position(&self, id: RequestId, now: Instant) -> Option<u32> {
+        let id = SequenceId { request: id, sample: SampleIndex(0) };
+        self.queue.contains(id).then(|| self.queue.position(id, now))
+    }
+
     /// When a waiting request is expected to be served; `None` if it does not wait, or before any step has told what steps cost.
     ///
     /// Costs O(n log n) for n rows and sequences before it, of which at most 1,024 are looked at.

@@ -2,13 +2,16 @@
 
 use crate::answer::{self, Call};
 use crate::error::ApiError;
+use crate::placement::Place;
+use crate::request_id::{self, X_REQUEST_ID};
 use crate::shape::Shape;
 use crate::sse;
 use crate::state::{InFlight, ServerState};
 use crate::tenant::Caller;
 use crate::wire::common::Delivery;
 use axum::response::Response;
-use pagoda_engine::{GenerateParams, Session, ValidatedRequest};
+use futures_util::{StreamExt as _, future, stream};
+use pagoda_engine::{GenerateParams, RequestId, Session, ValidatedRequest};
 use std::time::SystemTime;
 
 /// Requests ready for the engine, and how to answer them.
@@ -59,19 +62,28 @@ impl Plan {
         self,
         state: &ServerState,
         prefix: &str,
-        in_flight: InFlight,
+        mut in_flight: InFlight,
     ) -> Result<Response, ApiError> {
         let prompt_tokens = self.requests.iter().map(|request| u64::from(request.prompt_tokens())).sum();
         state.handle().name_tenant(self.caller.tenant.id, &self.caller.label);
         let mut sessions: Vec<Session> = Vec::with_capacity(self.requests.len());
+        let mut places = Vec::with_capacity(self.requests.len());
         for request in self.requests {
-            sessions.extend(state.handle().submit(request)?);
+            let (more, place) = state.handle().submit_placed(request)?;
+            sessions.extend(more);
+            places.push(place);
         }
-        let Some(first) = sessions.first() else {
+        let Some(first) = sessions.first().map(Session::id) else {
             return Err(ApiError::internal(&"a call without a request"));
         };
+        if let Some(name) = self.caller.call {
+            in_flight.name(state.calls().enter(self.caller.tenant.id, name, first));
+        }
+        let placed: Vec<_> =
+            stream::iter(places).then(|place| place).filter_map(future::ready).collect().await;
+        let place = Place::of(&placed);
         let call = Call {
-            id: format!("{prefix}{}", first.id()),
+            id: format!("{prefix}{first}"),
             created: seconds_since_epoch(),
             model: state.model().clone(),
             delivery: self.delivery,
@@ -82,12 +94,24 @@ impl Plan {
             prompt_tokens,
         };
         if call.delivery.stream {
-            return Ok(sse::respond::<S>(call, sessions, state.config().keep_alive, in_flight));
+            let comment = place.and_then(|place| place.comment());
+            let response = sse::respond::<S>(call, sessions, (comment, state.config().keep_alive), in_flight);
+            return Ok(with_place(response, first, place));
         }
         let (answers, usage) = answer::collect(&call, sessions).await?;
         drop(in_flight);
-        Ok(S::whole(&call, answers, usage))
+        Ok(with_place(S::whole(&call, answers, usage), first, place))
     }
+}
+
+/// Names the response after its first request and says where in the queue that was.
+fn with_place(mut response: Response, first: RequestId, place: Option<Place>) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, request_id::of(first));
+    if let Some(place) = place {
+        place.write(headers);
+    }
+    response
 }
 
 fn seconds_since_epoch() -> u64 {

@@ -136,12 +136,12 @@ pub(crate) fn request_with(method: &str, path: &str, lines: &str, body: &str) ->
         .into_bytes()
 }
 
-/// The events of a stream without their framing; `[DONE]` must be the last and is left out.
+/// The events of a stream without their framing and without comments; `[DONE]` must be the last and is left out.
 pub(crate) fn events(body: &[u8]) -> Vec<Value> {
     let body = std::str::from_utf8(body).unwrap();
     assert!(!body.contains('\r'), "{body:?}");
     let body = body.strip_suffix("data: [DONE]\n\n").unwrap_or_else(|| panic!("no end in {body:?}"));
-    let events = body.split_terminator("\n\n");
+    let events = body.split_terminator("\n\n").filter(|event| !event.starts_with(':'));
     let json = |event: &str| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
     events.map(json).collect()
 }

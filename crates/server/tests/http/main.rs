@@ -8,6 +8,7 @@ mod completions;
 mod frames;
 mod lifecycle;
 mod refusals;
+mod requests;
 mod routes;
 mod server;
 mod tenants;

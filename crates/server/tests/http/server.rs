@@ -125,8 +125,7 @@ impl Server {
 
     /// Posts as whom `lines` of the header name.
     pub(crate) async fn post_as(&self, lines: &str, path: &str, body: &Value) -> Reply {
-        let bytes = request_with("POST", path, lines, &body.to_string());
-        Exchange::send(self.address, &bytes).await.reply().await
+        self.open_as(lines, path, body).await.reply().await
     }
 
     /// Value of the series whose name and labels begin with `series`; 0 if there is none.
@@ -134,6 +133,16 @@ impl Server {
         let page = self.get("/metrics").await;
         let line = page.text().lines().find(|line| line.starts_with(series)).map(str::to_owned);
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// Posts as `post_as` does and leaves the answer to be read.
+    pub(crate) async fn open_as(&self, lines: &str, path: &str, body: &Value) -> Exchange {
+        Exchange::send(self.address, &request_with("POST", path, lines, &body.to_string())).await
+    }
+
+    /// Gets as whom `lines` of the header name.
+    pub(crate) async fn get_as(&self, lines: &str, path: &str) -> Reply {
+        Exchange::send(self.address, &request_with("GET", path, lines, "")).await.reply().await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
