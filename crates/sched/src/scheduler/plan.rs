@@ -79,15 +79,15 @@ impl Scheduler {
         self.step.order = order;
     }
 
-    /// Whether prompts that are not begun go before the one that is. Where decode rows leave little room, the two that may be
-    /// open take turns, so that a short prompt passes a long one.
+    /// Whether prompts that are not begun go before the one that is. The two that may be open take turns, so that a short
+    /// prompt passes a long one, which would else take the whole budget.
     pub(super) fn newcomers_first(&self) -> bool {
         self.has_turn() && self.step.order.len() == 1 && !self.queue.is_empty()
     }
 
     /// Whether the younger prompt goes first in this step.
     fn has_turn(&self) -> bool {
-        self.step.load.decodes > 0 && self.batch.id().0 % 2 == 1
+        self.batch.id().0 % 2 == 1
     }
 
     /// Gives each row in `order` a chunk of its prompt, as far as there is room.

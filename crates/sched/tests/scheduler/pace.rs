@@ -126,6 +126,19 @@ fn a_short_prompt_passes_a_long_one() {
 }
 
 #[test]
+fn a_short_prompt_passes_a_long_one_without_streams_too() {
+    let mut bench =
+        Bench::with(2000, 16, SchedulerConfig { max_num_batched_tokens: 512, ..SchedulerConfig::default() });
+    bench.cost = machine;
+    let long = bench.submit(request(&prompt(3900, 7), 2));
+    assert!(bench.step());
+    let short = bench.submit(request(&prompt(20, 5), 2));
+    let steps = until_answer(&mut bench, short).len();
+    assert!(steps <= 2, "{steps} steps for 20 tokens");
+    assert!(bench.output(long, 0).is_empty());
+}
+
+#[test]
 fn at_most_two_prompts_are_computed_in_part() {
     let cut_short = SchedulerConfig {
         max_prefill_chunk: 32,
