@@ -82,12 +82,12 @@ impl Pace {
         self.pressed = (1.0 + waited.as_secs_f64() / PATIENCE.as_secs_f64()).min(PRESSED);
     }
 
-    /// Longest time that a step with the decode rows of `load` should take; `None` while nothing is known to tell it from.
+    /// Longest time that a step with the decode rows of `load` should take; `None` before any step tells what they cost.
     pub(crate) fn target(&self, load: &StepLoad) -> Option<Duration> {
-        if self.target.is_some() || self.idle == 0.0 {
+        let now = self.cost.predict(&load.decode).as_secs_f64();
+        if self.target.is_some() || now == 0.0 {
             return self.target;
         }
-        let now = self.cost.predict(&load.decode).as_secs_f64();
         Duration::try_from_secs_f64(SLOWER * self.pressed * self.idle.max(now)).ok()
     }
 

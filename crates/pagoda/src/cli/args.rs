@@ -201,7 +201,7 @@ pub(crate) struct TenantArgs {
     pub(crate) tenant_weight: Vec<super::tenants::NamedWeight>,
 
     /// Share of every other tenant.
-    #[arg(long, default_value = "1", value_name = "WEIGHT")]
+    #[arg(long, default_value = "1", value_name = "WEIGHT", allow_negative_numbers = true)]
     pub(crate) default_tenant_weight: Weight,
 
     /// Let tenants share cached prefixes where they give no cache_salt. Each can then find out from the time that an

@@ -109,7 +109,7 @@ impl Scheduler {
             prefill
         });
         self.step.order = order;
-        if !self.newcomers_first() {
+        if !self.newcomers_first(now) {
             self.plan_prefills();
         }
     }

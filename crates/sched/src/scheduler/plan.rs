@@ -25,7 +25,7 @@ impl Scheduler {
         self.open_places();
         // After a preemption the freed blocks belong to the running rows.
         let admits = self.counters.preemptions == before || self.batch.is_empty();
-        if admits && self.newcomers_first() {
+        if admits && self.newcomers_first(now) {
             self.admit(now);
             self.plan_prefills();
         } else {
@@ -79,22 +79,25 @@ impl Scheduler {
         self.step.order = order;
     }
 
-    /// Whether prompts that are not begun go before the one that is. The two that may be open take turns, so that a short
-    /// prompt passes a long one, which would else take the whole budget.
-    pub(super) fn newcomers_first(&self) -> bool {
-        self.has_turn() && self.step.order.len() == 1 && !self.queue.is_empty()
+    /// Whether prompts that are not begun go before the one that is: in every other step, where the next of them lacks less. So a
+    /// short prompt passes a long one, which would else take the whole room, and equal ones go one after the other.
+    pub(super) fn newcomers_first(&mut self, now: Instant) -> bool {
+        let [open] = self.step.order[..] else { return false };
+        let lacks = self.batch.at(open).gap();
+        let next = self.queue.head(now).and_then(|head| self.queue.get(head));
+        self.shorter_first() && next.is_some_and(|next| next.total() < lacks)
     }
 
-    /// Whether the younger prompt goes first in this step.
-    fn has_turn(&self) -> bool {
+    /// Whether of the open prompts the one that lacks least goes first in this step, instead of the oldest.
+    fn shorter_first(&self) -> bool {
         self.batch.id().0 % 2 == 1
     }
 
     /// Gives each row in `order` a chunk of its prompt, as far as there is room.
     pub(super) fn plan_prefills(&mut self) {
         let mut order = std::mem::take(&mut self.step.order);
-        if self.has_turn() {
-            order.reverse();
+        if self.shorter_first() {
+            order.sort_by_key(|&key| self.batch.holds(key).then(|| self.batch.at(key).gap()));
         }
         for &key in &order {
             // A row may have been preempted, and its key given to one that was admitted and has its chunk.

@@ -153,9 +153,10 @@ fn at_most_two_prompts_are_computed_in_part() {
     }
 }
 
-/// Most prompts that are open after a step while five long ones are computed, the first of which comes earlier.
+/// Most prompts that are open after a step while five long ones are computed, each shorter than the one before it, the first of
+/// which comes earlier.
 fn most_open(mut bench: Bench, steps_before: usize) -> usize {
-    let long = |bench: &mut Bench, i: u32| bench.submit(request(&prompt(700, 31 * i), 2));
+    let long = |bench: &mut Bench, i: u32| bench.submit(request(&prompt(700 - 120 * i, 31 * i), 2));
     let mut ids = vec![long(&mut bench, 0)];
     (0..steps_before).for_each(|_| assert!(bench.step()));
     ids.extend((1..5).map(|i| long(&mut bench, i)));
