@@ -112,9 +112,9 @@ impl Sampler {
         if !raw.finite {
             return fault(row, output);
         }
-        let log_total = params
-            .logprobs
-            .map(|_| softmax::log_sum_exp(self.kernels, row.logits, raw.max, &mut self.weights));
+        let reported = params.reported();
+        let log_total =
+            reported.map(|_| softmax::log_sum_exp(self.kernels, row.logits, raw.max, &mut self.weights));
         self.adjust(row);
         let stats = if self.undo.is_empty() { raw } else { self.kernels.row_stats(row.logits) };
         let distribution = self.distribution(row.logits, &stats, params);
@@ -127,8 +127,8 @@ impl Sampler {
             let logprob = log_total.map_or(0.0, |total| logprob(row.logits[token as usize], total));
             output.samples.push(Sampled { token: Ok(token), logprob, top: 0..0 });
         }
-        if let (Some(total), Some(count)) = (log_total, params.logprobs) {
-            let top = self.most_likely(row.logits, usize::from(count), total, output);
+        if let (Some(total), Some(count)) = (log_total, reported) {
+            let top = self.most_likely(row.logits, count, total, output);
             output.samples[first..].iter_mut().for_each(|sampled| sampled.top = top.clone());
         }
     }

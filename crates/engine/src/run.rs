@@ -249,6 +249,9 @@ fn refused(refusal: EnqueueError) -> SubmitError {
             SubmitError::TooLong { tokens, context: max_model_len }
         }
         EnqueueError::Empty { field } => unreachable!("a validated request has {field}"),
+        EnqueueError::NarrowBeam { samples, width } => {
+            unreachable!("a validated request has no {samples} outputs of {width} beams")
+        }
         EnqueueError::QueueFull { requests, tokens, retry_after } => {
             SubmitError::QueueFull { requests: u64::from(requests), tokens, retry_after }
         }

@@ -218,6 +218,7 @@ impl ServedModel {
             stop_ids: self.check_stop_ids(params)?,
             min_tokens,
             logprobs: self.check_logprobs(params.logprobs)?,
+            beam: None,
         })
     }
 

@@ -150,6 +150,13 @@ impl Batch {
         &mut self.nodes[key as usize].sequence
     }
 
+    /// Two different sequences, the second to be changed.
+    pub(crate) fn pair_mut(&mut self, one: RowKey, other: RowKey) -> (&Sequence, &mut Sequence) {
+        let nodes = self.nodes.get2_mut(one as usize, other as usize);
+        let (one, other) = nodes.expect("two keys of running sequences");
+        (&one.sequence, &mut other.sequence)
+    }
+
     pub(crate) fn insert(&mut self, sequence: Sequence) -> RowKey {
         let id = sequence.id();
         self.rows += sequence.rows();

@@ -33,15 +33,26 @@ pub enum EnqueueError {
         /// Blocks in the pool.
         pool_blocks: u32,
     },
-    /// The samples alone are more than a batch holds.
+    /// The samples or beams alone are more than a batch holds.
     #[error(
-        "{samples} samples were asked for and a batch holds {max_num_seqs}; ask for fewer or raise max_num_seqs"
+        "{samples} samples or beams were asked for and a batch holds {max_num_seqs}; ask for fewer or raise \
+         max_num_seqs"
     )]
     TooManySamples {
-        /// Samples of the request.
+        /// Samples or beams of the request.
         samples: u16,
         /// Most rows of a step.
         max_num_seqs: u32,
+    },
+    /// More outputs than beams.
+    #[error(
+        "{samples} outputs were asked for of a search with {width} beams; ask for fewer or widen the search"
+    )]
+    NarrowBeam {
+        /// Outputs asked for.
+        samples: u16,
+        /// Beams.
+        width: u16,
     },
     /// The waiting queue is full.
     #[error("{requests} requests with {tokens} prompt tokens are waiting; try again in {} s", retry_after.as_secs_f32().ceil())]

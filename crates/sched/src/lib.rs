@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod beam;
 mod config;
 mod cost;
 mod effects;
@@ -35,6 +36,7 @@ mod tenant;
 mod wheel;
 
 pub use batch::{Batch, BatchStats};
+pub use beam::{BeamSearch, EarlyStopping};
 pub use config::{Batching, ConfigError, Reservation, SchedulerConfig};
 pub use effects::{Effect, Effects};
 pub use enqueue::EnqueueError;

@@ -18,7 +18,7 @@ pub struct Request {
     pub sampling: Arc<SamplingParams>,
     /// Upper bound of generated tokens per sample.
     pub max_tokens: u32,
-    /// Number of samples (`n`); all share the blocks of the prompt.
+    /// Number of samples (`n`), or of outputs that a beam search returns; all share the blocks of the prompt.
     pub samples: u16,
     /// Scheduling class.
     pub priority: Priority,
@@ -32,6 +32,13 @@ pub struct Request {
     pub enqueued_at: Instant,
     /// Time limits, counted from `enqueued_at`.
     pub deadlines: Deadlines,
+}
+
+impl Request {
+    /// Rows of a step that the request takes once its prompt is computed: its samples or its beams.
+    pub fn rows(&self) -> u16 {
+        self.sampling.beam.map_or(self.samples, |beam| beam.width)
+    }
 }
 
 /// Time limits of a request, each counted from its arrival. `None` is no limit.

@@ -1,6 +1,6 @@
 //! How a token is chosen from logits. Data only; the arithmetic is the executor's.
 
-use crate::TokenId;
+use crate::{BeamSearch, TokenId};
 
 /// Resolved sampling parameters: every default is filled in and every value is finite and in range.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,9 @@ pub struct SamplingParams {
     pub min_tokens: u32,
     /// `Some(k)`: report the log-probability of the chosen token and of the `k` most likely ones.
     pub logprobs: Option<u8>,
+    /// Search for the likeliest outputs instead of drawing them. What changes or draws from logits then has no effect,
+    /// and `min_tokens` and `stop_ids` are the scheduler's to obey.
+    pub beam: Option<BeamSearch>,
 }
 
 impl SamplingParams {
@@ -47,7 +50,17 @@ impl SamplingParams {
             stop_ids: Box::default(),
             min_tokens: 0,
             logprobs: None,
+            beam: None,
         }
+    }
+
+    /// How many of the most likely tokens the executor reports with each token, its own log-probability included; `None` is
+    /// no log-probability at all. A beam search needs `width` continuations of each beam and, since stop ids are none,
+    /// one more for each of those.
+    pub fn reported(&self) -> Option<usize> {
+        let asked = self.logprobs.map(usize::from);
+        let needed = self.beam.map(|beam| usize::from(beam.width) + self.stop_ids.len());
+        asked.max(needed)
     }
 
     /// Whether choosing a token needs the tokens before it.

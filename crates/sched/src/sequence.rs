@@ -59,9 +59,17 @@ pub struct Sequence {
     waited: Elapsed,
     pub(crate) first_scheduled: Elapsed,
     pub(crate) first_token: Elapsed,
+    /// Rows that a sequence of a beam search stands for; 0 in any other.
+    pub(crate) beams: u16,
+    /// Waits for other beams of its request to be computed up to their last token.
+    pub(crate) held: bool,
     /// Samples that ended before the fork; empty and unallocated nearly always.
-    dropped: Box<[SampleIndex]>,
+    dropped: Option<Box<Dropped>>,
 }
+
+/// A list that takes one word while there is none.
+#[derive(Debug, Default)]
+struct Dropped(Vec<SampleIndex>);
 
 /// How a sequence fares among those that wait.
 #[derive(Clone, Copy, Debug, Default)]
@@ -136,7 +144,9 @@ impl Sequence {
             waited: Elapsed::ZERO,
             first_scheduled: Elapsed::NEVER,
             first_token: Elapsed::NEVER,
-            dropped: Box::default(),
+            beams: request.sampling.beam.map_or(0, |beam| beam.width),
+            held: false,
+            dropped: None,
             request,
         }
     }
@@ -201,9 +211,32 @@ impl Sequence {
         self.total() - self.computed
     }
 
-    /// Rows of a step that the sequence stands for: its live samples until the fork, then one.
+    /// Tokens that may be computed next. The last token of a beam runs in one step with those of the others.
+    pub(crate) fn runnable(&self) -> u32 {
+        match self.gap() {
+            _ if self.held => 0,
+            gap if gap > 1 && self.waits_for_beams() => gap - 1,
+            gap => gap,
+        }
+    }
+
+    /// Whether others of the same request may hold its blocks.
+    pub(crate) fn shares_blocks(&self) -> bool {
+        self.request.samples > 1 || self.beams > 0
+    }
+
+    /// Whether this is a beam of a search that has chosen tokens.
+    pub(crate) fn waits_for_beams(&self) -> bool {
+        self.beams > 0 && !self.output.is_empty()
+    }
+
+    /// Rows of a step that the sequence stands for: its live samples until the fork, then one. A beam may stand for further
+    /// ones that have no tokens yet.
     pub fn rows(&self) -> u32 {
-        if self.output.is_empty() { u32::from(self.request.samples) - self.dropped.len() as u32 } else { 1 }
+        if self.beams > 0 {
+            return u32::from(self.beams);
+        }
+        if self.output.is_empty() { u32::from(self.request.samples) - self.dropped().len() as u32 } else { 1 }
     }
 
     /// Time since the arrival of the request.
@@ -233,16 +266,19 @@ impl Sequence {
         }
     }
 
+    fn dropped(&self) -> &[SampleIndex] {
+        self.dropped.as_ref().map_or(&[], |dropped| &dropped.0)
+    }
+
     /// Takes a sample out of those that the sequence stands for.
     pub(crate) fn drop_sample(&mut self, sample: SampleIndex) {
-        let dropped = std::mem::take(&mut self.dropped);
-        self.dropped = dropped.into_iter().chain([sample]).collect();
+        self.dropped.get_or_insert_default().0.push(sample);
     }
 
     /// Whether this sequence is, or still stands for, `sample`.
     pub(crate) fn covers(&self, sample: SampleIndex) -> bool {
         if self.output.is_empty() {
-            sample.0 < self.request.samples && !self.dropped.contains(&sample)
+            sample.0 < self.request.samples && !self.dropped().contains(&sample)
         } else {
             sample == self.sample
         }
@@ -294,9 +330,18 @@ impl Sequence {
             sample,
             output: Vec::with_capacity(self.output.capacity()),
             table,
-            dropped: Box::default(),
+            dropped: None,
             ..*self
         }
+    }
+
+    /// Continues from the tokens of another beam over `table`, which shares its blocks, in memory that this one has.
+    pub(crate) fn follow(&mut self, other: &Self, table: BlockTable) {
+        self.output.clear();
+        self.output.extend_from_slice(&other.output);
+        self.table = table;
+        self.computed = other.computed;
+        self.cache = other.cache;
     }
 
     /// What was measured, for a sample that ends at `now`.

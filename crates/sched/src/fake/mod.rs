@@ -1,9 +1,11 @@
 //! An executor without arithmetic whose answers are known in closed form and whose KV storage is checked on every read.
 
+mod beams;
 mod control;
 mod model;
 mod oracle;
 
+pub use beams::BeamAnswer;
 pub use control::FakeControl;
 pub use model::FakeModel;
 
@@ -128,6 +130,9 @@ impl FakeExecutor {
         if nan {
             self.oracle.poison_last_write(input, row);
         }
+        if request.params.beam.is_some() {
+            return self.offer(row.id, prefix, (request, nan), output);
+        }
         for offset in 0..request.count {
             let sample = SampleIndex(row.sample.0 + offset);
             let token = self.model.next(prefix, sample, &request.params, request.generated);
@@ -135,21 +140,45 @@ impl FakeExecutor {
                 self.oracle.generated(row.id, sample, request.generated, token);
             }
             let start = output.top.len() as u32;
-            self.push_top(token, request, output);
+            let logprob = request.params.logprobs.map_or(0.0, |_| self.model.logprob(prefix, token));
+            self.push_top((token, logprob), request, output);
             output.samples.push(Sampled {
                 token: if nan { Err(RowFault::NonFiniteLogits) } else { Ok(token) },
-                logprob: if request.params.logprobs.is_some() { -0.25 } else { 0.0 },
+                logprob,
                 top: start..output.top.len() as u32,
             });
         }
     }
 
+    /// Offers the most likely tokens after a beam; whichever of them are chosen, a registered request may go on with them.
+    fn offer(
+        &mut self,
+        id: RequestId,
+        prefix: u64,
+        (request, nan): (&SampleRequest, bool),
+        output: &mut StepOutput,
+    ) {
+        let start = output.top.len() as u32;
+        let count = request.params.reported().unwrap_or(0);
+        output.top.extend(self.model.candidates(prefix, request.generated, count));
+        let best = output.top[start as usize];
+        if nan {
+            output.top.truncate(start as usize);
+        }
+        self.oracle.offered(id, prefix, &output.top[start as usize..]);
+        output.samples.push(Sampled {
+            token: if nan { Err(RowFault::NonFiniteLogits) } else { Ok(best.token) },
+            logprob: if nan { 0.0 } else { best.logprob },
+            top: start..output.top.len() as u32,
+        });
+    }
+
     /// The chosen token and its neighbours in the vocabulary, ever less likely.
-    fn push_top(&self, token: TokenId, request: &SampleRequest, output: &mut StepOutput) {
+    fn push_top(&self, (token, logprob): (TokenId, f32), request: &SampleRequest, output: &mut StepOutput) {
         let count = request.params.logprobs.map_or(0, u32::from).min(self.capacity.vocab_size);
         output.top.extend((0..count).map(|rank| TokenLogprob {
             token: (token + rank) % self.capacity.vocab_size,
-            logprob: -0.25 - rank as f32,
+            logprob: logprob - rank as f32,
         }));
     }
 }

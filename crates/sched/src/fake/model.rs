@@ -1,6 +1,6 @@
 //! The model without arithmetic: the next token is a hash of the tokens before it.
 
-use crate::{SampleIndex, SamplingParams, TokenId};
+use crate::{SampleIndex, SamplingParams, TokenId, TokenLogprob};
 use std::sync::Arc;
 
 /// Knows every answer of a [`FakeExecutor`](super::FakeExecutor) in closed form.
@@ -59,6 +59,31 @@ impl FakeModel {
             }
         }
         token
+    }
+
+    /// The `count` most likely tokens after `prefix`, most likely first and the lowest id among equals. Their
+    /// log-probabilities are coarse, so that sums are exact and often equal.
+    pub(crate) fn candidates(&self, prefix: u64, generated: u32, count: usize) -> Vec<TokenLogprob> {
+        let scripted =
+            self.script.as_ref().map(|_| self.unmasked(prefix, SampleIndex(0), generated as usize));
+        let logprob = |token: TokenId| match scripted {
+            // The token of the script, then its neighbours in the vocabulary, ever less likely.
+            Some(first) => -0.25 - ((token + self.vocab_size - first) % self.vocab_size) as f32,
+            None => self.logprob(prefix, token),
+        };
+        let mut all: Vec<_> =
+            (0..self.vocab_size).map(|token| TokenLogprob { token, logprob: logprob(token) }).collect();
+        all.sort_by(|one, other| other.logprob.total_cmp(&one.logprob));
+        all.truncate(count);
+        all
+    }
+
+    /// Log-probability that is reported with a generated token.
+    pub(crate) fn logprob(&self, prefix: u64, token: TokenId) -> f32 {
+        match self.script {
+            Some(_) => -0.25,
+            None => -0.25 - (mix(Self::extend(prefix, token)) % 1024) as f32 / 128.0,
+        }
     }
 
     fn unmasked(&self, prefix: u64, sample: SampleIndex, generated: usize) -> TokenId {

@@ -1,8 +1,8 @@
 //! KV storage that knows what must be in it.
 
 use super::FakeModel;
-use crate::{KvLayout, Request, RequestId, Row, SampleIndex, StepInput, TokenId};
-use rustc_hash::FxHashMap;
+use crate::{KvLayout, Request, RequestId, Row, SampleIndex, StepInput, TokenId, TokenLogprob};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// What one token slot holds instead of a key and a value.
@@ -39,9 +39,23 @@ struct Expected {
     /// Prefix hash after each prompt token.
     prefixes: Vec<u64>,
     samples: Vec<Vec<(TokenId, u64)>>,
+    /// Of a beam search instead: prefix hashes of all continuations that were offered.
+    offered: Option<FxHashSet<u64>>,
 }
 
 impl Expected {
+    /// Token and prefix hash that must follow the prefix `last` at a position. Which of the offered tokens a beam has, only
+    /// its cell tells.
+    fn after(&self, last: u64, cell: &Cell, sample: SampleIndex, position: usize) -> Option<(TokenId, u64)> {
+        match &self.offered {
+            Some(offered) if position >= self.prompt.len() => {
+                let prefix = FakeModel::extend(last, cell.token);
+                offered.contains(&prefix).then_some((cell.token, prefix))
+            }
+            _ => self.at(sample, position),
+        }
+    }
+
     /// Token and prefix hash at a position of a sample.
     fn at(&self, sample: SampleIndex, position: usize) -> Option<(TokenId, u64)> {
         match position.checked_sub(self.prompt.len()) {
@@ -70,7 +84,9 @@ impl Oracle {
         };
         let prefixes = request.prompt.iter().map(extend).collect();
         let samples = vec![Vec::new(); usize::from(request.samples)];
-        let expected = Expected { salt: request.salt.0, prompt: request.prompt.clone(), prefixes, samples };
+        let offered = request.sampling.beam.map(|_| FxHashSet::default());
+        let (salt, prompt) = (request.salt.0, request.prompt.clone());
+        let expected = Expected { salt, prompt, prefixes, samples, offered };
         self.expected.insert(request.id, expected);
     }
 
@@ -133,7 +149,7 @@ impl Oracle {
         let mut last = FakeModel::EMPTY_PREFIX;
         for position in 0..row.context {
             let cell = &self.cells[self.slot(table, position)];
-            let Some((token, prefix)) = expected.at(row.sample, position as usize) else {
+            let Some((token, prefix)) = expected.after(last, cell, row.sample, position as usize) else {
                 panic!("{} reads position {position}, which it never generated", name(row));
             };
             let right = cell.position == position && cell.token == token && cell.prefix == prefix;
@@ -173,6 +189,14 @@ impl Oracle {
         assert_eq!(output.len() as u32, index, "tokens generated so far by {id}#{}", sample.0);
         let before = output.last().map_or(before, |&(_, prefix)| prefix);
         output.push((token, FakeModel::extend(before, token)));
+    }
+
+    /// Records the continuations of a beam that a registered request may be found with later.
+    pub(super) fn offered(&mut self, id: RequestId, prefix: u64, tokens: &[TokenLogprob]) {
+        let offered = self.expected.get_mut(&id).and_then(|expected| expected.offered.as_mut());
+        if let Some(offered) = offered {
+            offered.extend(tokens.iter().map(|next| FakeModel::extend(prefix, next.token)));
+        }
     }
 
     /// Makes what a row wrote in this step unreadable: its logits were not finite.

@@ -41,10 +41,24 @@ impl BlockPool {
     /// A table with the same blocks, each counted once more.
     pub fn share_table(&mut self, table: &BlockTable) -> BlockTable {
         let mut copy = BlockTable::with_capacity(table.len() + 1);
-        for block in table {
-            copy.push(self.share(block));
-        }
+        self.share_into(table, &mut copy);
         copy
+    }
+
+    /// Appends all blocks of `of` to `into`, each counted once more.
+    pub fn share_into(&mut self, of: &BlockTable, into: &mut BlockTable) {
+        for block in of {
+            into.push(self.share(block));
+        }
+    }
+
+    /// Puts the first `count` blocks of `of`, each counted once more, before those of `table`.
+    pub fn share_front(&mut self, of: &BlockTable, count: usize, table: &mut BlockTable) {
+        let own = std::mem::replace(table, BlockTable::with_capacity(table.len() + count));
+        for block in of.iter().take(count) {
+            table.push(self.share(block));
+        }
+        own.into_iter().for_each(|block| table.push(block));
     }
 
     /// Makes the block at `index` the table's own, so that it may be written.

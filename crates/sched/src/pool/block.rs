@@ -96,6 +96,15 @@ impl BlockTable {
     }
 }
 
+impl IntoIterator for BlockTable {
+    type Item = BlockHandle;
+    type IntoIter = std::vec::IntoIter<BlockHandle>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.blocks.into_iter()
+    }
+}
+
 impl<'a> IntoIterator for &'a BlockTable {
     type Item = &'a BlockHandle;
     type IntoIter = std::slice::Iter<'a, BlockHandle>;

@@ -86,6 +86,17 @@ impl BlockPool {
         chain
     }
 
+    /// The prefix that ends with a full block that is held and was published. If it has been dropped from the cache since,
+    /// the answer is a prefix that nobody can find, so that what continues it is not found either.
+    pub fn chain_after(&mut self, block: &BlockHandle) -> ChainId {
+        let record = &self.records[block.index()];
+        record.chain().unwrap_or_else(|| {
+            self.last_serial += 1;
+            self.last_forgotten = self.last_serial;
+            ChainId::block(self.last_serial, 0)
+        })
+    }
+
     /// Forgets the content of every block that nobody holds, and lets held ones become ordinary. Returns how many blocks
     /// were forgotten.
     pub fn clear_cache(&mut self) -> u32 {

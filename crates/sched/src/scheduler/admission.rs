@@ -38,8 +38,12 @@ impl Scheduler {
     /// Why a request cannot be accepted, if so.
     pub(super) fn acceptable(&self, request: &Request, now: Instant) -> Result<(), EnqueueError> {
         let tokens = request.prompt.len() as u32;
-        let counts =
-            [("prompt", tokens), ("samples", u32::from(request.samples)), ("max_tokens", request.max_tokens)];
+        let counts = [
+            ("prompt", tokens),
+            ("samples", u32::from(request.samples)),
+            ("beam.width", u32::from(request.rows())),
+            ("max_tokens", request.max_tokens),
+        ];
         if let Some(&(field, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Err(EnqueueError::Empty { field });
         }
@@ -54,8 +58,12 @@ impl Scheduler {
             return Err(EnqueueError::NeverFits { needed_blocks, pool_blocks });
         }
         let max_num_seqs = self.config.max_num_seqs;
-        if u32::from(request.samples) > max_num_seqs {
-            return Err(EnqueueError::TooManySamples { samples: request.samples, max_num_seqs });
+        let (samples, rows) = (request.samples, request.rows());
+        if u32::from(rows) > max_num_seqs {
+            return Err(EnqueueError::TooManySamples { samples: rows, max_num_seqs });
+        }
+        if samples > rows {
+            return Err(EnqueueError::NarrowBeam { samples, width: rows });
         }
         self.has_room(tokens, now)
     }
@@ -127,7 +135,7 @@ impl Scheduler {
         }
         let hit = self.cached_lookup(id);
         let sequence = self.queue.get(id).expect("the sequence waits");
-        let needed = self.blocks_for(sequence.total()) - hit.blocks + self.reserve_beside(sequence, growth);
+        let needed = self.all_blocks(sequence) - hit.blocks + self.reserve_beside(sequence, growth);
         self.preempt_for_head(id, needed + hit.cached, now)
     }
 
@@ -143,7 +151,7 @@ impl Scheduler {
         }
         let hit = self.cached_lookup(id);
         let sequence = self.queue.get(id).expect("the sequence waits");
-        let needed = self.blocks_for(sequence.total()) - hit.blocks + reserve;
+        let needed = self.all_blocks(sequence) - hit.blocks + reserve;
         if needed > self.pool.available() {
             return Err(Obstacle::Blocks { needed });
         }
@@ -166,7 +174,7 @@ impl Scheduler {
     fn first_chunk(&self, sequence: &Sequence, hit: PrefixHit) -> (u32, u32) {
         let computed = hit.blocks * self.layout.block_size;
         let gap = sequence.total() - computed;
-        (self.chunk(computed, gap), gap)
+        (self.chunk(computed, sequence.runnable() - computed), gap)
     }
 
     /// Blocks that all running sequences are expected to need beyond their tokens.
@@ -196,8 +204,8 @@ impl Scheduler {
         let most = sequence.request.max_tokens;
         let (output, copies) = match self.config.reservation {
             Reservation::Expected => (self.medians[sequence.priority().index()].tokens().min(most), 0),
-            // Each sample of several copies the block that the prompt ends in.
-            Reservation::WorstCase => (most, u32::from(sequence.request.samples > 1)),
+            // Each sample or beam of several copies the block that it shares in part.
+            Reservation::WorstCase => (most, u32::from(sequence.shares_blocks())),
         };
         let total = sequence.total();
         let end =
@@ -215,21 +223,21 @@ impl Scheduler {
         })
     }
 
-    /// The last token has to run, so it is never looked up.
     pub(super) fn lookup(&self, sequence: &Sequence) -> PrefixHit {
-        self.pool.lookup(sequence.request.salt, sequence.tokens(), sequence.total() - 1)
+        self.pool.lookup(sequence.request.salt, sequence.tokens(), lookup_limit(sequence))
     }
 
     /// Moves a waiting sequence that fits into the batch with all the blocks of its tokens.
     pub(super) fn admit_sequence(&mut self, id: SequenceId, hit: PrefixHit, now: Instant) {
-        let (chunk, _) = self.first_chunk(self.queue.get(id).expect("the sequence waits"), hit);
+        let waiting = self.queue.get(id).expect("the sequence waits");
+        let ((chunk, _), limit) = (self.first_chunk(waiting, hit), lookup_limit(waiting));
         let mut sequence = self.queue.admit(id, now).expect("the sequence waits");
         let (computed, total) = (hit.blocks * self.layout.block_size, sequence.total());
         sequence.admitted(now);
         sequence.reserve(self.config.max_model_len, self.layout.block_size);
         let salt = sequence.request.salt;
         let tokens = crate::TokenView::new(&sequence.request.prompt, &sequence.output);
-        let taken = self.pool.take_hit(salt, tokens, total - 1, &mut sequence.table);
+        let taken = self.pool.take_hit(salt, tokens, limit, &mut sequence.table);
         debug_assert_eq!(taken, hit);
         let missing = self.blocks_for(total) - taken.blocks;
         self.pool.allocate_many(missing, &mut sequence.table).expect("the sequence fits");
@@ -241,6 +249,7 @@ impl Scheduler {
         let key = self.batch.insert(sequence);
         self.schedule(key, chunk);
         self.step.places -= 1;
+        self.spread_beams(key);
     }
 
     fn count_admission(&mut self, sequence: &mut Sequence, now: Instant) {
@@ -259,4 +268,10 @@ impl Scheduler {
         self.counters.recomputed_tokens += u64::from(sequence.lost.saturating_sub(hit));
         sequence.lost = 0;
     }
+}
+
+/// Most tokens of a prefix that is taken from the cache. The last token has to run, and before those of several beams
+/// each has to run up to it.
+fn lookup_limit(sequence: &Sequence) -> u32 {
+    sequence.total() - 1 - u32::from(sequence.waits_for_beams())
 }

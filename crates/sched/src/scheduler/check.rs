@@ -1,8 +1,9 @@
 //! What must hold between any two calls.
 
 use super::Scheduler;
+use super::beams::Search;
 use super::passing::{JUMPS, MAX_PASSES};
-use crate::Sequence;
+use crate::{RequestId, Sequence, SequenceId};
 
 impl Scheduler {
     /// Asserts that queue, batch, pool and bookkeeping agree. Costs O(blocks + sequences).
@@ -15,8 +16,9 @@ impl Scheduler {
         self.pool.check_invariants(self.batch.iter().map(Sequence::holding));
         assert!(self.batch.rows() <= self.config.max_num_seqs, "{} rows run", self.batch.rows());
         let (mut live, mut timers) = (0, 0);
-        for tracked in self.requests.values() {
-            live += u32::from(tracked.live);
+        for (id, tracked) in &self.requests {
+            let width = self.searches.get(id).map(|search| search.beams.width());
+            live += u32::from(width.unwrap_or(tracked.live));
             timers += usize::from(tracked.timer.is_some());
             assert!(tracked.live > 0, "a request without live samples is known");
         }
@@ -33,11 +35,55 @@ impl Scheduler {
             let bounded = passes.by_fitting <= MAX_PASSES && passes.by_cached <= JUMPS;
             assert!(bounded, "waiting {} was passed over too often: {passes:?}", waiting.id());
         }
-        assert_eq!(live, covered, "live samples and the sequences that stand for them");
+        assert_eq!(live, covered, "live samples and beams, and the sequences that stand for them");
+        for (&id, search) in &self.searches {
+            assert!(self.requests.contains_key(&id), "the search of {id} has outlived it");
+            self.check_search(id, search);
+        }
         for running in self.batch.iter() {
             assert!(self.requests.contains_key(&running.request.id), "running {} is unknown", running.id());
             self.check_running(running);
         }
+    }
+
+    /// The beams of a search run or wait together, each with its own tokens, and share what they have in common.
+    fn check_search(&self, id: RequestId, search: &Search) {
+        let live = search.beams.live();
+        let of = |sample| SequenceId { request: id, sample };
+        let best = of(search.best_slot());
+        if let Some(waiting) = self.queue.get(best) {
+            let fits = waiting.rows() == u32::from(search.beams.width())
+                && self.all_blocks(waiting) <= self.pool.total();
+            assert!(fits, "waiting {best} does not stand for a search that fits the pool");
+            return;
+        }
+        let (mut tokens, mut blocks) = (Vec::new(), Vec::new());
+        let beams = live.iter().map(|beam| {
+            self.batch.get(of(beam.slot)).unwrap_or_else(|| panic!("{} does not run", of(beam.slot)))
+        });
+        let beams: Vec<&Sequence> = beams.collect();
+        let rows: u32 = beams.iter().map(|beam| beam.rows()).sum();
+        assert_eq!(rows, u32::from(search.beams.width()), "rows of {id}");
+        let together = beams.iter().all(|beam| beam.gap() > 1 || beam.held)
+            || beams.iter().all(|beam| beam.gap() == 1 && !beam.held && beam.scheduled == beams[0].scheduled)
+            || beams.len() == 1;
+        assert!(together, "the last tokens of the beams of {id} do not run together");
+        for (rank, beam) in beams.iter().enumerate() {
+            tokens.clear();
+            search.beams.tokens(rank, &mut tokens);
+            assert_eq!(beam.output, tokens, "tokens of {}", beam.id());
+            blocks.extend(beam.table.ids());
+            for (other, earlier) in beams[..rank].iter().enumerate() {
+                let common = beam.request.prompt.len() as u32 + search.beams.common(other, rank);
+                let full = common.min(beam.computed).min(earlier.computed) / self.layout.block_size;
+                let shared = beam.table.ids().zip(earlier.table.ids()).take(full as usize);
+                assert!(shared.into_iter().all(|(one, other)| one == other), "{} copied a prefix", beam.id());
+            }
+        }
+        blocks.sort_unstable();
+        blocks.dedup();
+        let most = search.beams.blocks(beams[0].request.prompt.len() as u32, self.layout.block_size);
+        assert!(blocks.len() <= most as usize, "{} blocks for {id}, which needs {most}", blocks.len());
     }
 
     fn check_running(&self, sequence: &Sequence) {

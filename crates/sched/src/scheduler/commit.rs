@@ -75,7 +75,9 @@ impl Scheduler {
             self.publish(key);
             self.retain(key, tokens);
         }
-        if drawn.len() > 1 {
+        if self.batch.at(key).beams > 0 {
+            self.commit_beam(key, drawn.first(), output, now);
+        } else if drawn.len() > 1 {
             self.fork(key, drawn, output, now);
         } else if let Some(sampled) = drawn.first() {
             self.accept(key, sampled, output, now);
@@ -173,6 +175,14 @@ impl Scheduler {
     fn fail_rows(&mut self, keys: &[RowKey], error: &ExecError, now: Instant) {
         self.counters.failed_steps += 1;
         for &key in keys {
+            // The beams of a search end together.
+            if !self.batch.holds(key) {
+                continue;
+            }
+            if self.batch.at(key).beams > 0 {
+                self.fail_beams(key, &Failure::Step(error.message.clone()), now);
+                continue;
+            }
             let mut sequence = self.batch.remove_key(key);
             self.pool.release_table(&mut sequence.table);
             let stats = sequence.stats(now);

@@ -104,6 +104,10 @@ impl Scheduler {
     /// Ends one sample, running or waiting. Returns whether it was live.
     fn end_sample(&mut self, id: SequenceId, reason: CompletionReason, now: Instant) -> bool {
         let Some(place) = self.locate(id) else { return false };
+        if self.is_beam_search(id.request) {
+            self.end_beam_output(id, reason, now);
+            return true;
+        }
         let stats = match place {
             Place::Running(key) if self.batch.at(key).rows() > 1 => {
                 self.batch.change_rows(key, |leader| leader.drop_sample(id.sample));
@@ -130,8 +134,13 @@ impl Scheduler {
         true
     }
 
-    /// The sequence that is, or before the fork stands for, a live sample.
+    /// The sequence that is, or before the fork stands for, a live sample. Of a beam search it is that of the best beam.
     fn locate(&self, id: SequenceId) -> Option<Place> {
+        if let Some(search) = self.searches.get(&id.request) {
+            let best = SequenceId { sample: search.best_slot(), ..id };
+            let place = self.batch.key(best).map_or(Place::Waiting(best), Place::Running);
+            return search.wants(id.sample).then_some(place);
+        }
         let at = |name: SequenceId| {
             if let Some(key) = self.batch.key(name) {
                 return self.batch.at(key).covers(id.sample).then_some(Place::Running(key));

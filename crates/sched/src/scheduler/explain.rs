@@ -65,7 +65,7 @@ impl Scheduler {
         Standing::Waiting {
             position: self.queue.position(id, now),
             rule,
-            needed_blocks: self.blocks_for(sequence.total()) - hit.blocks + reserve,
+            needed_blocks: self.all_blocks(sequence) - hit.blocks + reserve,
             cached_tokens: hit.blocks * self.layout.block_size,
             before: before.into_iter().map(|before| before.request.id).collect(),
         }
@@ -102,8 +102,9 @@ impl Scheduler {
         order.clear();
         order.extend(self.batch.keys());
         order.retain(|&key| {
-            let prefill = self.batch.at(key).gap() > 1;
-            if !prefill {
+            let sequence = self.batch.at(key);
+            let prefill = sequence.gap() > 1 && !sequence.held;
+            if !prefill && !sequence.held {
                 self.schedule(key, 1);
             }
             prefill

@@ -5,6 +5,7 @@
 //! request ends exactly once and its blocks come home.
 
 mod admission;
+mod beams;
 mod check;
 mod commit;
 mod ending;
@@ -25,6 +26,7 @@ use crate::{
     KvCapacity, KvLayout, PoolConfig, Priority, Request, RequestId, Retention, SampleIndex, SchedulerConfig,
     SchedulerStats, Sequence, StepInput, WaitingQueue,
 };
+use beams::Search;
 use lookups::Lookups;
 use rustc_hash::FxHashMap;
 use std::time::{Duration, Instant};
@@ -38,6 +40,8 @@ pub struct Scheduler {
     queue: WaitingQueue,
     batch: Batch,
     requests: FxHashMap<RequestId, Tracked>,
+    /// The beams of those that are searched; taken out while they are worked on.
+    searches: FxHashMap<RequestId, Box<Search>>,
     deadlines: TimingWheel<RequestId>,
     /// Requests whose timers fired; scratch.
     fired: Vec<RequestId>,
@@ -134,6 +138,7 @@ impl Scheduler {
             queue: WaitingQueue::new(config.ageing),
             batch: Batch::with_capacity(config.max_num_seqs as usize),
             requests: FxHashMap::default(),
+            searches: FxHashMap::default(),
             deadlines: TimingWheel::new(),
             fired: Vec::new(),
             step: Step::new(&config, &layout),
@@ -167,6 +172,9 @@ impl Scheduler {
         let timer = ending::next_deadline(&sequence).map(|(due, _)| self.deadlines.arm(now, due, id));
         let account = self.queue.open(sequence.priority(), sequence.request.tenant);
         sequence.account = account;
+        if let Some(beam) = sequence.request.sampling.beam {
+            self.searches.insert(id, Box::new(Search::new(beam, &sequence.request)));
+        }
         self.requests.insert(id, Tracked { samples, live: samples, cancelled: false, account, timer });
         self.queue.insert(sequence);
         Ok(())

@@ -121,7 +121,7 @@ impl Scheduler {
             return None;
         }
         let computing = self.batch.iter().filter(|running| {
-            let same = running.gap() > 1 && running.request.salt == sequence.request.salt;
+            let same = running.gap() > 1 && !running.held && running.request.salt == sequence.request.salt;
             same && (running.cache.published * self.layout.block_size) < end as u32
         });
         let mut sharing = computing.filter(|running| {

@@ -70,7 +70,11 @@ impl Scheduler {
             if !self.batch.holds(key) {
                 return false;
             }
-            let prefill = self.batch.at(key).gap() > 1;
+            let sequence = self.batch.at(key);
+            if sequence.held {
+                return false;
+            }
+            let prefill = sequence.gap() > 1;
             if !prefill {
                 self.plan_decode(key, now);
             }
@@ -103,7 +107,7 @@ impl Scheduler {
             // A row may have been preempted, and its key given to one that was admitted and has its chunk.
             if self.batch.holds(key) && self.batch.at(key).scheduled == 0 {
                 let sequence = self.batch.at(key);
-                let chunk = self.chunk(sequence.computed, sequence.gap());
+                let chunk = self.chunk(sequence.computed, sequence.runnable());
                 self.schedule(key, chunk);
             }
         }
@@ -112,21 +116,26 @@ impl Scheduler {
 
     /// Prompts in the batch of which this step leaves a part.
     pub(super) fn open_prefills(&self) -> u32 {
-        self.batch.iter().filter(|sequence| sequence.gap() > sequence.scheduled.max(1)).count() as u32
+        let open = |sequence: &&Sequence| !sequence.held && sequence.gap() > sequence.scheduled.max(1);
+        self.batch.iter().filter(open).count() as u32
     }
 
     /// Schedules one token of a sequence and the block it is written to, preempting until there is one.
     fn plan_decode(&mut self, key: RowKey, now: Instant) {
         loop {
             let need = self.block_need(key);
-            if matches!(need, BlockNeed::New) && self.batch.at(key).table.len() as u32 >= self.pool.usable() {
+            let sequence = self.batch.at(key);
+            let alone = sequence.beams == 0 && sequence.table.len() as u32 >= self.pool.usable();
+            if matches!(need, BlockNeed::New) && alone {
                 return self.end_row(key, CompletionReason::LengthLimit(LengthKind::Pool), now);
             }
             if matches!(need, BlockNeed::None) || self.pool.available() > 0 {
                 self.take_block(key, &need);
                 return self.schedule(key, 1);
             }
-            if self.preempt_for_block(key, now) == key {
+            self.preempt_for_block(key, now);
+            // The victim may be the sequence itself, or a beam of the same search.
+            if !self.batch.holds(key) {
                 return;
             }
         }
@@ -138,10 +147,8 @@ impl Scheduler {
         let index = (sequence.computed / self.layout.block_size) as usize;
         match sequence.table.get(index) {
             None => BlockNeed::New,
-            // Only the samples of one request share a block that is not full.
-            Some(block) if sequence.request.samples > 1 && self.pool.refs(block) > 1 => {
-                BlockNeed::Copy(index)
-            }
+            // Only the samples or beams of one request share a block that is not full.
+            Some(block) if sequence.shares_blocks() && self.pool.refs(block) > 1 => BlockNeed::Copy(index),
             Some(_) => BlockNeed::None,
         }
     }
@@ -286,7 +293,7 @@ fn sample_request(old: Option<SampleRequest>, history: &mut Vec<u32>, sequence: 
     let kept = old.map(|old| old.params).filter(|kept| Arc::ptr_eq(kept, params));
     SampleRequest {
         params: kept.unwrap_or_else(|| Arc::clone(params)),
-        count: if sequence.output.is_empty() { sequence.request.samples } else { 1 },
+        count: if sequence.output.is_empty() && sequence.beams == 0 { sequence.request.samples } else { 1 },
         generated: sequence.generated(),
         history: start..history.len() as u32,
         history_prompt: if needed { sequence.request.prompt.len() as u32 } else { 0 },

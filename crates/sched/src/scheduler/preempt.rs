@@ -74,7 +74,12 @@ impl Scheduler {
     ///
     /// A copy that was planned for it stays in the step: its target is free or written after the copies, so it does no
     /// harm.
+    ///
+    /// The beams of one search go together.
     fn preempt(&mut self, key: RowKey, now: Instant) {
+        if self.batch.at(key).beams > 0 {
+            return self.preempt_beams(key, now);
+        }
         let mut sequence = self.batch.remove_key(key);
         self.step.budget += sequence.scheduled;
         self.count_load();

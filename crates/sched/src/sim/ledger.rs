@@ -1,7 +1,7 @@
 //! What became of every request: each sample ends once, for a reason that holds, after the tokens it must have.
 
 use super::SimReport;
-use crate::fake::FakeModel;
+use crate::fake::{BeamAnswer, FakeModel};
 use crate::{
     CompletionReason, DeadlineKind, Effect, Failure, LengthKind, Request, RequestId, RequestStats,
     SampleIndex, Scheduler, SequenceId, TokenId,
@@ -23,6 +23,8 @@ struct Entry {
     samples: Vec<Account>,
     live: u16,
     place: usize,
+    /// What a beam search has to answer; filled at its first token.
+    answers: Vec<BeamAnswer>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -30,6 +32,8 @@ struct Account {
     prefix: u64,
     generated: u32,
     last: Option<TokenId>,
+    /// All tokens, of a beam search only.
+    tokens: Vec<TokenId>,
     cancelled: bool,
     ended: bool,
 }
@@ -52,7 +56,8 @@ impl Ledger {
         let account = Account { prefix, ..Account::default() };
         let (id, samples, place) = (request.id, request.samples, self.open.len());
         self.open.push(id);
-        let entry = Entry { samples: vec![account; usize::from(samples)], live: samples, place, request };
+        let samples_of = vec![account; usize::from(samples)];
+        let entry = Entry { samples: samples_of, live: samples, place, answers: Vec::new(), request };
         assert!(self.entries.insert(id, entry).is_none(), "a known id was accepted");
     }
 
@@ -101,6 +106,7 @@ impl Ledger {
                 None
             }
             Effect::Finished { id, sample, reason, stats } => {
+                report.searched += u64::from(self.check_search(*id, *sample, reason, context));
                 let (entry, account) = self.account(*id, *sample);
                 check_reason(reason, entry, account, context);
                 check_stats(stats, entry, account);
@@ -138,13 +144,57 @@ impl Ledger {
             assert!(!stopped, "{id} went on after a stop id");
         }
         assert!(account.generated < entry.request.max_tokens, "{id} generated more than max_tokens");
-        let expected = context.model.next(account.prefix, id.sample, params, account.generated);
-        assert_eq!(token, expected, "token {} of {id}", account.generated);
+        if params.beam.is_none() {
+            let expected = context.model.next(account.prefix, id.sample, params, account.generated);
+            assert_eq!(token, expected, "token {} of {id}", account.generated);
+        }
         let entry = self.entries.get_mut(&id.request).expect("the account was found");
         let account = &mut entry.samples[usize::from(id.sample.0)];
         account.prefix = FakeModel::extend(account.prefix, token);
         account.generated += 1;
         account.last = Some(token);
+        if entry.request.sampling.beam.is_some() {
+            account.tokens.push(token);
+        }
+    }
+
+    /// Compares an output of a beam search with the answers of the plain way. Returns whether there was one.
+    fn check_search(
+        &mut self,
+        id: RequestId,
+        sample: SampleIndex,
+        reason: &CompletionReason,
+        context: &Context<'_>,
+    ) -> bool {
+        self.account(id, sample);
+        let entry = self.entries.get_mut(&id).expect("the account was found");
+        let request = &entry.request;
+        let unanswered = matches!(reason, CompletionReason::Cancelled | CompletionReason::Timeout(_));
+        if request.sampling.beam.is_none() || unanswered {
+            return false;
+        }
+        let config = context.scheduler.config();
+        let longest = request.max_tokens.min(config.max_model_len - request.prompt.len() as u32);
+        let pool = context.scheduler.pool();
+        let rank = usize::from(sample.0);
+        let tokens = &entry.samples[rank].tokens;
+        let agrees = |answers: &[BeamAnswer]| match answers.get(rank) {
+            Some(answer) => answer.tokens == *tokens && answer.stopped == (*reason == CompletionReason::Eos),
+            None => tokens.is_empty() && *reason == CompletionReason::Eos,
+        };
+        let answers = |longest| context.model.beam_answers(&request.prompt, &request.sampling, longest);
+        if entry.answers.is_empty() {
+            entry.answers = answers(longest);
+        }
+        // A search that the pool cannot hold ends at any length.
+        let most = u64::from(request.rows())
+            * u64::from((request.prompt.len() as u32 + longest).div_ceil(pool.block_size()));
+        let short = || most > u64::from(pool.usable()) && (1..longest).any(|length| agrees(&answers(length)));
+        assert!(
+            agrees(&entry.answers) || short(),
+            "{id}#{rank} is {tokens:?}, which the search does not find"
+        );
+        true
     }
 
     fn close(&mut self, id: RequestId, sample: SampleIndex) -> Option<RequestId> {
@@ -173,14 +223,17 @@ fn check_reason(reason: &CompletionReason, entry: &Entry, account: &Account, con
     let stopped = account.generated > params.min_tokens
         && account.last.is_some_and(|last| params.stop_ids.contains(&last));
     let holds = match reason {
-        CompletionReason::Eos => stopped,
+        CompletionReason::Eos => stopped || (params.beam.is_some() && account.generated == 0),
         CompletionReason::MaxTokens => account.generated == request.max_tokens && !stopped,
         CompletionReason::Cancelled => account.cancelled,
         CompletionReason::LengthLimit(LengthKind::Context) => {
             total >= context.scheduler.config().max_model_len
         }
         CompletionReason::LengthLimit(LengthKind::Pool) => {
-            total.div_ceil(size) > context.scheduler.pool().usable()
+            // The beams of a search need blocks together; those of samples are their own.
+            let beams = params.beam.map_or(1, |beam| u32::from(beam.width));
+            let usable = context.scheduler.pool().usable();
+            total.div_ceil(size) > usable || beams > 1 && (total + 1).div_ceil(size) * beams > usable
         }
         CompletionReason::Timeout(kind) => {
             let limits = request.deadlines;

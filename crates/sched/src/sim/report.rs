@@ -16,7 +16,9 @@ pub struct SimReport {
     pub failed: u64,
     /// Tokens generated; each was compared with the closed form.
     pub tokens: u64,
-    /// Blocks copied because samples parted.
+    /// Outputs of beam searches, each compared with the plain way.
+    pub searched: u64,
+    /// Blocks copied because samples or beams parted.
     pub copies: u64,
     /// Most preemptions of one sample.
     pub max_preemptions: u32,
@@ -54,6 +56,7 @@ impl SimReport {
         }
         self.failed += other.failed;
         self.tokens += other.tokens;
+        self.searched += other.searched;
         self.copies += other.copies;
         self.max_preemptions = self.max_preemptions.max(other.max_preemptions);
         self.counters.add(&other.counters);
@@ -78,8 +81,8 @@ impl fmt::Display for SimReport {
         writeln!(f, " {} failed", self.failed)?;
         writeln!(
             f,
-            "tokens: {computed_tokens} computed, {recomputed_tokens} of them again, {} generated",
-            self.tokens
+            "tokens: {computed_tokens} computed, {recomputed_tokens} of them again, {} generated; {} outputs of searches",
+            self.tokens, self.searched
         )?;
         writeln!(f, "prefix cache: {prefix_hits} of {prefix_queries} tokens; {} blocks copied", self.copies)?;
         write!(

@@ -3,8 +3,8 @@
 use super::rng::Rng;
 use crate::fake::FakeExecutor;
 use crate::{
-    Batching, CacheSalt, Deadlines, KvCapacity, Priority, Request, RequestId, Reservation, Retention,
-    SamplingParams, SchedulerConfig, Tenant, TenantId, TokenId, Weight,
+    Batching, BeamSearch, CacheSalt, Deadlines, EarlyStopping, KvCapacity, Priority, Request, RequestId,
+    Reservation, Retention, SamplingParams, SchedulerConfig, Tenant, TenantId, TokenId, Weight,
 };
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -20,6 +20,8 @@ pub(super) struct Setup {
     pub(super) failures: u32,
     pub(super) nan_per_million: u32,
     samples: u32,
+    /// Requests that are searched instead of sampled.
+    searches: u32,
     salts: u32,
     tenants: u32,
     longest_prompt: u32,
@@ -68,6 +70,7 @@ impl Setup {
             failures: *rng.pick(&[0, 0, 10, 100]),
             nan_per_million: *rng.pick(&[0, 0, 2_000, 50_000]),
             samples: *rng.pick(&[1, 1, 2, 5]),
+            searches: 0,
             salts: *rng.pick(&[1, 1, 2]),
             tenants: 1,
             longest_prompt,
@@ -87,6 +90,7 @@ impl Setup {
         }
         setup.retains = rng.chance(400);
         setup.config.max_pinned_blocks = rng.within(0, blocks / 2) * u32::from(setup.retains);
+        setup.searches = *rng.pick(&[0, 0, 100, 500]);
         setup
     }
 
@@ -106,7 +110,7 @@ impl Setup {
             logprobs: rng.chance(100).then_some(2),
             ..SamplingParams::greedy()
         };
-        Request {
+        let request = Request {
             id: RequestId(id),
             prompt: prompt.into(),
             sampling: sampling.into(),
@@ -118,7 +122,8 @@ impl Setup {
             retention: self.retention(id),
             enqueued_at: now,
             deadlines: self.draw_deadlines(rng),
-        }
+        };
+        if self.searches > 0 && rng.chance(self.searches) { searched(request, rng) } else { request }
     }
 
     /// One of the tenants; each has another weight.
@@ -161,6 +166,19 @@ impl Setup {
         };
         Deadlines { queue: limit(1_000_000), first_token: limit(2_000_000), total: limit(5_000_000) }
     }
+}
+
+/// The request as a beam search, sometimes for more outputs than it has beams.
+fn searched(mut request: Request, rng: &mut Rng) -> Request {
+    let beam = BeamSearch {
+        width: rng.within(1, 5) as u16,
+        length_penalty: *rng.pick(&[1.0, 1.0, 0.0, 2.0, -0.5]),
+        early_stopping: *rng.pick(&[EarlyStopping::No, EarlyStopping::Yes, EarlyStopping::Never]),
+    };
+    let too_many = u32::from(rng.chance(20));
+    request.samples = rng.within(1, u32::from(beam.width) + too_many) as u16;
+    let sampling = SamplingParams { beam: Some(beam), ..(*request.sampling).clone() };
+    Request { sampling: sampling.into(), ..request }
 }
 
 fn draw_tokens(rng: &mut Rng, longest: u32, vocab_size: u32) -> Vec<TokenId> {

@@ -1,6 +1,7 @@
 //! The scheduler over the fake executor, rule by rule.
 
 mod baselines;
+mod beams;
 mod bench;
 mod cancel;
 mod classes;
