@@ -51,10 +51,10 @@ pub enum SubmitError {
         "this server pins nothing in its prefix cache; ask for a time to live, or start it with --max-pinned-blocks"
     )]
     CannotPin,
-    /// More samples than a step has rows.
-    #[error("the request has {samples} samples and a batch has {rows} rows; ask for at most {rows}")]
+    /// More samples or beams than a step has rows.
+    #[error("the request has {samples} samples or beams and a batch has {rows} rows; ask for at most {rows}")]
     TooManySamples {
-        /// Samples asked for.
+        /// Samples or beams asked for.
         samples: u16,
         /// Rows of a batch.
         rows: u32,
@@ -309,7 +309,7 @@ impl EngineHandle {
 
     fn check_fits(&self, request: &ValidatedRequest) -> Result<(), SubmitError> {
         let rows = self.shared.config.scheduler.max_num_seqs;
-        let samples = request.samples();
+        let samples = request.rows();
         if u32::from(samples) > rows {
             return Err(SubmitError::TooManySamples { samples, rows });
         }

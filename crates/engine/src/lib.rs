@@ -7,6 +7,7 @@
 
 mod accounts;
 mod admission;
+mod beam;
 mod cancel;
 mod config;
 mod engine;
@@ -39,12 +40,13 @@ pub use invalid::{InvalidCode, InvalidRequest};
 pub use model::{RequestLimits, SamplingDefaults, ServedModel};
 // Words of the conversation with a client, for front ends that know the engine alone.
 pub use pagoda_sched::{
-    CacheSalt, CompletionReason, DeadlineKind, Deadlines, Estimate, Explanation, InvalidWeight, LengthKind,
-    MachineState, Priority, RequestId, Retention, Rule, SampleIndex, Standing, Tenant, TenantId, Weight,
+    CacheSalt, CompletionReason, DeadlineKind, Deadlines, EarlyStopping, Estimate, Explanation,
+    InvalidWeight, LengthKind, MachineState, Priority, RequestId, Retention, Rule, SampleIndex, Standing,
+    Tenant, TenantId, Weight,
 };
 pub use params::GenerateParams;
 pub use placement::Placement;
 pub use responder::Progress;
-pub use result::{RequestError, RequestResult, SessionEvent, TokenInfo};
+pub use result::{RequestError, RequestResult, SessionEvent, TokenInfo, best_of};
 pub use session::Session;
 pub use validate::ValidatedRequest;

@@ -119,6 +119,8 @@ impl LiveRequests {
         }
         let responder = live.responders[usize::from(sample.0)].as_mut().expect("a token precedes its end");
         match responder.last_token.replace(now) {
+            // Tokens that come together have no time between them.
+            Some(last) if last == now => {}
             Some(last) => metrics.inter_token.observe(now.saturating_duration_since(last).as_secs_f64()),
             None => metrics
                 .time_to_first_token

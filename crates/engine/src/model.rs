@@ -77,7 +77,7 @@ pub struct SamplingDefaults {
 /// Bounds on what one request may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// Samples (`n`).
+    /// Samples (`n`, `best_of`), and the width of a beam search.
     pub samples: u16,
     /// Number of stop strings.
     pub stop_strings: usize,

@@ -1,6 +1,6 @@
 //! What a front end asks for, before validation.
 
-use pagoda_sched::{CacheSalt, Deadlines, Priority, RequestId, Retention, Tenant, TokenId};
+use pagoda_sched::{CacheSalt, Deadlines, EarlyStopping, Priority, RequestId, Retention, Tenant, TokenId};
 use pagoda_text::TextStart;
 
 /// Parameters of one generation as the client gave them. `None` means "the default of the model".
@@ -17,8 +17,18 @@ pub struct GenerateParams {
     pub max_tokens: Option<u32>,
     /// Tokens that must be generated before a stop id or stop string may end the text.
     pub min_tokens: Option<u32>,
-    /// Number of samples.
+    /// Number of samples, or of outputs that a beam search returns.
     pub n: Option<u32>,
+    /// Number of samples that are drawn so that the best `n` of them can be chosen, at least `n`; the width of a beam search.
+    /// `None` is `n`. See [`best_of`](crate::best_of).
+    pub best_of: Option<u32>,
+    /// Search for the likeliest outputs instead of drawing them. Excludes what draws from or changes logits, and stop
+    /// strings. All tokens come at the end, the best output in the first session.
+    pub use_beam_search: bool,
+    /// Exponent of the length that the outputs of a beam search are weighed by, in [-10, 10]; `None` is 1.
+    pub length_penalty: Option<f32>,
+    /// When a beam search has found enough; `None` is [`EarlyStopping::No`].
+    pub early_stopping: Option<EarlyStopping>,
     /// 0 is greedy.
     pub temperature: Option<f32>,
     /// Number of most likely tokens kept; 0 and -1 keep all.

@@ -12,7 +12,8 @@ use std::time::Duration;
 pub struct TokenInfo {
     /// The token.
     pub token: TokenId,
-    /// Its natural log-probability under the raw logits; 0 unless log-probabilities were asked for.
+    /// Its natural log-probability under the raw logits; 0 unless log-probabilities, `best_of` or a beam search were asked
+    /// for.
     pub logprob: f32,
     /// The most likely tokens, most likely first; empty unless asked for.
     pub top: Box<[TokenLogprob]>,
@@ -47,6 +48,8 @@ pub struct RequestResult {
     pub token_ids: Vec<TokenId>,
     /// Number of generated tokens; the length of `token_ids`.
     pub tokens_generated: u32,
+    /// Sum of the log-probabilities of `token_ids`; 0 unless log-probabilities, `best_of` or a beam search were asked for.
+    pub cumulative_logprob: f64,
     /// Why it ended.
     pub reason: CompletionReason,
     /// Tokens of the prompt.
@@ -66,12 +69,20 @@ pub struct RequestResult {
 }
 
 impl RequestResult {
+    /// Mean log-probability per token; negative infinity without tokens.
+    pub fn mean_logprob(&self) -> f64 {
+        match self.tokens_generated {
+            0 => f64::NEG_INFINITY,
+            tokens => self.cumulative_logprob / f64::from(tokens),
+        }
+    }
+
     pub(crate) fn new(
         ticket: &Ticket,
         sample: SampleIndex,
         reason: CompletionReason,
         stats: &RequestStats,
-        (text, token_ids): (String, Vec<TokenId>),
+        (text, token_ids, cumulative_logprob): (String, Vec<TokenId>, f64),
     ) -> Self {
         Self {
             id: ticket.id,
@@ -79,6 +90,7 @@ impl RequestResult {
             text,
             tokens_generated: token_ids.len() as u32,
             token_ids,
+            cumulative_logprob,
             reason,
             prompt_tokens: stats.prompt_tokens,
             cached_tokens: stats.cached_tokens,
@@ -89,6 +101,17 @@ impl RequestResult {
             deadlines: ticket.deadlines,
         }
     }
+}
+
+/// The `n` results of highest mean log-probability per token, best first; among equals in the order given. One without
+/// tokens comes last.
+///
+/// The samples of a request with [`GenerateParams::best_of`](crate::GenerateParams::best_of) above `n` carry the
+/// log-probabilities that this needs.
+pub fn best_of(mut results: Vec<RequestResult>, n: usize) -> Vec<RequestResult> {
+    results.sort_by(|one, other| other.mean_logprob().total_cmp(&one.mean_logprob()));
+    results.truncate(n);
+    results
 }
 
 /// Why an accepted request was not completed.

@@ -23,6 +23,8 @@ pub struct Session {
     events: mpsc::Receiver<Event>,
     text: TextAssembler,
     pending: Vec<TokenInfo>,
+    /// Sum over all tokens of the text.
+    logprob: f64,
     phase: Phase,
 }
 
@@ -45,7 +47,8 @@ impl Session {
         options: &TextOptions,
     ) -> Self {
         let text = TextAssembler::new(&ticket.shared.model.tokenizer, Arc::clone(sampling), options);
-        Self { ticket, sample, events, text, pending: Vec::new(), phase: Phase::Running }
+        let (pending, phase) = (Vec::new(), Phase::Running);
+        Self { ticket, sample, events, text, pending, logprob: 0.0, phase }
     }
 
     /// The request.
@@ -143,6 +146,7 @@ impl Session {
         match event {
             Some(Event::Token(info)) if self.text.stopped().is_none() => {
                 self.text.push(info.token);
+                self.logprob += f64::from(info.logprob);
                 self.pending.push(info);
                 if self.text.stopped().is_some() {
                     self.cancel();
@@ -166,7 +170,7 @@ impl Session {
             (None, Err(error)) => Err(error),
         };
         self.ticket.shared.metrics.count_end(end.as_ref().ok().map(|(reason, _)| reason));
-        let output = (self.text.text().to_owned(), self.text.token_ids().to_vec());
+        let output = (self.text.text().to_owned(), self.text.token_ids().to_vec(), self.logprob);
         self.phase = Phase::Ended(end.map(|(reason, stats)| {
             Box::new(RequestResult::new(&self.ticket, self.sample, reason, &stats, output))
         }));

@@ -1,5 +1,6 @@
 //! The one way from parameters to a request that the engine accepts.
 
+use crate::beam::check_beam;
 use crate::invalid::{above_zero, at_most, integer, invalid, number};
 use crate::{GenerateParams, InvalidCode, InvalidRequest, ServedModel};
 use pagoda_sched::{
@@ -24,6 +25,8 @@ pub struct ValidatedRequest {
     sampling: Arc<SamplingParams>,
     max_tokens: u32,
     samples: u16,
+    /// At most `samples`.
+    returned: u16,
     priority: Priority,
     tenant: Tenant,
     salt: CacheSalt,
@@ -60,9 +63,20 @@ impl ValidatedRequest {
         self.max_tokens
     }
 
-    /// Number of samples; at least 1.
+    /// Number of sessions: samples, or outputs of a beam search; at least 1.
     pub fn samples(&self) -> u16 {
         self.samples
+    }
+
+    /// How many of the [`samples`](Self::samples) the client asked to see; where that is fewer, the best of them, by
+    /// [`best_of`](crate::best_of).
+    pub fn returned(&self) -> u16 {
+        self.returned
+    }
+
+    /// Rows of a step that the request takes: its samples or its beams.
+    pub(crate) fn rows(&self) -> u16 {
+        self.sampling.beam.map_or(self.samples, |beam| beam.width)
     }
 
     /// Resolved sampling parameters.
@@ -117,14 +131,29 @@ impl ServedModel {
     /// The first parameter that is out of range, with the value given and the values allowed.
     pub fn validate(&self, params: GenerateParams) -> Result<ValidatedRequest, InvalidRequest> {
         let room = self.check_prompt(&params.prompt_tokens)?;
-        let samples = integer("n", params.n.unwrap_or(1), 1, u32::from(self.limits.samples))? as u16;
+        let most = u32::from(self.limits.samples);
+        let returned = integer("n", params.n.unwrap_or(1), 1, most)?;
+        let best_of = integer("best_of", params.best_of.unwrap_or(returned), returned, most)?;
+        let samples = if params.use_beam_search { returned } else { best_of } as u16;
+        let returned = returned as u16;
         let max_tokens = check_max_tokens(params.max_tokens, room)?;
         let min_tokens = check_min_tokens(&params, max_tokens)?;
         let id = match params.id {
             Some(id) => id,
             None => RequestId::new(),
         };
-        let sampling = self.sampling(&params, min_tokens, id)?;
+        let beam = check_beam(&params, best_of as u16)?;
+        let mut sampling = self.sampling(&params, min_tokens, id)?;
+        if beam.is_some() {
+            // The defaults of the model are for drawing.
+            let SamplingParams { seed, stop_ids, logprobs, .. } = sampling;
+            sampling =
+                SamplingParams { beam, seed, stop_ids, min_tokens, logprobs, ..SamplingParams::greedy() };
+        }
+        if returned < samples {
+            // The choice among them needs what each token cost.
+            sampling.logprobs.get_or_insert(0);
+        }
         if params.tokens_only && !params.stop.is_empty() {
             return Err(invalid(
                 "stop",
@@ -138,6 +167,7 @@ impl ServedModel {
             sampling: Arc::new(sampling),
             max_tokens,
             samples,
+            returned,
             priority: params.priority,
             tenant: params.tenant,
             salt: params.salt,

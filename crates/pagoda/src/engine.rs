@@ -74,7 +74,8 @@ impl Engine {
         self.inner.handle()
     }
 
-    /// Starts one generation and returns its stream; drop the stream to cancel.
+    /// Starts one generation and returns its stream; drop the stream to cancel. It is the only sample, or the best output of
+    /// a beam search of width `params.best_of`.
     ///
     /// # Errors
     /// [`GenerateError`] when the prompt or a parameter cannot be used or the queue is full.
@@ -83,11 +84,13 @@ impl Engine {
         prompt: impl Into<Prompt>,
         params: GenerateParams,
     ) -> Result<Session, GenerateError> {
-        let mut sessions = self.generate_samples(prompt, GenerateParams { n: Some(1), ..params })?;
+        let best_of = params.best_of.filter(|_| params.use_beam_search);
+        let mut sessions = self.generate_samples(prompt, GenerateParams { n: Some(1), best_of, ..params })?;
         Ok(sessions.pop().expect("a request of one sample has one session"))
     }
 
-    /// Starts a generation of `params.n` samples that share the prompt; one stream for each.
+    /// Starts a generation of `params.n` samples that share the prompt, or of `params.best_of` to choose from with
+    /// [`best_of`](pagoda_engine::best_of), or of the `params.n` best outputs of a beam search; one stream for each.
     ///
     /// # Errors
     /// [`GenerateError`] when the prompt or a parameter cannot be used or the queue is full.

@@ -22,8 +22,12 @@ pub(crate) struct Call {
     pub(crate) stop_ids: Vec<u32>,
     /// Text to repeat before each choice; empty unless asked for.
     pub(crate) echo: Vec<String>,
-    /// Number of choices: prompts × samples.
+    /// Number of sessions: prompts × samples. In a stream each is a choice.
     pub(crate) choices: usize,
+    /// Samples of each prompt.
+    pub(crate) samples: usize,
+    /// The best of them, which one body has as choices.
+    pub(crate) returned: usize,
     /// Tokens of all prompts.
     pub(crate) prompt_tokens: u64,
 }
@@ -98,9 +102,11 @@ pub(crate) struct Answer {
     pub(crate) ending: Ending,
     /// The deltas, if log-probabilities were asked for.
     pub(crate) deltas: Vec<(String, Vec<TokenInfo>)>,
+    /// Mean log-probability per token, where samples compete by it.
+    merit: f64,
 }
 
-/// Waits for all choices.
+/// Waits for all sessions and keeps the best of each prompt. The usage counts all of them.
 ///
 /// # Errors
 /// The first failure; the other choices are cancelled.
@@ -120,14 +126,30 @@ pub(crate) async fn collect(call: &Call, sessions: Vec<Session>) -> Result<(Vec<
             Part::Finished { choice, result } => {
                 tally.finished(choice, &result);
                 let (ending, deltas) = (call.ending(&result)?, std::mem::take(&mut deltas[choice]));
-                answers[choice] = Some(Answer { text: result.text, ending, deltas });
+                let merit = result.mean_logprob();
+                answers[choice] = Some(Answer { text: result.text, ending, deltas, merit });
             }
             Part::Failed(error) => return Err(error),
         }
     }
     let answers: Option<Vec<_>> = answers.into_iter().collect();
     match answers {
-        Some(answers) => Ok((answers, tally.usage())),
+        Some(answers) => Ok((best(call, answers), tally.usage())),
         None => Err(ApiError::internal(&"a session ended without a result")),
     }
+}
+
+/// The best answers of each prompt, best first, if fewer than there are were asked for; else all as they are.
+fn best(call: &Call, mut answers: Vec<Answer>) -> Vec<Answer> {
+    if call.returned == call.samples {
+        return answers;
+    }
+    let mut best = Vec::with_capacity(answers.len() / call.samples * call.returned);
+    while !answers.is_empty() {
+        let rest = answers.split_off(call.samples.min(answers.len()));
+        answers.sort_by(|one, other| other.merit.total_cmp(&one.merit));
+        best.extend(answers.into_iter().take(call.returned));
+        answers = rest;
+    }
+    best
 }

@@ -58,6 +58,7 @@ mod tests {
             text: String::new(),
             tokens_generated: token_ids.len() as u32,
             token_ids,
+            cumulative_logprob: 0.0,
             reason,
             prompt_tokens: 1,
             cached_tokens: 0,

@@ -1,6 +1,7 @@
 //! The engine over the fake executor: whole conversations, with every way they can end.
 
 mod admission;
+mod beams;
 mod cancel;
 mod common;
 mod failure;

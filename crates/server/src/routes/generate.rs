@@ -37,6 +37,7 @@ impl Plan {
         mut params: GenerateParams,
         prompts: Vec<Vec<u32>>,
     ) -> Result<Self, ApiError> {
+        check_stream(delivery, &params)?;
         params.tenant = caller.tenant;
         let (logprobs, stop_ids) = (params.logprobs.is_some(), params.stop_token_ids.clone());
         let validate = |prompt_tokens| {
@@ -46,10 +47,10 @@ impl Plan {
         Ok(Self { requests, caller, delivery, logprobs, stop_ids, echo: Vec::new() })
     }
 
-    /// Repeats each prompt's text before each of its samples.
+    /// Repeats each prompt's text before each of its choices.
     pub(super) fn echo(mut self, texts: Vec<String>) -> Self {
-        let samples = self.requests.iter().map(|request| usize::from(request.samples()));
-        self.echo = texts.into_iter().zip(samples).flat_map(|(text, n)| vec![text; n]).collect();
+        let choices = self.requests.iter().map(|request| usize::from(request.returned()));
+        self.echo = texts.into_iter().zip(choices).flat_map(|(text, n)| vec![text; n]).collect();
         self
     }
 
@@ -65,17 +66,19 @@ impl Plan {
         mut in_flight: InFlight,
     ) -> Result<Response, ApiError> {
         let prompt_tokens = self.requests.iter().map(|request| u64::from(request.prompt_tokens())).sum();
+        let Some(first) = self.requests.first() else {
+            return Err(ApiError::internal(&"a call without a request"));
+        };
+        let [samples, returned] = [first.samples(), first.returned()].map(usize::from);
+        let first = first.id();
         state.handle().name_tenant(self.caller.tenant.id, &self.caller.label);
-        let mut sessions: Vec<Session> = Vec::with_capacity(self.requests.len());
+        let mut sessions: Vec<Session> = Vec::with_capacity(self.requests.len() * samples);
         let mut places = Vec::with_capacity(self.requests.len());
         for request in self.requests {
             let (more, place) = state.handle().submit_placed(request)?;
             sessions.extend(more);
             places.push(place);
         }
-        let Some(first) = sessions.first().map(Session::id) else {
-            return Err(ApiError::internal(&"a call without a request"));
-        };
         if let Some(name) = self.caller.call {
             in_flight.name(state.calls().enter(self.caller.tenant.id, name, first));
         }
@@ -91,6 +94,8 @@ impl Plan {
             stop_ids: self.stop_ids,
             echo: self.echo,
             choices: sessions.len(),
+            samples,
+            returned,
             prompt_tokens,
         };
         if call.delivery.stream {
@@ -112,6 +117,22 @@ fn with_place(mut response: Response, first: RequestId, place: Option<Place>) ->
         place.write(headers);
     }
     response
+}
+
+/// Which samples are the best is known only when all have ended. The outputs of a beam search are streamed all the same:
+/// they come at the end.
+fn check_stream(delivery: Delivery, params: &GenerateParams) -> Result<(), ApiError> {
+    let (n, best_of) = (params.n.unwrap_or(1), params.best_of);
+    match best_of.filter(|&best_of| best_of > n && delivery.stream && !params.use_beam_search) {
+        None => Ok(()),
+        Some(best_of) => {
+            let message = format!(
+                "best_of is {best_of} and n is {n}: the best samples are known when all have ended, so they cannot \
+                 be streamed; leave out stream, or set best_of to n"
+            );
+            Err(ApiError::invalid("best_of", message))
+        }
+    }
 }
 
 fn seconds_since_epoch() -> u64 {

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::json::{Fields, mistyped};
-use pagoda_engine::{Deadlines, GenerateParams, Priority, RequestResult, Retention};
+use pagoda_engine::{Deadlines, EarlyStopping, GenerateParams, Priority, RequestResult, Retention};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -57,13 +57,14 @@ pub(crate) fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiErro
 pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams, ApiError> {
     let max_tokens = smaller(take_limit(fields, "max_tokens")?, take_limit(fields, "max_completion_tokens")?);
     let n = fields.count("n")?;
-    if fields.count("best_of")?.is_some_and(|best_of| best_of != n.unwrap_or(1)) {
-        return Err(ApiError::unsupported("best_of", "use n, which returns every sample"));
-    }
     let (repetition, repeat) = (fields.number("repetition_penalty")?, fields.number("repeat_penalty")?);
     Ok(GenerateParams {
         max_tokens,
         n,
+        best_of: fields.count("best_of")?,
+        use_beam_search: fields.flag("use_beam_search")?.unwrap_or(false),
+        length_penalty: fields.number("length_penalty")?,
+        early_stopping: take_early_stopping(fields)?,
         temperature: fields.number("temperature")?,
         top_k: fields.integer("top_k")?,
         top_p: fields.number("top_p")?,
@@ -84,6 +85,19 @@ pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams,
         retention: take_retention(fields)?,
         ..GenerateParams::default()
     })
+}
+
+/// When a beam search has found enough, in the words of Hugging Face and vLLM.
+fn take_early_stopping(fields: &mut Fields<'_>) -> Result<Option<EarlyStopping>, ApiError> {
+    const NAME: &str = "early_stopping";
+    const EXPECTED: &str = "true, false or \"never\"";
+    let Some(raw) = fields.take_raw(NAME) else { return Ok(None) };
+    match raw {
+        "true" => Ok(Some(EarlyStopping::Yes)),
+        "false" => Ok(Some(EarlyStopping::No)),
+        "\"never\"" => Ok(Some(EarlyStopping::Never)),
+        _ => Err(mistyped(NAME, EXPECTED, raw)),
+    }
 }
 
 fn take_limit(fields: &mut Fields<'_>, name: &str) -> Result<Option<u32>, ApiError> {
@@ -292,11 +306,15 @@ mod tests {
     }
 
     #[test]
-    fn best_of_may_only_repeat_n() {
-        assert_eq!(generation(r#"{"n": 3, "best_of": 3}"#).unwrap().n, Some(3));
-        assert_eq!(generation(r#"{"best_of": 1}"#).unwrap().n, None);
-        refused(r#"{"n": 1, "best_of": 2}"#, "best_of", "use n");
-        refused(r#"{"best_of": 2}"#, "best_of", "use n");
+    fn a_search_stops_early_in_three_ways() {
+        let stopping =
+            |text: &str| generation(&format!(r#"{{"early_stopping": {text}}}"#)).unwrap().early_stopping;
+        assert_eq!(stopping("null"), None);
+        assert_eq!(stopping("true"), Some(EarlyStopping::Yes));
+        assert_eq!(stopping("false"), Some(EarlyStopping::No));
+        assert_eq!(stopping("\"never\""), Some(EarlyStopping::Never));
+        refused(r#"{"early_stopping": "soon"}"#, "early_stopping", "or \"never\", got \"soon\"");
+        refused(r#"{"use_beam_search": 1}"#, "use_beam_search", "true or false, got 1");
     }
 
     #[test]

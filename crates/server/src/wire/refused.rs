@@ -36,7 +36,6 @@ const fn refuse(name: &'static str, harmless: Harmless, advice: &'static str) ->
 const LEAVE_OUT: &str = "leave it out";
 const NO_TOOLS: &str = "describe the tools in the messages and leave it out";
 const NO_GRAMMAR: &str = "ask for the format in the prompt and leave it out";
-const NO_BEAMS: &str = "only sampling is offered; leave it out";
 
 /// Refused by both endpoints.
 const COMMON: &[Refusal] = &[
@@ -50,8 +49,6 @@ const COMMON: &[Refusal] = &[
     refuse("grammar", Harmless::Empty, NO_GRAMMAR),
     refuse("json_schema", Harmless::Never, NO_GRAMMAR),
     refuse("response_format", Harmless::TextFormat, NO_GRAMMAR),
-    refuse("length_penalty", Harmless::Number(1.0), NO_BEAMS),
-    refuse("use_beam_search", Harmless::False, NO_BEAMS),
     refuse("prompt_logprobs", Harmless::Never, LEAVE_OUT),
     refuse("return_token_ids", Harmless::False, LEAVE_OUT),
     refuse("return_tokens_as_token_ids", Harmless::False, LEAVE_OUT),
@@ -144,7 +141,6 @@ mod tests {
             (Endpoint::Completions, "response_format", r#"{"type":"json_schema"}"#),
             (Endpoint::Completions, "suffix", r#""end""#),
             (Endpoint::Completions, "prompt_logprobs", "0"),
-            (Endpoint::Completions, "use_beam_search", "true"),
         ];
         for (endpoint, name, value) in asking {
             let error = verdict(endpoint, &format!("{{\"{name}\":{value}}}")).unwrap_err();
@@ -155,8 +151,8 @@ mod tests {
     #[test]
     fn what_asks_for_nothing_passes() {
         let body = r#"{"tools": [], "tool_choice": "auto", "functions": null, "modalities": ["text"],
-            "response_format": {"type": "text"}, "prompt_logprobs": null, "use_beam_search": false,
-            "length_penalty": 1.0, "echo": false, "bad_words": []}"#;
+            "response_format": {"type": "text"}, "prompt_logprobs": null, "typical_p": 1.0, "echo": false,
+            "bad_words": []}"#;
         assert_eq!(verdict(Endpoint::Chat, body), Ok(()));
         assert_eq!(verdict(Endpoint::Completions, r#"{"suffix": "", "tools": [1]}"#), Ok(()));
     }

@@ -227,6 +227,7 @@ async fn null_is_the_same_as_absent_for_every_optional_field() {
         "truncate_prompt_tokens",
         "use_beam_search",
         "length_penalty",
+        "early_stopping",
     ];
     for field in fields {
         body[field] = Value::Null;

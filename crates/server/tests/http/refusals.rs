@@ -93,6 +93,22 @@ async fn bad_values() {
         (r#"{"prompt": "x", "top_k": -2}"#, invalid("top_k", "top_k is -2")),
         (r#"{"prompt": "x", "n": 0}"#, invalid("n", "n is 0; allowed: 1 to 8")),
         (r#"{"prompt": "x", "n": 9}"#, invalid("n", "n is 9")),
+        (r#"{"prompt": "x", "n": 3, "best_of": 2}"#, invalid("best_of", "best_of is 2; allowed: 3 to 8")),
+        (r#"{"prompt": "x", "best_of": 9}"#, invalid("best_of", "best_of is 9")),
+        (r#"{"prompt": "x", "best_of": 2, "stream": true}"#, invalid("best_of", "cannot be streamed")),
+        (r#"{"prompt": "x", "length_penalty": 2}"#, invalid("length_penalty", "set use_beam_search")),
+        (r#"{"prompt": "x", "early_stopping": true}"#, invalid("early_stopping", "set use_beam_search")),
+        (
+            r#"{"prompt": "x", "use_beam_search": true, "length_penalty": 11}"#,
+            invalid("length_penalty", "-10 to 10"),
+        ),
+        (r#"{"prompt": "x", "use_beam_search": true, "n": 9}"#, invalid("n", "n is 9; allowed: 1 to 8")),
+        (
+            r#"{"prompt": "x", "use_beam_search": true, "temperature": 0.7}"#,
+            invalid("temperature", "temperature is 0.7"),
+        ),
+        (r#"{"prompt": "x", "use_beam_search": true, "stop": "y"}"#, invalid("stop", "ends at token ids")),
+        (r#"{"prompt": "x", "use_beam_search": 1}"#, invalid("use_beam_search", "true or false")),
         (r#"{"prompt": "x", "logprobs": 21}"#, invalid("logprobs", "0 to 20")),
         (r#"{"prompt": "x", "stop": [""]}"#, invalid("stop", "empty")),
         (r#"{"prompt": "x", "stop": 3}"#, invalid("stop", "got 3")),
@@ -114,7 +130,6 @@ async fn what_is_not_offered_is_named() {
     let unsupported = |param, part| Expected(400, "unsupported_field", Some(param), part);
     let unknown = |part| Expected(404, "model_not_found", Some("model"), part);
     let cases = [
-        (r#"{"prompt": "x", "best_of": 2}"#, unsupported("best_of", "use n")),
         (r#"{"prompt": "x", "suffix": "y"}"#, unsupported("suffix", "not offered")),
         (r#"{"prompt": "x", "echo": true, "logprobs": 1}"#, unsupported("echo", "logprobs")),
         (r#"{"prompt": "x", "prompt_logprobs": 1}"#, unsupported("prompt_logprobs", "not offered")),
