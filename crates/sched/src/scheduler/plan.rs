@@ -33,6 +33,10 @@ impl Scheduler {
             if admits {
                 self.admit(now);
             }
+            if admits && self.counters.preemptions > before {
+                // What was displaced leaves its share of the step to rows that had none.
+                self.plan_prefills();
+            }
         }
         self.build(now);
         if self.step.keys.is_empty() {
