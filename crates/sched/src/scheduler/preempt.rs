@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use crate::batch::RowKey;
-use crate::{Sequence, SequenceId};
+use crate::{CompletionReason, LengthKind, Sequence, SequenceId};
 use std::cmp::Reverse;
 use std::time::Instant;
 
@@ -79,6 +79,12 @@ impl Scheduler {
     fn preempt(&mut self, key: RowKey, now: Instant) {
         if self.batch.at(key).beams > 0 {
             return self.preempt_beams(key, now);
+        }
+        if self.blocks_for(self.batch.at(key).total()) > self.pool.usable() {
+            // Others may have been admitted beside one that has all that it can count on.
+            self.step.budget += self.batch.at(key).scheduled;
+            self.end_row(key, CompletionReason::LengthLimit(LengthKind::Pool), now);
+            return self.count_load();
         }
         let mut sequence = self.batch.remove_key(key);
         self.step.budget += sequence.scheduled;
