@@ -152,9 +152,12 @@ impl<E: Executor> EngineLoop<E> {
     /// Tells a client where in the queue its request is.
     fn place(&self, id: RequestId, placed: oneshot::Sender<Placement>) {
         let now = Instant::now();
-        let position = self.scheduler.position(id, now).expect("a request that was just accepted waits");
+        let estimate = self.scheduler.estimate(id, now);
+        let position =
+            estimate.map(|estimate| estimate.position).or_else(|| self.scheduler.position(id, now));
+        let position = position.expect("a request that was just accepted waits");
         // A client that has gone away needs no answer.
-        let _ = placed.send(Placement { position, estimate: self.scheduler.estimate(id, now) });
+        let _ = placed.send(Placement { position, estimate });
     }
 
     fn reap(&mut self) {

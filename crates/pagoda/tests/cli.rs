@@ -156,10 +156,10 @@ fn wrong_arguments_exit_with_2_and_name_the_argument() {
         (&["serve", "--tenant-weight", "a b=1"], "the name has the byte 0x20"),
         (&["serve", "--tenant-weight", "key-file:/no/such/file=1"], "/no/such/file cannot be read"),
         (&["serve", "--tenant-weight", "a=1", "--tenant-weight", "a=2"], "names the tenant a twice"),
-        (&["serve", "--default-tenant-weight", "-1"], "--default-tenant-weight"),
+        (&["serve", "--default-tenant-weight", "NaN"], "weight NaN is not a number"),
         (&["serve", "--first-token-timeout", "0"], "--first-token-timeout"),
         (&["serve", "--request-timeout", "soon"], "--request-timeout"),
-        (&["serve", "--max-pinned-blocks", "999999999"], "at most half of the"),
+        (&["serve", "--max-pinned-blocks", "999999999"], "KV blocks can be pinned"),
     ] {
         let output = pagoda(args);
         let stderr = text(&output.stderr);

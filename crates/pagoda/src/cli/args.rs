@@ -177,7 +177,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(crate) shutdown_timeout: u64,
 
-    /// Most KV blocks that requests can pin with cache_retention; at most half of the pool.
+    /// Most KV blocks that requests can pin with cache_retention; beside them a request of full length has to fit.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) max_pinned_blocks: u32,
 

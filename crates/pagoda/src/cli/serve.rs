@@ -70,13 +70,25 @@ fn prepare(args: &ServeArgs) -> Result<Prepared, CliError> {
         total: args.request_timeout.map(Duration::from_secs),
     };
     let prepared = builder.prepare()?;
-    let (pinned, blocks) = (args.max_pinned_blocks, prepared.cpu.blocks - 1);
-    if pinned > blocks / 2 {
-        let error =
-            anyhow!("--max-pinned-blocks is {pinned}; at most half of the {blocks} KV blocks can be pinned");
-        return Err(CliError::new(Failure::Usage, error));
-    }
+    check_pins(args.max_pinned_blocks, &prepared)?;
     Ok(prepared)
+}
+
+/// Beside what may be pinned, a request of full length has to fit.
+fn check_pins(pinned: u32, prepared: &Prepared) -> Result<(), CliError> {
+    // Block 0 holds no tokens.
+    let blocks = prepared.cpu.blocks - 1;
+    let longest = prepared.model.max_model_len.div_ceil(prepared.cpu.block_size);
+    let most = (blocks / 2).min(blocks.saturating_sub(longest));
+    if pinned <= most {
+        return Ok(());
+    }
+    let error = anyhow!(
+        "--max-pinned-blocks is {pinned}; at most {most} of the {blocks} KV blocks can be pinned, so that a request of \
+         {} tokens fits beside them: lower it or --max-model-len, or give more --kv-cache-memory",
+        prepared.model.max_model_len
+    );
+    Err(CliError::new(Failure::Usage, error))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
