@@ -97,7 +97,7 @@ const STEPS: u32 = 1024;
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode step");
     group.sample_size(10);
-    for (rows, waiting) in [(64, 0), (256, 0), (256, 1000), (1024, 0)] {
+    for (rows, waiting) in [(64, 0), (256, 0), (256, 1000), (1000, 10_000), (1024, 0)] {
         let id = BenchmarkId::from_parameter(format!("{rows} rows, {waiting} waiting"));
         group.bench_function(id, |bencher| {
             bencher.iter_custom(|steps| {

@@ -18,6 +18,19 @@ pub(super) enum Obstacle {
     Chunk,
 }
 
+/// Blocks that sequences need beyond their tokens: from the outputs of their classes, and with outputs as long as they may be.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Growth {
+    expected: u32,
+    most: u32,
+}
+
+impl Growth {
+    fn and(self, other: Self) -> Self {
+        Self { expected: self.expected + other.expected, most: self.most.saturating_add(other.most) }
+    }
+}
+
 /// What admission has done in this step.
 #[derive(Default)]
 pub(super) struct SoFar {
@@ -95,7 +108,7 @@ impl Scheduler {
     /// Admits the sequence that goes next, or makes room for it, or admits one that may pass it. Returns whether to go on.
     fn admit_one(&mut self, so_far: &mut SoFar, now: Instant) -> bool {
         let Some(first) = self.queue.head(now) else { return false };
-        let growth = self.expected_growth();
+        let growth = self.batch_growth();
         let head = self.preferred(first);
         let obstacle = match self.fit(head, growth) {
             Ok(hit) => {
@@ -125,7 +138,7 @@ impl Scheduler {
         &mut self,
         id: SequenceId,
         obstacle: Obstacle,
-        growth: u32,
+        growth: Growth,
         now: Instant,
     ) -> bool {
         let class = self.queue.get(id).expect("the sequence waits").priority();
@@ -140,7 +153,7 @@ impl Scheduler {
     }
 
     /// Whether a waiting sequence can be admitted, and with which cached prefix. `growth` is that of the running ones.
-    pub(super) fn fit(&mut self, id: SequenceId, growth: u32) -> Result<PrefixHit, Obstacle> {
+    pub(super) fn fit(&mut self, id: SequenceId, growth: Growth) -> Result<PrefixHit, Obstacle> {
         let sequence = self.queue.get(id).expect("the sequence waits");
         if self.batch.rows() + sequence.rows() > self.config.max_num_seqs {
             return Err(Obstacle::Rows);
@@ -177,40 +190,41 @@ impl Scheduler {
         (self.chunk(computed, sequence.runnable() - computed), gap)
     }
 
-    /// Blocks that all running sequences are expected to need beyond their tokens.
-    pub(super) fn expected_growth(&self) -> u32 {
-        self.batch.iter().map(|running| self.growth(running)).sum()
+    /// Blocks that all running sequences need beyond their tokens.
+    pub(super) fn batch_growth(&self) -> Growth {
+        self.batch.iter().map(|running| self.growth(running)).fold(Growth::default(), Growth::and)
     }
 
-    /// Blocks to leave free when `sequence` joins: one per row, the watermark, and half of what all rows are expected
-    /// to grow by, since they grow and end at different times. None if nothing runs, so that something can.
+    /// Blocks to leave free when `sequence` joins those that grow by `growth`: one per row, the watermark, and half of what all
+    /// rows are expected to grow by, since they grow and end at different times; but no more than they can ever need. None if
+    /// nothing runs, so that something can.
     ///
     /// With [`Reservation::WorstCase`] all that they may grow by.
-    pub(super) fn reserve_beside(&self, sequence: &Sequence, growth: u32) -> u32 {
+    pub(super) fn reserve_beside(&self, sequence: &Sequence, growth: Growth) -> u32 {
         if self.batch.is_empty() {
             return 0;
         }
         let rows = self.batch.rows() + sequence.rows();
         let watermark = (self.pool.total() * self.config.watermark_percent / 100).max(self.batch.rows() / 4);
-        let growth = self.growth(sequence) + growth;
+        let growth = self.growth(sequence).and(growth);
         match self.config.reservation {
-            Reservation::Expected => rows + watermark + growth / 2,
-            Reservation::WorstCase => growth,
+            Reservation::Expected => (rows + watermark + growth.expected / 2).min(growth.most),
+            Reservation::WorstCase => growth.most,
         }
     }
 
-    /// Blocks that a sequence is expected to need beyond its tokens, from the outputs of its class, or may need.
-    fn growth(&self, sequence: &Sequence) -> u32 {
-        let most = sequence.request.max_tokens;
-        let (output, copies) = match self.config.reservation {
-            Reservation::Expected => (self.medians[sequence.priority().index()].tokens().min(most), 0),
-            // Each sample or beam of several copies the block that it shares in part.
-            Reservation::WorstCase => (most, u32::from(sequence.shares_blocks())),
-        };
+    /// Blocks that a sequence needs beyond its tokens.
+    fn growth(&self, sequence: &Sequence) -> Growth {
         let total = sequence.total();
-        let end =
-            (total + output.saturating_sub(sequence.generated())).min(self.config.max_model_len).max(total);
-        (self.blocks_for(end) - self.blocks_for(total) + copies) * sequence.rows()
+        let to = |output: u32| {
+            let end = (total + output.saturating_sub(sequence.generated())).min(self.config.max_model_len);
+            self.blocks_for(end.max(total)) - self.blocks_for(total)
+        };
+        let most = sequence.request.max_tokens;
+        let median = self.medians[sequence.priority().index()].tokens().min(most);
+        // Each sample or beam of several copies the block that it shares in part.
+        let copies = u32::from(sequence.shares_blocks());
+        Growth { expected: to(median) * sequence.rows(), most: (to(most) + copies) * sequence.rows() }
     }
 
     /// The lookup of a waiting sequence, repeated only when the pool has changed.

@@ -57,7 +57,7 @@ impl Scheduler {
 
     fn explain_waiting(&mut self, id: SequenceId, now: Instant) -> Standing {
         let rule = self.rule(id, now);
-        let growth = self.expected_growth();
+        let growth = self.batch_growth();
         let sequence = self.queue.get(id).expect("it waits");
         let hit = self.lookup(sequence);
         let reserve = self.reserve_beside(sequence, growth);
@@ -79,7 +79,7 @@ impl Scheduler {
         }
         let first = self.queue.head(now).expect("something waits");
         let head = self.preferred(first);
-        let growth = self.expected_growth();
+        let growth = self.batch_growth();
         let of_head = self.fit(head, growth).err();
         let of_own = if id == head { of_head } else { self.fit(id, growth).err() };
         let rule = match (of_head, of_own) {

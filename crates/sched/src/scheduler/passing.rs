@@ -32,7 +32,7 @@ impl Scheduler {
         so_far: &mut SoFar,
         now: Instant,
     ) -> bool {
-        let growth = self.expected_growth();
+        let growth = self.batch_growth();
         if !self.lets_pass(head, obstacle) {
             return false;
         }

@@ -164,8 +164,8 @@ fn each_residence_makes_progress() {
 #[test]
 fn resuming_needs_the_whole_gap_and_the_watermark() {
     let mut bench = Bench::with(20, 4, SchedulerConfig { watermark_percent: 20, ..config(2) });
-    let a = bench.submit(of_class(Priority::Low, &[1; 30], 9));
-    let b = bench.submit(of_class(Priority::Low, &[2; 24], 9));
+    let a = bench.submit(of_class(Priority::Low, &[1; 30], 40));
+    let b = bench.submit(of_class(Priority::Low, &[2; 24], 40));
     bench.step();
     assert!(
         bench.is_running(a) && bench.is_running(b),

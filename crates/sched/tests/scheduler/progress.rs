@@ -90,18 +90,32 @@ fn samples_count_as_rows_at_admission() {
 fn admission_leaves_a_block_per_row_and_the_watermark() {
     let config = SchedulerConfig { watermark_percent: 20, prefix_cache: false, ..SchedulerConfig::default() };
     let mut bench = Bench::with(20, 4, config);
-    bench.submit(request(&tokens(32), 3));
-    let fits = bench.submit(request(&[1; 24], 3));
-    let does_not = bench.submit(request(&[2; 4], 3));
+    bench.submit(request(&tokens(32), 40));
+    let fits = bench.submit(request(&[1; 24], 40));
+    let does_not = bench.submit(request(&[2; 4], 40));
     bench.step();
     // 20 blocks: 8 and 6 for prompts, 2 for two rows, 4 of watermark.
     assert!(bench.is_running(fits));
     assert!(!bench.is_running(does_not));
     let mut bench = Bench::with(20, 4, config);
-    bench.submit(request(&tokens(32), 3));
-    let too_long = bench.submit(request(&[1; 25], 3));
+    bench.submit(request(&tokens(32), 40));
+    let too_long = bench.submit(request(&[1; 25], 40));
     bench.step();
     assert!(!bench.is_running(too_long), "one block more and the watermark would be touched");
+}
+
+/// Nothing is left free that nobody can ever need.
+#[test]
+fn what_is_certain_to_fit_is_admitted() {
+    let config = SchedulerConfig { watermark_percent: 20, prefix_cache: false, ..SchedulerConfig::default() };
+    let mut bench = Bench::with(20, 4, config);
+    let ids: Vec<_> = (0..4).map(|token| bench.submit(request(&[token; 12], 8))).collect();
+    let more = bench.submit(request(&[9; 4], 1));
+    bench.step();
+    assert!(ids.iter().all(|&id| bench.is_running(id)), "4 of 5 blocks each are all 20");
+    assert!(!bench.is_running(more) && bench.end(more, 0).is_none());
+    bench.run();
+    assert_eq!(bench.scheduler.counters().preemptions, 0);
 }
 
 #[test]
