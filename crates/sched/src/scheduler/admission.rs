@@ -130,7 +130,7 @@ impl Scheduler {
             self.queue.get_mut(head).expect("the head waits").passes.held += 1;
         }
         so_far.displaced = self.make_room(head, obstacle, growth, now);
-        so_far.displaced || self.admit_other(head, obstacle, so_far, now)
+        so_far.displaced || self.admit_other(head, obstacle, growth, so_far, now)
     }
 
     /// Preempts a sequence of a lower class for `id`, if rows or blocks are what it lacks.

@@ -2,7 +2,7 @@
 //! everyone before one that waits for a prefix which another computes.
 
 use super::Scheduler;
-use super::admission::{Obstacle, SoFar};
+use super::admission::{Growth, Obstacle, SoFar};
 use crate::{PrefixHit, Priority, Sequence, SequenceId};
 use std::time::Instant;
 
@@ -29,10 +29,10 @@ impl Scheduler {
         &mut self,
         head: SequenceId,
         obstacle: Obstacle,
+        growth: Growth,
         so_far: &mut SoFar,
         now: Instant,
     ) -> bool {
-        let growth = self.batch_growth();
         if !self.lets_pass(head, obstacle) {
             return false;
         }
