@@ -11,6 +11,7 @@ mod error;
 mod pieces;
 mod python_json;
 mod python_str;
+mod quote;
 mod special;
 mod stop;
 mod strftime;
@@ -23,6 +24,7 @@ mod utf8;
 
 pub use detokenizer::{Detokenizer, TextStart};
 pub use error::TextError;
+pub use quote::unquote;
 pub use special::SpecialTokens;
 pub use stop::{StopMatch, StopMatcher};
 pub use template::{ChatInput, ChatTemplate, TemplateLimits};

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::Tokenizer as Library;
 
 use crate::pieces::{BitSet, PieceDecoder, PieceTable};
+use crate::quote::SpecialTexts;
 use crate::special::{SpecialTokens, TokenizerConfig, file_name};
 use crate::template::ChatTemplate;
 use crate::{TextError, tokenizer_file};
@@ -38,12 +39,13 @@ pub enum Special {
 
 /// A tokenizer with its decode table, special tokens and chat template. Immutable; share it in an `Arc`.
 ///
-/// The text of a special token inside a prompt becomes that token, as in `transformers`.
+/// The text of a special token inside a prompt becomes that token, as in `transformers`, unless it is [quoted](Tokenizer::quote).
 pub struct Tokenizer {
     library: Library,
     pieces: PieceDecoder,
     table: PieceTable,
     special: BitSet,
+    special_texts: SpecialTexts,
     tokens: SpecialTokens,
     eos: Vec<u32>,
     bos: BosRule,
@@ -75,6 +77,7 @@ impl Tokenizer {
         let table = tokenizer_file::piece_table(&file, &library, &pieces)?;
         tokenizer_file::check_added(&file, &library, &added)?;
         let special = special_ids(&library, &config);
+        let special_texts = special_texts(&library, &special);
         let eos = eos_ids(files.origin, &library, &config.special)?;
         let template = chat_template(files, &config);
         let mut tokenizer = Self {
@@ -82,6 +85,7 @@ impl Tokenizer {
             pieces,
             table,
             special,
+            special_texts,
             tokens: config.special,
             eos,
             bos: BosRule::AsFile,
@@ -195,6 +199,10 @@ impl Tokenizer {
         self.template.as_ref().ok_or_else(|| TextError::NoChatTemplate { origin: self.origin.clone() })
     }
 
+    pub(crate) fn special_texts(&self) -> &SpecialTexts {
+        &self.special_texts
+    }
+
     pub(crate) fn pieces(&self) -> &PieceDecoder {
         &self.pieces
     }
@@ -249,6 +257,13 @@ fn special_ids(library: &Library, config: &TokenizerConfig) -> BitSet {
         special.insert(id as usize);
     }
     special
+}
+
+/// The texts that become control tokens wherever they stand in a text.
+fn special_texts(library: &Library, special: &BitSet) -> SpecialTexts {
+    let added = library.get_added_tokens_decoder();
+    let texts = added.iter().filter(|(id, token)| token.special || special.contains(**id as usize));
+    SpecialTexts::new(texts.map(|(_, token)| token.content.as_str()))
 }
 
 fn eos_ids(origin: &str, library: &Library, tokens: &SpecialTokens) -> Result<Vec<u32>, TextError> {
