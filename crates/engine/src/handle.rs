@@ -7,7 +7,7 @@ use crate::placement::Placement;
 use crate::responder::Responder;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
-use crate::{ServedModel, Session, ValidatedRequest};
+use crate::{EngineConfig, ServedModel, Session, ValidatedRequest};
 use pagoda_sched::{Explanation, RequestId, Retention, Rule, SampleIndex, Standing, TenantId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,12 +106,40 @@ pub struct EngineSnapshot {
     pub prompt_tokens: u64,
     /// Tokens generated since the start.
     pub generated_tokens: u64,
+    /// Prompt tokens that were looked up in the prefix cache since the start.
+    pub prefix_queries: u64,
+    /// Of those, tokens that were found there.
+    pub prefix_hits: u64,
+    /// Tokens per KV block; 0 until the model is loaded.
+    pub block_size: u32,
+}
+
+/// A request that has not ended, in brief.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestBrief {
+    /// Name of the request.
+    pub id: RequestId,
+    /// Who asked.
+    pub tenant: TenantId,
+    /// Tokens of its prompt.
+    pub prompt_tokens: u32,
+    /// Samples that have not ended.
+    pub samples: u16,
+    /// Tokens generated so far, by all samples.
+    pub generated: u64,
+    /// Time since it was accepted.
+    pub age: Duration,
 }
 
 impl EngineHandle {
     /// The model that the engine serves.
     pub fn model(&self) -> &Arc<ServedModel> {
         &self.shared.model
+    }
+
+    /// Settings of the engine.
+    pub fn config(&self) -> &EngineConfig {
+        &self.shared.config
     }
 
     /// Hands a request over and returns one session per sample. Dropping a session cancels its sample.
@@ -205,6 +233,22 @@ impl EngineHandle {
         self.shared.tickets.find(id).is_some_and(|ticket| ticket.cancel_all())
     }
 
+    /// [`cancel`](Self::cancel) for a request of `tenant`; those of others are unknown to it.
+    pub fn cancel_own(&self, id: RequestId, tenant: TenantId) -> bool {
+        self.shared.tickets.find(id).is_some_and(|ticket| ticket.tenant == tenant && ticket.cancel_all())
+    }
+
+    /// The requests that have not ended, of `tenant` or of all, oldest first. Waits for no step.
+    pub fn requests(&self, tenant: Option<TenantId>) -> Vec<RequestBrief> {
+        let now = Instant::now();
+        let tickets = self.shared.tickets.all();
+        let own = tickets.iter().filter(|ticket| tenant.is_none_or(|tenant| ticket.tenant == tenant));
+        let mut briefs: Vec<_> =
+            own.map(|ticket| ticket.brief(now)).filter(|brief| brief.samples > 0).collect();
+        briefs.sort_unstable_by_key(|brief| brief.id);
+        briefs
+    }
+
     /// Empties the prefix cache of all that no request is using, pinned prompts included. Returns how many blocks were
     /// forgotten; `None` if the engine has ended or its inbox is full.
     pub async fn clear_prefix_cache(&self) -> Option<u32> {
@@ -288,6 +332,9 @@ impl EngineHandle {
             total_blocks: metrics.blocks.total.get() as u64,
             prompt_tokens: metrics.prompt_tokens.get(),
             generated_tokens: metrics.generation_tokens.get(),
+            prefix_queries: metrics.prefix_queries.get(),
+            prefix_hits: metrics.prefix_hits.get(),
+            block_size: self.shared.capacity.get().map_or(0, |capacity| capacity.layout.block_size),
         }
     }
 

@@ -34,7 +34,7 @@ mod validate;
 
 pub use config::EngineConfig;
 pub use engine::{Engine, EngineError, LoadReport};
-pub use handle::{EngineHandle, EngineSnapshot, SubmitError};
+pub use handle::{EngineHandle, EngineSnapshot, RequestBrief, SubmitError};
 pub use health::{EngineState, Health};
 pub use invalid::{InvalidCode, InvalidRequest};
 pub use model::{RequestLimits, SamplingDefaults, ServedModel};

@@ -27,6 +27,14 @@ pub struct ServedModel {
     pub parameters: u64,
     /// Bytes of the stored weights; 0 if unknown.
     pub stored_bytes: u64,
+    /// Longest sequence that the model was made for, in tokens, whatever the server admits; 0 if unknown.
+    pub trained_context: u32,
+    /// Width of the residual stream; 0 if unknown.
+    pub hidden: u32,
+    /// Format of the stored weights, such as `bf16`; `None` if unknown.
+    pub dtype: Option<String>,
+    /// Format to which the weights were quantised while they were loaded.
+    pub quantization: Option<String>,
 }
 
 impl ServedModel {
@@ -45,6 +53,10 @@ impl ServedModel {
             created: 0,
             parameters: 0,
             stored_bytes: 0,
+            trained_context: 0,
+            hidden: 0,
+            dtype: None,
+            quantization: None,
         }
     }
 

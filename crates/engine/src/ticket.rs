@@ -1,5 +1,6 @@
 //! What the sessions of one request share, and how a request is found by its id.
 
+use crate::RequestBrief;
 use crate::cancel::CancelFlag;
 use crate::responder::ProgressCell;
 use crate::shared::Shared;
@@ -67,6 +68,26 @@ impl Ticket {
     }
 }
 
+impl Ticket {
+    /// What can be told without asking the engine thread.
+    pub(crate) fn brief(&self, now: Instant) -> RequestBrief {
+        let progress = self.samples.iter().map(|cell| cell.progress.read());
+        let (mut samples, mut generated) = (0, 0);
+        for sample in progress {
+            samples += u16::from(!sample.completed);
+            generated += u64::from(sample.generated);
+        }
+        RequestBrief {
+            id: self.id,
+            tenant: self.tenant,
+            prompt_tokens: self.prompt_tokens,
+            samples,
+            generated,
+            age: now.saturating_duration_since(self.accepted_at),
+        }
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.shared.tickets.leave(self.id);
@@ -93,5 +114,15 @@ impl Tickets {
     /// The request of that id, unless its last session is gone.
     pub(crate) fn find(&self, id: RequestId) -> Option<Arc<Ticket>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id)?.upgrade()
+    }
+
+    /// All requests that somebody still holds a session of. The lock is let go before any of them can be the last
+    /// reference, whose end takes it.
+    pub(crate) fn all(&self) -> Vec<Arc<Ticket>> {
+        let tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::with_capacity(tickets.len());
+        all.extend(tickets.values().filter_map(Weak::upgrade));
+        drop(tickets);
+        all
     }
 }

@@ -204,7 +204,9 @@ impl EngineBuilder {
         .size()?;
         self.cpu.blocks = size.blocks;
         let memory = MemoryPlan::new(checkpoint.spec(), &self.cpu)?;
-        let model = Arc::new(served_model(&checkpoint, &self.names, size.max_model_len)?);
+        let mut model = served_model(&checkpoint, &self.names, size.max_model_len)?;
+        model.quantization = self.cpu.quantize.map(|format| format.to_string());
+        let model = Arc::new(model);
         Ok(Prepared {
             checkpoint,
             model,

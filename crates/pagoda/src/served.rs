@@ -26,6 +26,9 @@ pub(crate) fn served_model(
     served.created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     served.parameters = checkpoint.parameters();
     served.stored_bytes = checkpoint.stored_bytes();
+    served.trained_context = checkpoint.spec().max_context;
+    served.hidden = checkpoint.spec().hidden;
+    served.dtype = Some(checkpoint.spec().dtype.to_string());
     Ok(served)
 }
 
