@@ -160,10 +160,19 @@ fn wrong_arguments_exit_with_2_and_name_the_argument() {
         (&["serve", "--first-token-timeout", "0"], "--first-token-timeout"),
         (&["serve", "--request-timeout", "soon"], "--request-timeout"),
         (&["serve", "--max-pinned-blocks", "999999999"], "KV blocks can be pinned"),
+        (&["serve", "--host", "0.0.0.0"], "--allow-unauthenticated"),
+        (&["serve", "--host", "::"], "give --api-key-file FILE or PAGODA_API_KEY"),
+        (&["serve", "--api-key", ""], "has 0 bytes"),
+        (&["serve", "--api-key", "two words"], "the byte 0x20 at 3"),
+        (&["serve", "--api-key-file", "/no/such/file"], "/no/such/file of --api-key-file cannot be read"),
+        (&["serve", "--api-key-file", "/dev/null"], "adds no key"),
+        (&["serve", "--cors-origins", "localhost"], "is no origin"),
+        (&["serve", "--allowed-hosts", "a:80"], "is no name"),
     ] {
         let output = pagoda(args);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(!stderr.contains("two words"), "a key is shown: {stderr}");
         assert!(stderr.contains(expected), "{args:?}: {stderr}");
     }
 }
@@ -208,9 +217,11 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pagoda"))
             .args(["serve", "--port", "0", "--max-num-seqs", "8"])
+            .args(more)
+            .env_remove("PAGODA_API_KEY")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -225,9 +236,14 @@ impl Server {
 
     /// Sends one request and returns the whole response.
     fn call(&self, method: &str, path: &str, body: &str) -> String {
+        self.call_with(method, path, "", body)
+    }
+
+    /// The same with further header lines.
+    fn call_with(&self, method: &str, path: &str, lines: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("the server listens");
         let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n{body}")
             .expect("the request can be sent");
         let mut response = String::new();
         stream.read_to_string(&mut response).expect("the response can be read");
@@ -258,7 +274,7 @@ impl Drop for Server {
 
 #[test]
 fn serve_answers_and_drains_on_sigterm() {
-    let mut server = Server::start();
+    let mut server = Server::start(&[]);
     server.wait_until_ready();
     let models = server.call("GET", "/v1/models", "");
     assert!(models.contains("\"folktale\"") && models.contains("\"max_model_len\":1024"), "{models}");
@@ -278,6 +294,38 @@ fn serve_answers_and_drains_on_sigterm() {
     let message = failure(&["explain", "cmpl-nobody", "--port", port], 1);
     assert!(message.contains("no request cmpl-nobody of yours waits or runs"), "{message}");
     assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn serve_with_a_key_answers_to_it_alone_wherever_it_listens() {
+    let mut file = std::env::temp_dir();
+    file.push(format!("pagoda-keys-{}", std::process::id()));
+    std::fs::write(&file, "# keys\n\nsk-first\r\n sk-second \n").expect("the file can be written");
+    let path = file.to_str().expect("the path is text");
+    let server = Server::start(&["--host", "0.0.0.0", "--api-key-file", path]);
+    server.wait_until_ready();
+    std::fs::remove_file(&file).expect("the file can be removed");
+    let with =
+        |key: &str| server.call_with("GET", "/v1/models", &format!("authorization: Bearer {key}\r\n"), "");
+    assert!(server.call("GET", "/v1/models", "").starts_with("HTTP/1.1 401"));
+    assert!(with("sk-third").starts_with("HTTP/1.1 401"));
+    for key in ["sk-first", "sk-second"] {
+        assert!(with(key).starts_with("HTTP/1.1 200"), "{key}");
+    }
+}
+
+#[test]
+fn serve_on_loopback_answers_to_its_own_names() {
+    let server = Server::start(&["--any-model-name"]);
+    server.wait_until_ready();
+    let mut stream = TcpStream::connect(&server.address).expect("the server listens");
+    write!(stream, "GET /v1/models HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n")
+        .expect("the request can be sent");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("the response can be read");
+    assert!(response.starts_with("HTTP/1.1 403") && response.contains("host_not_allowed"), "{response}");
+    let any = server.call("POST", "/tokenize", r#"{"prompt": "x", "model": "gpt-9"}"#);
+    assert!(any.starts_with("HTTP/1.1 200"), "{any}");
 }
 
 #[test]

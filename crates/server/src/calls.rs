@@ -31,6 +31,13 @@ impl Calls {
         let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         calls.get(&(tenant, name.to_owned())).copied()
     }
+
+    /// The names that a tenant gave.
+    pub(crate) fn names(&self, tenant: TenantId) -> HashMap<RequestId, String> {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = calls.iter().filter(|((whose, _), _)| *whose == tenant);
+        own.map(|((_, name), id)| (*id, name.clone())).collect()
+    }
 }
 
 impl Drop for NamedCall {

@@ -1,11 +1,15 @@
 //! Everything that can go wrong with a call, and its one translation to HTTP.
 
-use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pagoda_engine::{DeadlineKind, InvalidCode, InvalidRequest, RequestError, SubmitError};
 use serde_json::{Map, Value, json};
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
+
+/// Longest time that a client is asked to stay away for the sake of others.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
@@ -85,11 +89,44 @@ pub enum ApiError {
         /// The methods that would work, as the `Allow` header lists them.
         allowed: &'static str,
     },
-    /// The operator has not allowed it.
-    #[error("this server was started without {flag}, which allows this")]
-    NotAllowed {
-        /// What would allow it.
-        flag: &'static str,
+    /// No valid API key.
+    #[error("{}", match presented {
+        true => "the API key is not one that this server takes",
+        false => "this server needs an API key: send the header `authorization: Bearer KEY`, `x-api-key` or `api-key`",
+    })]
+    Unauthorized {
+        /// Whether there was any.
+        presented: bool,
+    },
+    /// The server was asked for under a name that it does not have.
+    #[error(
+        "this server does not answer to the name {host:?}; its operator can add names with --allowed-hosts"
+    )]
+    HostNotAllowed {
+        /// The name.
+        host: String,
+    },
+    /// A web page of another origin asked.
+    #[error(
+        "web pages of {origin:?} may not call this server; its operator can allow them with --cors-origins"
+    )]
+    OriginNotAllowed {
+        /// The origin.
+        origin: String,
+    },
+    /// Path and query are longer than the limit.
+    #[error("path and query are longer than the limit of {limit} bytes")]
+    UriTooLong {
+        /// The limit, bytes.
+        limit: usize,
+    },
+    /// The request head is larger than a limit.
+    #[error("the request head has more than the limit of {limit} {unit}")]
+    HeadTooLarge {
+        /// The limit.
+        limit: usize,
+        /// What is counted.
+        unit: &'static str,
     },
     /// The body is larger than the limit.
     #[error("the request body is larger than the limit of {limit} bytes")]
@@ -194,7 +231,15 @@ impl ApiError {
             Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::NoSuchRequest(_) => (StatusCode::NOT_FOUND, INVALID, "request_not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
-            Self::NotAllowed { .. } => (StatusCode::FORBIDDEN, INVALID, "not_allowed"),
+            Self::Unauthorized { .. } => {
+                (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key")
+            }
+            Self::HostNotAllowed { .. } => (StatusCode::FORBIDDEN, INVALID, "host_not_allowed"),
+            Self::OriginNotAllowed { .. } => (StatusCode::FORBIDDEN, INVALID, "origin_not_allowed"),
+            Self::UriTooLong { .. } => (StatusCode::URI_TOO_LONG, INVALID, "uri_too_long"),
+            Self::HeadTooLarge { .. } => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "head_too_large")
+            }
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
             Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "timeout_error", "body_timeout"),
             Self::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full"),
@@ -244,7 +289,7 @@ impl ApiError {
     /// When the client may try again, if that would help.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::QueueFull { retry_after, .. } => Some(*retry_after),
+            Self::QueueFull { retry_after, .. } => Some(spread(*retry_after)),
             Self::Draining | Self::Loading { .. } | Self::Unavailable(_) => Some(Duration::from_secs(5)),
             _ => None,
         }
@@ -331,11 +376,24 @@ impl IntoResponse for ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis(wait)));
         }
-        if let Self::MethodNotAllowed { allowed, .. } = self {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        match self {
+            Self::MethodNotAllowed { allowed, .. } => {
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Unauthorized { .. } => {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
         }
         response
     }
+}
+
+/// Up to a quarter more than `wait`, at random, so that those who were refused together do not return together.
+fn spread(wait: Duration) -> Duration {
+    let random = RandomState::new().hash_one(wait) >> 32;
+    let share = random as f64 / (1_u64 << 32) as f64;
+    wait.max(wait.mul_f64(1.0 + share / 4.0).min(LONGEST_WAIT))
 }
 
 fn whole_seconds(wait: Duration) -> u64 {
@@ -353,10 +411,18 @@ mod tests {
     #[test]
     fn retry_headers_never_send_a_client_back_early() {
         let error = ApiError::QueueFull { message: "full".into(), retry_after: Duration::from_millis(1_250) };
-        let response = error.into_response();
-        assert_eq!(response.status(), 429);
-        assert_eq!(response.headers()["retry-after"], "2");
-        assert_eq!(response.headers()["retry-after-ms"], "1250");
+        let waits: Vec<u64> = (0..20)
+            .map(|_| {
+                let response = error.clone().into_response();
+                assert_eq!(response.status(), 429);
+                assert_eq!(response.headers()["retry-after"], "2");
+                response.headers()["retry-after-ms"].to_str().unwrap().parse().unwrap()
+            })
+            .collect();
+        assert!(waits.iter().all(|wait| (1_250..=1_563).contains(wait)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "all return together: {waits:?}");
+        assert_eq!(spread(Duration::from_secs(30)), Duration::from_secs(30));
+        assert_eq!(spread(Duration::from_secs(40)), Duration::from_secs(40));
         assert_eq!(whole_seconds(Duration::ZERO), 1);
     }
 

@@ -1,5 +1,6 @@
 //! Bodies: reading them within limits, and taking fields out of them with errors that name the field.
 
+use crate::config::ServerConfig;
 use crate::error::ApiError;
 use crate::state::ServerState;
 use axum::body::{Body, Bytes};
@@ -20,6 +21,9 @@ const MAX_DEPTH: usize = 64;
 /// Most fields that a body may have; a well-meant one has far fewer.
 const MAX_FIELDS: usize = 256;
 
+/// Longest time for which the body of a refused request is read.
+const LONGEST_DISCARD: Duration = Duration::from_secs(2);
+
 /// Longest excerpt of a refused value in a message, characters.
 const MAX_EXCERPT: usize = 40;
 
@@ -39,6 +43,23 @@ impl FromRequest<ServerState> for JsonBody {
             Err(_) => Err(ApiError::BodyTimeout { limit: limits.body_timeout }),
         }
     }
+}
+
+/// Reads a body that nobody wants, within the limits of one that somebody does: a client that is still sending would see
+/// a reset instead of the answer.
+pub(crate) async fn discard(body: Body, limits: &ServerConfig) {
+    let mut left = limits.body_limit;
+    let reading = async {
+        let mut stream = body.into_data_stream();
+        while let Some(Ok(chunk)) = stream.next().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // What has not arrived by then is left unread.
+    let _ = tokio::time::timeout(limits.body_timeout.min(LONGEST_DISCARD), reading).await;
 }
 
 async fn read(body: Body, announced: Option<usize>, limit: usize) -> Result<Bytes, ApiError> {
@@ -161,6 +182,12 @@ impl<'a> Fields<'a> {
     /// Takes a field as a parsed value.
     pub(crate) fn value(&mut self, name: &str) -> Result<Option<Value>, ApiError> {
         self.take(name, "valid JSON")
+    }
+
+    /// Whether a field is there and not `null`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let last = self.entries.iter().rev().find(|(key, _)| key == name);
+        last.is_some_and(|(_, raw)| raw.get() != "null")
     }
 
     /// Takes the text of a field. The last one wins where a name occurs twice.

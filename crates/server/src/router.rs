@@ -1,61 +1,96 @@
-//! The table of routes.
+//! The tables of routes.
 
-use crate::error::ApiError;
+use crate::gate;
 use crate::request_id;
-use crate::routes::{cache, chat, completions, health, metrics, models, requests, version};
+use crate::routes::{
+    admin, chat, completions, docs, health, llama, load, metrics, models, render, requests, server_info,
+    tokenize, tokenizer_info, version,
+};
 use crate::state::ServerState;
+use crate::table::{Endpoint, Table};
 use axum::Router;
-use axum::http::{Method, Uri};
 use axum::middleware;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 
-/// All routes, to be served as they are or nested into a larger router.
+const GET: &str = "GET, HEAD";
+const POST: &str = "POST";
+
+/// All routes for clients, to be served as they are or nested into a larger router.
 ///
-/// Every path under `/v1` also answers without `/v1`. Unknown paths and methods are answered in the error shape
-/// of the API, and every response carries `x-request-id`.
+/// Most paths under `/v1` also answer without `/v1`. Unknown paths and methods are answered in the error shape of the
+/// API, and every response carries `x-request-id`. Requests pass the limits of
+/// [`ServerConfig`](crate::ServerConfig) first: head, host, origin and API key.
 pub fn router(state: ServerState) -> Router {
-    let api = Router::new()
-        .route("/completions", posting(post(completions::create)))
-        .route("/chat/completions", posting(post(chat::create)))
-        .route("/requests/{id}", getting(get(requests::show)))
-        .route("/cache/reset", posting(post(cache::reset)))
-        .route("/models", getting(get(models::list)))
-        .route("/models/{*id}", getting(get(models::show)))
-        .route("/health", getting(get(health::ready)));
-    Router::new()
-        .nest("/v1", api.clone())
-        .merge(api)
-        .route("/ready", getting(get(health::ready)))
-        .route("/healthz", getting(get(health::ready)))
-        .route("/ping", getting(get(health::ready)))
-        .route("/live", getting(get(health::live)))
-        .route("/metrics", getting(get(metrics::show)))
-        .route("/version", getting(get(version::show)))
-        .fallback(no_such_path)
+    gated(table(), state)
+}
+
+/// Routes for the operator, for a listener that clients cannot reach. They pass the same limits.
+pub fn admin_router(state: ServerState) -> Router {
+    gated(admin_table(), state)
+}
+
+/// What [`router`] answers to.
+pub fn endpoints() -> Vec<Endpoint> {
+    table().endpoints()
+}
+
+/// What [`admin_router`] answers to.
+pub fn admin_endpoints() -> Vec<Endpoint> {
+    admin_table().endpoints()
+}
+
+fn gated(table: Table, state: ServerState) -> Router {
+    table
+        .finish()
+        .layer(middleware::from_fn_with_state(state.clone(), gate::pass))
         .layer(middleware::from_fn(request_id::tag))
         .with_state(state)
 }
 
-fn getting(route: MethodRouter<ServerState>) -> MethodRouter<ServerState> {
-    route.fallback(|method: Method, uri: Uri| async move { refuse(&method, &uri, "GET, HEAD") })
+fn table() -> Table {
+    let table = Table::default()
+        .both("/completions", POST, post(completions::create))
+        .both("/chat/completions", POST, post(chat::create))
+        .both("/completions/render", POST, post(render::completions))
+        .both("/chat/completions/render", POST, post(render::chat))
+        .both("/chat/completions/input_tokens", POST, post(render::input_tokens))
+        .both("/requests", GET, get(requests::list))
+        .both("/requests/{id}", "GET, HEAD, DELETE", get(requests::show).delete(requests::cancel))
+        .both("/models", GET, get(models::list))
+        .both("/models/{*id}", GET, get(models::show))
+        .both("/tokenize", POST, post(tokenize::tokenize))
+        .both("/detokenize", POST, post(tokenize::detokenize))
+        .both("/tokenizer_info", GET, get(tokenizer_info::show))
+        .both("/load", GET, get(load::show))
+        .both("/loads", GET, get(load::list))
+        .both("/abort_request", POST, post(requests::abort))
+        .at("/apply-template", POST, post(render::template))
+        .at("/props", GET, get(llama::props))
+        .at("/slots", GET, get(llama::slots))
+        .at("/server_info", GET, get(server_info::show))
+        .at("/openapi.json", GET, get(docs::document))
+        .at("/docs", GET, get(docs::page));
+    probes(table).at("/v1/health", GET, get(health::ready))
 }
 
-fn posting(route: MethodRouter<ServerState>) -> MethodRouter<ServerState> {
-    route.fallback(|method: Method, uri: Uri| async move { refuse(&method, &uri, "POST") })
+fn admin_table() -> Table {
+    let table = Table::default()
+        .both("/cache/reset", POST, post(admin::reset_cache))
+        .at("/reset_prefix_cache", POST, post(admin::reset_cache))
+        .both("/requests", GET, get(admin::list))
+        .both("/requests/{id}", "DELETE", axum::routing::delete(admin::cancel))
+        .at("/server_info", GET, get(server_info::show));
+    probes(table)
 }
 
-fn refuse(method: &Method, uri: &Uri, allowed: &'static str) -> ApiError {
-    ApiError::MethodNotAllowed { path: shown(uri), method: method.to_string(), allowed }
-}
-
-async fn no_such_path(uri: Uri) -> ApiError {
-    ApiError::NoSuchPath(format!(
-        "{} is not offered by this server; it has /v1/completions, /v1/chat/completions, /v1/models, /health, \
-         /metrics and /version",
-        shown(&uri)
-    ))
-}
-
-fn shown(uri: &Uri) -> String {
-    crate::json::excerpt(uri.path()).into_owned()
+/// What both listeners answer to.
+fn probes(table: Table) -> Table {
+    table
+        .at("/health", GET, get(health::ready))
+        .at("/ready", GET, get(health::ready))
+        .at("/healthz", GET, get(health::ready))
+        .at("/ping", GET, get(health::ready))
+        .at("/live", GET, get(health::live))
+        .at("/metrics", GET, get(metrics::show))
+        .at("/version", GET, get(version::show))
 }

@@ -1,11 +1,18 @@
 //! The handlers.
 
-pub(crate) mod cache;
+pub(crate) mod admin;
 pub(crate) mod chat;
 pub(crate) mod completions;
+pub(crate) mod docs;
 mod generate;
 pub(crate) mod health;
+pub(crate) mod llama;
+pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod render;
 pub(crate) mod requests;
+pub(crate) mod server_info;
+pub(crate) mod tokenize;
+pub(crate) mod tokenizer_info;
 pub(crate) mod version;

@@ -1,25 +1,30 @@
 //! The server itself: accept loop, limits of connections, orderly end.
 
-use crate::router::router;
+use crate::held::hold;
+use crate::patience::{Activity, HeadGuard, Patience};
+use crate::router::{admin_router, router};
 use crate::stall::StallGuard;
 use crate::state::ServerState;
 use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Largest request head, bytes.
-const MAX_HEAD: usize = 16 << 10;
-
-/// Most header fields of a request.
-const MAX_HEADERS: usize = 64;
+/// Smallest buffer of a connection that the HTTP library accepts, bytes.
+const LEAST_BUFFER: usize = 8 << 10;
 
 /// How long connections may take to close once nothing is in flight.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -49,20 +54,38 @@ pub async fn serve(
             tracing::warn!(calls = state.in_flight(), "cutting off calls that did not end in time");
         }
     };
-    let mut server = Server::new(&state);
+    run(listener, Server::new(&state, router(state.clone())), drained).await;
+    Ok(())
+}
+
+/// Serves [`admin_router`] until `shutdown` resolves, with the same limits and keys.
+///
+/// # Errors
+/// If the listener's address cannot be read, which means that it is not usable.
+pub async fn serve_admin(
+    listener: TcpListener,
+    state: ServerState,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    tracing::info!(address = %listener.local_addr()?, "listening for orders");
+    run(listener, Server::new(&state, admin_router(state.clone())), shutdown).await;
+    Ok(())
+}
+
+async fn run(listener: TcpListener, mut server: Server, until: impl Future<Output = ()>) {
     tokio::select! {
         () = server.accept_all(&listener) => {}
-        () = drained => {}
+        () = until => {}
     }
     drop(listener);
     server.close().await;
-    Ok(())
 }
 
 struct Server {
     http: http1::Builder,
     service: TowerToHyperService<Router>,
     stall_timeout: Duration,
+    patience: Patience,
     slots: Arc<Semaphore>,
     graceful: GracefulShutdown,
     /// Dropping it ends the connections.
@@ -70,17 +93,20 @@ struct Server {
 }
 
 impl Server {
-    fn new(state: &ServerState) -> Self {
+    fn new(state: &ServerState, router: Router) -> Self {
         let config = state.config();
+        let patience = Patience { head: config.head_timeout, idle: config.idle_timeout };
         let mut http = http1::Builder::new();
+        // The exact limits are those of the gate, which says what is wrong; these end what it never sees.
         http.timer(TokioTimer::new())
-            .header_read_timeout(config.head_timeout)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD);
+            .header_read_timeout(patience.head.saturating_add(patience.idle))
+            .max_headers(config.head_limits.fields.saturating_mul(2))
+            .max_buf_size(config.head_limits.bytes.saturating_mul(2).max(LEAST_BUFFER));
         Self {
             http,
-            service: TowerToHyperService::new(router(state.clone())),
+            service: TowerToHyperService::new(router),
             stall_timeout: config.stall_timeout,
+            patience,
             slots: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
             graceful: GracefulShutdown::new(),
             connections: JoinSet::new(),
@@ -106,8 +132,11 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let stream = TokioIo::new(StallGuard::new(stream, self.stall_timeout));
-        let connection = self.http.serve_connection(stream, self.service.clone());
+        let activity = Activity::default();
+        let stream = StallGuard::new(stream, self.stall_timeout);
+        let stream = TokioIo::new(HeadGuard::new(stream, activity.clone(), self.patience));
+        let service = Watched { service: self.service.clone(), activity };
+        let connection = self.http.serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
         self.connections.spawn(async move {
             let _slot = slot;
@@ -122,5 +151,23 @@ impl Server {
     async fn close(self) {
         let _ = tokio::time::timeout(CLOSING, self.graceful.shutdown()).await;
         drop(self.connections);
+    }
+}
+
+/// The routes as one connection sees them: a call lasts until its response has been sent or given up.
+struct Watched {
+    service: TowerToHyperService<Router>,
+    activity: Activity,
+}
+
+impl Service<hyper::Request<Incoming>> for Watched {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let busy = self.activity.begin();
+        let response = self.service.call(request);
+        Box::pin(async move { Ok(response.await?.map(|body| hold(body, busy))) })
     }
 }

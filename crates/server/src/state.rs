@@ -3,15 +3,22 @@
 use crate::calls::{Calls, NamedCall};
 use crate::config::ServerConfig;
 use crate::error::ApiError;
-use crate::tenant::Tenants;
+use crate::held::hold;
+use crate::key_load::{KeyLoad, KeySlot};
+use crate::tenant::{Admitted, Tenants};
+use crate::throughput::Throughput;
 use crate::unknown::UnknownFields;
+use axum::body::Body;
 use axum::extract::FromRequestParts;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use pagoda_engine::{CacheSalt, EngineHandle, EngineState, ServedModel, TenantId};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The engine, the model and the limits; cheap to clone.
@@ -28,6 +35,10 @@ struct Shared {
     unknown_fields: UnknownFields,
     tenants: Tenants,
     calls: Calls,
+    key_load: KeyLoad,
+    /// Memory for large answers, in units of [`BULK_UNIT`].
+    bulk: Arc<Semaphore>,
+    throughput: Throughput,
     /// Keyed afresh by every process, so that nobody can choose a salt that meets another's.
     salt_hasher: RandomState,
     draining: AtomicBool,
@@ -47,6 +58,9 @@ impl ServerState {
                 handle,
                 tenants,
                 calls: Calls::default(),
+                key_load: KeyLoad::default(),
+                bulk: Arc::new(Semaphore::new(BULK_UNITS)),
+                throughput: Throughput::default(),
                 config,
                 in_flight,
                 text_threads,
@@ -111,9 +125,11 @@ impl ServerState {
     pub(crate) fn check_model(&self, asked: Option<&str>) -> Result<(), ApiError> {
         let Some(asked) = asked else { return Ok(()) };
         let (model, config) = (self.model(), self.config());
+        let known = |names: &[String]| names.iter().any(|name| name == asked);
         if config.any_model_name
             || model.answers_to(asked)
-            || config.aliases.iter().any(|alias| alias == asked)
+            || known(&config.aliases)
+            || known(&config.unlisted_names)
         {
             return Ok(());
         }
@@ -136,6 +152,29 @@ impl ServerState {
     /// Who calls, and with which share.
     pub(crate) fn tenants(&self) -> &Tenants {
         &self.shared.tenants
+    }
+
+    /// Tokens generated per second of late.
+    pub(crate) fn throughput(&self) -> f64 {
+        self.shared.throughput.look(self.handle().snapshot().generated_tokens, Instant::now())
+    }
+
+    /// A JSON body that may be large. What all such bodies together hold until they are sent is bounded.
+    ///
+    /// # Errors
+    /// [`ApiError::QueueFull`] if clients have left too much unread.
+    pub(crate) fn bulky(&self, json: Vec<u8>) -> Result<Response, ApiError> {
+        let units = u32::try_from(json.len() / BULK_UNIT).unwrap_or(u32::MAX);
+        let body = Body::from(json);
+        let body = match Arc::clone(&self.shared.bulk).try_acquire_many_owned(units) {
+            Ok(_) if units == 0 => body,
+            Ok(permit) => hold(body, permit),
+            Err(_) => {
+                let message = "too many large answers wait to be read; try again later".to_owned();
+                return Err(ApiError::QueueFull { message, retry_after: Duration::from_secs(1) });
+            }
+        };
+        Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
     }
 
     /// The prefix cache that a tenant's salt stands for. No two tenants have one in common, so that nobody learns from
@@ -166,6 +205,12 @@ impl ServerState {
     }
 }
 
+/// Bytes of one unit of memory for large answers; a smaller answer is not counted.
+const BULK_UNIT: usize = 64 << 10;
+
+/// 256 MiB.
+const BULK_UNITS: usize = 4_096;
+
 /// What one `acquire_many` can wait for.
 const MAX_PERMITS: usize = 1 << 20;
 
@@ -177,6 +222,7 @@ fn percent(fraction: f32) -> u8 {
 /// The right to one generating call, from its head to its last byte. Taken before the body is read.
 pub(crate) struct InFlight {
     _permit: OwnedSemaphorePermit,
+    _key: Option<KeySlot>,
     named: Option<NamedCall>,
 }
 
@@ -190,17 +236,24 @@ impl InFlight {
 impl FromRequestParts<ServerState> for InFlight {
     type Rejection = ApiError;
 
-    async fn from_request_parts(_: &mut Parts, state: &ServerState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &ServerState) -> Result<Self, ApiError> {
         state.check_ready()?;
-        match Arc::clone(&state.shared.in_flight).try_acquire_owned() {
-            Ok(permit) => Ok(Self { _permit: permit, named: None }),
-            Err(_) => Err(ApiError::QueueFull {
-                message: format!(
-                    "the server already has {} calls in flight, which is its limit; try again later",
-                    state.config().max_in_flight
-                ),
-                retry_after: Duration::from_secs(1),
-            }),
-        }
+        let config = state.config();
+        let Ok(permit) = Arc::clone(&state.shared.in_flight).try_acquire_owned() else {
+            return Err(too_many("the server", config.max_in_flight));
+        };
+        let key = match (parts.extensions.get::<Admitted>(), config.max_in_flight_per_key) {
+            (Some(key), Some(limit)) => {
+                let slot = state.shared.key_load.enter(key.id(), limit);
+                Some(slot.ok_or_else(|| too_many("this API key", limit))?)
+            }
+            _ => None,
+        };
+        Ok(Self { _permit: permit, _key: key, named: None })
     }
+}
+
+fn too_many(whose: &str, limit: usize) -> ApiError {
+    let message = format!("{whose} already has {limit} calls in flight, which is its limit; try again later");
+    ApiError::QueueFull { message, retry_after: Duration::from_secs(1) }
 }

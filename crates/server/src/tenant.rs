@@ -1,10 +1,10 @@
 //! Who a call is from: a tenant that a header or an API key names.
 
+use crate::credential;
 use crate::error::ApiError;
 use crate::request_id;
 use crate::state::ServerState;
 use axum::extract::FromRequestParts;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use pagoda_engine::{Tenant, TenantId, Weight};
@@ -149,7 +149,7 @@ impl Tenants {
         &self.labels
     }
 
-    fn id(&self, name: &TenantName) -> TenantId {
+    pub(crate) fn id(&self, name: &TenantName) -> TenantId {
         match name {
             TenantName::Header(name) if name == DEFAULT => TenantId::default(),
             // Zero is the default tenant's.
@@ -161,13 +161,18 @@ impl Tenants {
     fn label(&self, name: &TenantName) -> String {
         match name {
             TenantName::Header(name) => name.clone(),
-            TenantName::Key(_) => format!("key-{:08x}", self.id(name).0 >> 32),
+            TenantName::Key(_) => key_label(self.id(name)),
         }
     }
 
     fn weight(&self, id: TenantId) -> Weight {
         self.own.get(&id).copied().unwrap_or(self.default)
     }
+}
+
+/// A few digits of a key's id.
+fn key_label(key: TenantId) -> String {
+    format!("key-{:08x}", key.0 >> 32)
 }
 
 /// The tenant of one call.
@@ -180,11 +185,47 @@ pub(crate) struct Caller {
     pub(crate) call: Option<String>,
 }
 
+/// The API key that let a call in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    id: TenantId,
+}
+
+impl Admitted {
+    pub(crate) fn new(tenants: &Tenants, key: &TenantName) -> Self {
+        Self { id: tenants.id(key) }
+    }
+
+    /// Stands for the key, of which it tells nothing.
+    pub(crate) fn id(self) -> TenantId {
+        self.id
+    }
+}
+
+/// What says who calls.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// An open server: what the caller says of itself.
+    Headers,
+    /// The key alone.
+    Key(Admitted),
+    /// What the caller says of itself, else the key.
+    KeyOrHeader(Admitted),
+}
+
 impl Caller {
-    fn new(tenants: &Tenants, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let name = named(headers)?;
-        let id = name.as_ref().map(|name| tenants.id(name)).unwrap_or_default();
-        let label = name.map_or_else(|| DEFAULT.to_owned(), |name| tenants.label(&name));
+    fn new(tenants: &Tenants, headers: &HeaderMap, source: Source) -> Result<Self, ApiError> {
+        let of = |name: TenantName| (tenants.id(&name), tenants.label(&name));
+        let by_name = match source {
+            Source::Headers => named(headers)?.map(of),
+            Source::KeyOrHeader(_) => in_header(headers)?.map(of),
+            Source::Key(_) => refuse_header(headers)?,
+        };
+        let (id, label) = match (by_name, source) {
+            (Some(named), _) => named,
+            (None, Source::Key(key) | Source::KeyOrHeader(key)) => (key.id, key_label(key.id)),
+            (None, Source::Headers) => (TenantId::default(), DEFAULT.to_owned()),
+        };
         let call = request_id::asked(headers).and_then(|call| call.to_str().ok()).map(str::to_owned);
         Ok(Self { tenant: Tenant { id, weight: tenants.weight(id) }, label, call })
     }
@@ -194,19 +235,42 @@ impl FromRequestParts<ServerState> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ServerState) -> Result<Self, ApiError> {
-        Self::new(state.tenants(), &parts.headers)
+        let source = match parts.extensions.get().copied() {
+            None => Source::Headers,
+            Some(key) if state.config().trust_tenant_header => Source::KeyOrHeader(key),
+            Some(key) => Source::Key(key),
+        };
+        Self::new(state.tenants(), &parts.headers, source)
     }
 }
 
-/// The name that a call gives: that of `x-tenant`, else its API key, else none.
+/// The name that a call to an open server gives: that of `x-tenant`, else its API key, else none.
 fn named(headers: &HeaderMap) -> Result<Option<TenantName>, ApiError> {
-    if let Some(name) = only(headers, &X_TENANT)? {
-        return TenantName::header(name.as_bytes()).map(Some).map_err(|error| bad(&X_TENANT, &error));
+    if let Some(name) = in_header(headers)? {
+        return Ok(Some(name));
     }
-    let Some(key) = only(headers, &AUTHORIZATION)?.and_then(|value| bearer(value.as_bytes())) else {
+    for carrier in &credential::CARRIERS {
+        let Some(value) = only(headers, carrier)? else { continue };
+        if let Some(key) = credential::key_of(carrier, value.as_bytes()) {
+            return TenantName::key(key).map(Some).map_err(|error| bad(carrier, &error));
+        }
+    }
+    Ok(None)
+}
+
+/// Beside a key that was asked for, a name could be anybody's.
+fn refuse_header<T>(headers: &HeaderMap) -> Result<Option<T>, ApiError> {
+    if !headers.contains_key(X_TENANT) {
         return Ok(None);
-    };
-    TenantName::key(key).map(Some).map_err(|error| bad(&AUTHORIZATION, &error))
+    }
+    let message = "the API key says who calls; leave x-tenant out, or let the operator start the server with \
+                   --trust-tenant-header";
+    Err(ApiError::invalid(X_TENANT.as_str(), message))
+}
+
+fn in_header(headers: &HeaderMap) -> Result<Option<TenantName>, ApiError> {
+    let name = only(headers, &X_TENANT)?.map(|name| TenantName::header(name.as_bytes()));
+    name.transpose().map_err(|error| bad(&X_TENANT, &error))
 }
 
 /// The one value of a header.
@@ -219,14 +283,6 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Head
             Err(ApiError::invalid(name.as_str(), message))
         }
     }
-}
-
-/// The key of a bearer token; `None` for other schemes and for no key at all, which some clients send.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
-    let key = rest.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer") && !key.is_empty() && rest[0].is_ascii_whitespace())
-        .then_some(key)
 }
 
 /// Says what is wrong with a header, and never its value.
@@ -260,7 +316,7 @@ mod tests {
     #[test]
     fn the_header_goes_before_the_key_and_the_key_before_nothing() {
         let tenants = tenants();
-        let caller = |fields: &[_]| Caller::new(&tenants, &headers(fields)).unwrap();
+        let caller = |fields: &[_]| Caller::new(&tenants, &headers(fields), Source::Headers).unwrap();
         let (by_header, by_key) = (caller(&[("x-tenant", b"a")]), caller(&[("authorization", b"Bearer a")]));
         assert_eq!(by_header.tenant.weight, weight("3"));
         assert_eq!(by_key.tenant.weight, weight("4"));
@@ -280,13 +336,39 @@ mod tests {
     }
 
     #[test]
+    fn three_headers_carry_the_key_of_an_open_server() {
+        let tenants = tenants();
+        let id = |fields: &[_]| Caller::new(&tenants, &headers(fields), Source::Headers).unwrap().tenant.id;
+        let key = id(&[("authorization", b"Bearer a")]);
+        assert_eq!([id(&[("x-api-key", b"a")]), id(&[("api-key", b"a")])], [key, key]);
+        assert_eq!(id(&[("authorization", b"Bearer "), ("x-api-key", b"a")]), key);
+        assert_eq!(id(&[("authorization", b"Bearer a"), ("x-api-key", b"b")]), key);
+    }
+
+    #[test]
+    fn beside_a_key_a_name_counts_only_where_it_is_trusted() {
+        let tenants = tenants();
+        let key = Admitted::new(&tenants, &TenantName::key(b"a").unwrap());
+        let fields = headers(&[("x-tenant", b"a"), ("authorization", b"Bearer other")]);
+        let error = Caller::new(&tenants, &fields, Source::Key(key)).unwrap_err();
+        assert!(error.to_string().contains("--trust-tenant-header"), "{error}");
+        let trusted = Caller::new(&tenants, &fields, Source::KeyOrHeader(key)).unwrap();
+        assert_eq!((trusted.label.as_str(), trusted.tenant.weight), ("a", weight("3")));
+        for source in [Source::Key(key), Source::KeyOrHeader(key)] {
+            let caller = Caller::new(&tenants, &headers(&[("authorization", b"Bearer b")]), source).unwrap();
+            assert_eq!((caller.tenant.id, caller.tenant.weight), (key.id, weight("4")));
+            assert!(caller.label.starts_with("key-"), "{caller:?}");
+        }
+    }
+
+    #[test]
     fn a_key_is_shown_nowhere() {
         let tenants = tenants();
         let fields = headers(&[("authorization", b"bearer  sk-secret ")]);
-        let caller = Caller::new(&tenants, &fields).unwrap();
+        let caller = Caller::new(&tenants, &fields, Source::Headers).unwrap();
         assert!(caller.label.starts_with("key-") && caller.label.len() == 12, "{caller:?}");
         let bad = headers(&[("authorization", b"Bearer sk-secret \xff")]);
-        let error = Caller::new(&tenants, &bad).unwrap_err();
+        let error = Caller::new(&tenants, &bad, Source::Headers).unwrap_err();
         let shown = format!("{caller:?} {tenants:?} {:?} {error}", TenantName::Key("sk-secret".into()));
         assert!(!shown.contains("secret"), "{shown}");
     }
@@ -303,7 +385,7 @@ mod tests {
             (&[("x-tenant", b"a"), ("x-tenant", b"b")], "x-tenant is there more than once"),
             (&[("authorization", b"Bearer a b")], "authorization has the byte 0x20 at 1"),
         ] {
-            let message = Caller::new(&tenants, &headers(fields)).unwrap_err().to_string();
+            let message = Caller::new(&tenants, &headers(fields), Source::Headers).unwrap_err().to_string();
             assert!(message.contains(part), "{message:?} lacks {part:?}");
         }
     }

@@ -141,7 +141,7 @@ pub(crate) struct ServeArgs {
     #[arg(env = "PAGODA_MODEL", value_name = "MODEL")]
     pub(crate) model: Option<String>,
 
-    /// Address to listen on. There is no authentication: keep to loopback unless a proxy guards the port.
+    /// Address to listen on. Beyond loopback clients need an API key.
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub(crate) host: IpAddr,
 
@@ -152,6 +152,10 @@ pub(crate) struct ServeArgs {
     /// Names that clients may use for the model; the first is the one reported.
     #[arg(long, short = 'a', alias = "alias", num_args = 1.., value_name = "NAME")]
     pub(crate) served_model_name: Vec<String>,
+
+    /// Take any name that a client gives for the model.
+    #[arg(long)]
+    pub(crate) any_model_name: bool,
 
     /// Most waiting requests before new ones are refused with 429 (default: 4 × max-num-seqs, at least 64).
     #[arg(long, value_name = "N")]
@@ -181,9 +185,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) max_pinned_blocks: u32,
 
-    /// Let clients empty the prefix cache with POST /v1/cache/reset.
-    #[arg(long)]
-    pub(crate) allow_cache_reset: bool,
+    #[command(flatten)]
+    pub(crate) security: super::security::SecurityArgs,
 
     #[command(flatten)]
     pub(crate) tenants: TenantArgs,

@@ -10,6 +10,7 @@ mod options;
 mod progress;
 mod quantize;
 mod run;
+mod security;
 mod serve;
 mod sim;
 mod size;

@@ -6,12 +6,14 @@ use super::inspect::describe;
 use super::options::builder;
 use super::progress::LoadBar;
 use super::quantize;
+use super::security::SecurityArgs;
 use super::tenants;
 use anyhow::anyhow;
 use pagoda::sched::Deadlines;
 use pagoda::server::{ServerConfig, ServerState};
 use pagoda::{Engine, EngineHandle, EngineState, Prepared, QuantFormat};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,15 +31,17 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), CliError> {
 async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
     let started = Instant::now();
     let mut stop = StopSignals::new()?;
-    let tenants = tenants::weights(&args.tenants)?;
+    let mut config = server_config(args)?;
     let prepared = prepare(args)?;
-    let listener = bind(SocketAddr::new(args.host, args.port)).await?;
-    let address = listener.local_addr().map_err(|error| CliError::new(Failure::Bind, error))?;
-    announce(&prepared, args, address);
-    let config = ServerConfig { tenants, ..server_config(args, &prepared) };
+    config.build.cpu_isa = Some(prepared.isa().to_string());
+    let listeners = Listeners::bind(args).await?;
+    announce(&prepared, (args.host, &config), &listeners);
     let load = Load { started, begun: Instant::now(), quantize: prepared.cpu.quantize };
     let engine = prepared.load_in_background()?;
     let state = ServerState::new(engine.handle().clone(), config);
+    let admin = listeners.admin.map(|(listener, _)| {
+        tokio::spawn(pagoda::server::serve_admin(listener, state.clone(), std::future::pending()))
+    });
     let loading = tokio::spawn(report_load(engine.handle().clone(), load));
     let handle = engine.handle().clone();
     let until = async move {
@@ -50,8 +54,11 @@ async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
             std::process::exit(i32::from(Failure::Runtime as u8));
         });
     };
-    let served = pagoda::server::serve(listener, state, until).await;
+    let served = pagoda::server::serve(listeners.main.0, state, until).await;
     loading.abort();
+    if let Some(admin) = admin {
+        admin.abort();
+    }
     served.map_err(|error| CliError::new(Failure::Runtime, error))?;
     finish(engine)
 }
@@ -91,8 +98,29 @@ fn check_pins(pinned: u32, prepared: &Prepared) -> Result<(), CliError> {
     Err(CliError::new(Failure::Usage, error))
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// Listeners with their addresses.
+struct Listeners {
+    main: (TcpListener, SocketAddr),
+    admin: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Listeners {
+    async fn bind(args: &ServeArgs) -> Result<Self, CliError> {
+        let main = bind(SocketAddr::new(args.host, args.port)).await?;
+        let admin = match args.security.admin_port {
+            Some(port) => Some(bind((Ipv4Addr::LOCALHOST, port).into()).await?),
+            None => None,
+        };
+        Ok(Self { main, admin })
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), CliError> {
+    let bound = TcpListener::bind(address).await.and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AddrInUse => "; another program listens there: try another --port, or 0",
             _ => "",
@@ -101,25 +129,34 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
     })
 }
 
-fn server_config(args: &ServeArgs, prepared: &Prepared) -> ServerConfig {
+fn server_config(args: &ServeArgs) -> Result<ServerConfig, CliError> {
     let mut config = ServerConfig {
+        unlisted_names: args.model.as_deref().map(names_of).unwrap_or_default(),
+        any_model_name: args.any_model_name,
         shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
-        allow_cache_reset: args.allow_cache_reset,
+        tenants: tenants::weights(&args.tenants)?,
         share_prefix_cache: args.tenants.share_prefix_cache,
         ..ServerConfig::default()
     };
     config.build.version = env!("CARGO_PKG_VERSION").to_owned();
-    config.build.cpu_isa = Some(prepared.isa().to_string());
-    config
+    args.security.apply(args.host, &mut config)?;
+    Ok(config)
 }
 
-fn announce(prepared: &Prepared, args: &ServeArgs, address: SocketAddr) {
+/// What clients may call a model besides its names: the folder as it was typed, and its last component.
+fn names_of(model: &str) -> Vec<String> {
+    let last = Path::new(model).file_name().map(|name| name.to_string_lossy().into_owned());
+    std::iter::once(model.to_owned()).chain(last).collect()
+}
+
+fn announce(prepared: &Prepared, (host, config): (IpAddr, &ServerConfig), listeners: &Listeners) {
     eprint!("{}", describe(prepared));
     eprintln!("{}", waiting(prepared));
-    if !args.host.is_loopback() {
-        eprintln!("warning {} is reachable from other machines and there is no authentication", args.host);
+    eprintln!("{}", SecurityArgs::describe(config, host));
+    if let Some((_, address)) = &listeners.admin {
+        eprintln!("admin   http://{address}");
     }
-    println!("listening on http://{address}/v1");
+    println!("listening on http://{}/v1", listeners.main.1);
 }
 
 /// How much may wait, and for how long higher classes go first.

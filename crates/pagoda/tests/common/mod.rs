@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 pub(crate) fn pagoda(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagoda"));
-    command.args(args).env_remove("PAGODA_MODEL").env_remove("PAGODA_LOG");
+    command.args(args).env_remove("PAGODA_MODEL").env_remove("PAGODA_LOG").env_remove("PAGODA_API_KEY");
     command.output().expect("the binary starts")
 }
 

@@ -10,7 +10,7 @@ use crate::wire::chat::ChatRequest;
 use crate::wire::messages;
 use axum::extract::State;
 use axum::response::Response;
-use pagoda_text::{ChatInput, ChatTemplate, Special, TextError};
+use pagoda_text::{ChatInput, ChatTemplate, TextError};
 use std::time::SystemTime;
 
 /// Answers a conversation.
@@ -29,14 +29,25 @@ fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiErr
     let mut request = ChatRequest::take(&mut fields)?;
     state.note_unknown(fields.left());
     state.check_model(request.model.as_deref())?;
-    messages::normalise(&mut request.messages)?;
     request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
+    let tokens = tokens(state, &prompt(state, &mut request)?)?;
+    Plan::new(state, caller, request.delivery, request.params, vec![tokens]).map_err(rename)
+}
+
+/// The text that the chat template makes of a conversation. What the client sent is quoted in it, so that special tokens
+/// come from the template alone.
+pub(super) fn prompt(state: &ServerState, request: &mut ChatRequest) -> Result<String, ApiError> {
+    messages::normalise(&mut request.messages)?;
     let tokenizer = &state.model().tokenizer;
     let template = tokenizer.require_chat_template().map_err(|error| in_messages(&error))?;
-    let prompt = render(template, &mut request).map_err(|error| in_messages(&error))?;
-    // The template writes the special tokens itself.
-    let tokens = tokenizer.encode(&prompt, Special::Skip).map_err(|error| in_messages(&error))?;
-    Plan::new(state, caller, request.delivery, request.params, vec![tokens]).map_err(rename)
+    messages::quote(&mut request.messages, tokenizer);
+    request.template_extra.values_mut().for_each(|value| messages::quote(value, tokenizer));
+    render(template, request).map_err(|error| in_messages(&error))
+}
+
+/// The tokens of that text.
+pub(super) fn tokens(state: &ServerState, prompt: &str) -> Result<Vec<u32>, ApiError> {
+    state.model().tokenizer.encode_quoted(prompt).map_err(|error| in_messages(&error))
 }
 
 fn render(template: &ChatTemplate, request: &mut ChatRequest) -> Result<String, TextError> {

@@ -28,7 +28,7 @@ fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiErr
     state.note_unknown(fields.left());
     state.check_model(request.model.as_deref())?;
     request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
-    let special = if request.add_special_tokens { Special::Add } else { Special::Skip };
+    let special = special(&request);
     let echo = request.echo.then(|| request.prompts.iter().map(|prompt| text(state, prompt)).collect());
     let tokens = request.prompts.into_iter().map(|prompt| tokens(state, prompt, special));
     let tokens = tokens.collect::<Result<_, _>>()?;
@@ -39,7 +39,12 @@ fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiErr
     })
 }
 
-fn tokens(state: &ServerState, prompt: Prompt, special: Special) -> Result<Vec<u32>, ApiError> {
+/// Whether the tokenizer adds its special tokens.
+pub(super) fn special(request: &CompletionRequest) -> Special {
+    if request.add_special_tokens { Special::Add } else { Special::Skip }
+}
+
+pub(super) fn tokens(state: &ServerState, prompt: Prompt, special: Special) -> Result<Vec<u32>, ApiError> {
     match prompt {
         Prompt::Tokens(ids) => Ok(ids),
         Prompt::Text(text) => state
@@ -50,7 +55,7 @@ fn tokens(state: &ServerState, prompt: Prompt, special: Special) -> Result<Vec<u
     }
 }
 
-fn text(state: &ServerState, prompt: &Prompt) -> String {
+pub(super) fn text(state: &ServerState, prompt: &Prompt) -> String {
     match prompt {
         Prompt::Text(text) => text.clone(),
         Prompt::Tokens(ids) => state.model().tokenizer.decode(ids, false),

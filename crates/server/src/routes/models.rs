@@ -25,9 +25,12 @@ pub(crate) async fn show(
     Ok(Json(card(&state, &id)))
 }
 
-/// A name must not be shown before it can be served.
-fn check_loaded(state: &ServerState) -> Result<(), ApiError> {
-    if state.handle().health().state == EngineState::Loading { state.check_ready() } else { Ok(()) }
+/// A name must not be shown before it can be served, nor once it never will be again.
+pub(crate) fn check_loaded(state: &ServerState) -> Result<(), ApiError> {
+    match state.handle().state() {
+        EngineState::Ready | EngineState::Draining => Ok(()),
+        EngineState::Loading | EngineState::Stopped | EngineState::Failed => state.check_ready(),
+    }
 }
 
 fn card(state: &ServerState, name: &str) -> ModelCard {
@@ -44,7 +47,10 @@ fn card(state: &ServerState, name: &str) -> ModelCard {
             n_params: model.parameters,
             size: model.stored_bytes,
             n_vocab: model.vocab_size,
-            n_ctx_train: model.max_model_len,
+            n_ctx_train: model.trained_context,
+            n_embd: model.hidden,
+            dtype: model.dtype.clone(),
+            quantization: model.quantization.clone(),
         },
     }
 }

@@ -57,7 +57,6 @@ pub(crate) fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiErro
 pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams, ApiError> {
     let max_tokens = smaller(take_limit(fields, "max_tokens")?, take_limit(fields, "max_completion_tokens")?);
     let n = fields.count("n")?;
-    let (repetition, repeat) = (fields.number("repetition_penalty")?, fields.number("repeat_penalty")?);
     Ok(GenerateParams {
         max_tokens,
         n,
@@ -69,7 +68,7 @@ pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams,
         top_k: fields.integer("top_k")?,
         top_p: fields.number("top_p")?,
         min_p: fields.number("min_p")?,
-        repetition_penalty: repetition.or(repeat),
+        repetition_penalty: take_repetition(fields)?,
         presence_penalty: fields.number("presence_penalty")?,
         frequency_penalty: fields.number("frequency_penalty")?,
         logit_bias: take_logit_bias(fields)?,
@@ -97,6 +96,19 @@ fn take_early_stopping(fields: &mut Fields<'_>) -> Result<Option<EarlyStopping>,
         "false" => Ok(Some(EarlyStopping::No)),
         "\"never\"" => Ok(Some(EarlyStopping::Never)),
         _ => Err(mistyped(NAME, EXPECTED, raw)),
+    }
+}
+
+/// Takes the repetition penalty under vLLM's name, else under llama.cpp's.
+fn take_repetition(fields: &mut Fields<'_>) -> Result<Option<f32>, ApiError> {
+    const ALIAS: &str = "repeat_penalty";
+    let (own, alias) = (fields.number("repetition_penalty")?, fields.number(ALIAS)?);
+    match alias {
+        // Later checks know the other name only.
+        Some(penalty) if own.is_none() && !(penalty > 0.0 && penalty <= 100.0) => {
+            Err(ApiError::invalid(ALIAS, format!("{ALIAS} is {penalty}; allowed: above 0, up to 100")))
+        }
+        _ => Ok(own.or(alias)),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Chat messages: checked and brought into the one shape that templates read.
 
 use crate::error::ApiError;
+use pagoda_text::Tokenizer;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// Most messages in one conversation.
 const MAX_MESSAGES: usize = 2_048;
@@ -35,6 +37,20 @@ pub(crate) fn normalise(messages: &mut Value) -> Result<(), ApiError> {
         flatten_content(message, &path)?;
     }
     Ok(())
+}
+
+/// Quotes every text in `value`, so that none of it becomes a special token.
+pub(crate) fn quote(value: &mut Value, tokenizer: &Tokenizer) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(quoted) = tokenizer.quote(text) {
+                *text = quoted;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| quote(item, tokenizer)),
+        Value::Object(entries) => entries.values_mut().for_each(|entry| quote(entry, tokenizer)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Renames the role `developer` for templates that know only `system`.

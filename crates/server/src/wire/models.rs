@@ -29,4 +29,9 @@ pub(crate) struct ModelMeta {
     pub(crate) size: u64,
     pub(crate) n_vocab: u32,
     pub(crate) n_ctx_train: u32,
+    pub(crate) n_embd: u32,
+    /// As stored.
+    pub(crate) dtype: Option<String>,
+    /// Where the weights were quantised while they were loaded.
+    pub(crate) quantization: Option<String>,
 }

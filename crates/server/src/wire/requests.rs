@@ -1,8 +1,72 @@
-//! `/v1/requests/{id}`: the response as written.
+//! `/v1/requests` and `/v1/requests/{id}`: the responses as written.
 
-use pagoda_engine::{Explanation, MachineState, RequestId, Rule, Standing};
+use pagoda_engine::{Explanation, MachineState, RequestBrief, RequestId, Rule, Standing};
 use serde::Serialize;
 use std::time::Duration;
+
+/// Most requests of a list.
+const MAX_LISTED: usize = 1_000;
+
+/// What waits and runs, oldest first.
+#[derive(Serialize)]
+pub(crate) struct RequestList {
+    pub(crate) object: &'static str,
+    pub(crate) data: Vec<ListedRequest>,
+    /// Whether there are more than are listed.
+    pub(crate) has_more: bool,
+}
+
+/// One of them.
+#[derive(Serialize)]
+pub(crate) struct ListedRequest {
+    pub(crate) object: &'static str,
+    pub(crate) id: String,
+    /// The `x-request-id` of its call, if the caller gave one.
+    pub(crate) name: Option<String>,
+    pub(crate) age_ms: u64,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) generated_tokens: u64,
+    /// Samples that have not ended.
+    pub(crate) samples: u16,
+}
+
+impl RequestList {
+    /// `name` tells what the caller of a request called it.
+    pub(crate) fn new(requests: &[RequestBrief], name: &dyn Fn(RequestId) -> Option<String>) -> Self {
+        let listed = requests.iter().take(MAX_LISTED).map(|request| ListedRequest {
+            object: "request",
+            id: request.id.to_string(),
+            name: name(request.id),
+            age_ms: millis(request.age),
+            prompt_tokens: request.prompt_tokens,
+            generated_tokens: request.generated,
+            samples: request.samples,
+        });
+        Self { object: "list", data: listed.collect(), has_more: requests.len() > MAX_LISTED }
+    }
+}
+
+/// A request that ends after the running step.
+#[derive(Serialize)]
+pub(crate) struct Cancelled {
+    pub(crate) object: &'static str,
+    pub(crate) id: String,
+    pub(crate) cancelled: bool,
+}
+
+impl Cancelled {
+    pub(crate) fn new(id: RequestId) -> Self {
+        Self { object: "request.cancelled", id: id.to_string(), cancelled: true }
+    }
+}
+
+/// Requests that end after the running step.
+#[derive(Serialize)]
+pub(crate) struct Aborted {
+    pub(crate) object: &'static str,
+    /// How many; those that had ended or were never there are not counted.
+    pub(crate) cancelled: usize,
+}
 
 /// Where a request stands.
 #[derive(Serialize)]

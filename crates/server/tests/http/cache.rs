@@ -2,17 +2,15 @@
 
 use crate::server::{Server, Setup, eventually};
 use pagoda_sched::SchedulerConfig;
-use pagoda_server::ServerConfig;
 use serde_json::{Value, json};
 
 const PATH: &str = "/v1/completions";
 /// Five full blocks and a part of one.
 const PROMPT: &str = "a prompt of many blocks";
 
-fn pinning(blocks: u32, allow_cache_reset: bool) -> Setup {
+fn pinning(blocks: u32) -> Setup {
     let scheduler = SchedulerConfig { max_pinned_blocks: blocks, ..SchedulerConfig::default() };
-    let config = ServerConfig { allow_cache_reset, keep_alive: None, ..ServerConfig::default() };
-    Setup { scheduler, config, ..Setup::saying("A") }
+    Setup { scheduler, admin: true, ..Setup::saying("A") }
 }
 
 /// Cached tokens that a call reports.
@@ -38,7 +36,7 @@ async fn pins_are_refused_unless_the_server_was_started_with_room_for_them() {
 
 #[tokio::test]
 async fn pinned_prompts_count_against_their_bound() {
-    let server = pinning(3, false).start().await;
+    let server = pinning(3).start().await;
     assert_eq!(ask(&server, json!({"pin": true})).await, 0);
     assert_eq!(server.metric("pagoda_kv_blocks_pinned{").await, 3);
     assert_eq!(ask(&server, Value::Null).await, 20);
@@ -46,13 +44,13 @@ async fn pinned_prompts_count_against_their_bound() {
 }
 
 #[tokio::test]
-async fn a_reset_needs_leave_and_forgets_even_what_is_pinned() {
-    let server = pinning(100, false).start().await;
-    let refused = server.post("/v1/cache/reset", &json!({})).await;
-    assert_eq!((refused.head.status, &refused.json()["error"]["code"]), (403, &json!("not_allowed")));
-    let server = pinning(100, true).start().await;
+async fn the_operator_can_reset_what_is_pinned_and_clients_cannot() {
+    let server = pinning(100).start().await;
     assert_eq!(ask(&server, json!({"pin": true})).await, 0);
-    let reset = server.post("/v1/cache/reset", &json!({})).await;
+    for path in ["/v1/cache/reset", "/cache/reset", "/reset_prefix_cache"] {
+        assert_eq!(server.post(path, &json!({})).await.head.status, 404, "{path}");
+    }
+    let reset = server.order("POST", "/v1/cache/reset").await;
     assert_eq!(reset.json(), json!({"object": "cache.reset", "forgotten_blocks": 5}));
     eventually(|| server.handle().snapshot().cached_blocks == 0).await;
     assert_eq!(ask(&server, Value::Null).await, 0);

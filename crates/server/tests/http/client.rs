@@ -54,6 +54,11 @@ impl Exchange {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// Sends more on the same connection.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
     /// Reads up to the end of the head.
     pub(crate) async fn head(&mut self) -> Head {
         let text = self.until(b"\r\n\r\n").await;

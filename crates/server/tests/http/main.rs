@@ -1,16 +1,21 @@
 //! The server over a real socket, with a fake model behind the real engine.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
+mod access;
 mod beams;
+mod boundaries;
 mod cache;
 mod chat;
 mod client;
 mod completions;
 mod frames;
 mod lifecycle;
+mod limits;
+mod listing;
 mod refusals;
 mod requests;
 mod routes;
 mod server;
 mod tenants;
+mod text;
 mod toy;

@@ -7,16 +7,25 @@ use serde_json::json;
 
 #[tokio::test]
 async fn models_are_listed_with_their_context() {
-    let config = ServerConfig { aliases: vec!["org/story".into()], ..ServerConfig::default() };
+    let config = ServerConfig {
+        aliases: vec!["org/story".into()],
+        unlisted_names: vec!["./models/toy-1".into(), "toy-1".into()],
+        ..ServerConfig::default()
+    };
     let server = Setup { config, ..Setup::default() }.start().await;
     let list = server.get("/v1/models").await.json();
     assert_eq!(list["object"], "list");
     let card = json!({"id": "toy", "object": "model", "created": 1_700_000_000_u64, "owned_by": "pagoda", "root": "toy",
         "parent": null, "max_model_len": 64, "meta": {"n_params": 6_000_000, "size": 12_000_000, "n_vocab": 257,
-        "n_ctx_train": 64}});
+        "n_ctx_train": 128, "n_embd": 32, "dtype": "bf16", "quantization": null}});
     assert_eq!(list["data"][0], card);
     assert_eq!(list["data"][1]["id"], "org/story");
     assert_eq!(list["data"][1]["root"], "toy");
+    assert_eq!(list["data"].as_array().unwrap().len(), 2);
+    for name in ["toy", "org/story", "default", "toy-1", "./models/toy-1"] {
+        let reply = server.post("/tokenize", &json!({"prompt": "x", "model": name})).await;
+        assert_eq!(reply.head.status, 200, "{name}");
+    }
     assert_eq!(server.get("/v1/models/toy").await.json(), card);
     assert_eq!(server.get("/models/org/story").await.json()["id"], "org/story");
     let missing = server.get("/v1/models/gpt-9").await;
@@ -57,6 +66,17 @@ async fn version_and_metrics() {
     let generated = text.lines().find(|line| line.starts_with("vllm:generation_tokens_total{")).unwrap();
     assert!(generated.contains("model_name=\"toy\"") && generated.ends_with(" 3"), "{generated}");
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn the_interface_describes_itself() {
+    let server = Setup::default().start().await;
+    let document = server.get("/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/v1/chat/completions"]["post"]["requestBody"].is_object());
+    let page = server.get("/docs").await;
+    assert!(page.head.field("content-type").unwrap().starts_with("text/html"));
+    assert!(page.text().contains("/v1/chat/completions") && !page.text().contains("http"), "{}", page.text());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::toy;
 use pagoda_engine::{Engine, EngineConfig, EngineHandle, EngineSnapshot};
 use pagoda_sched::fake::{FakeControl, FakeExecutor};
 use pagoda_sched::{Deadlines, SchedulerConfig};
-use pagoda_server::{ServerConfig, ServerState, serve};
+use pagoda_server::{ServerConfig, ServerState, serve, serve_admin};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     /// Step that fails.
     pub(crate) fail_at: Option<u64>,
     pub(crate) deadlines: Deadlines,
+    /// Whether there is a listener for the operator.
+    pub(crate) admin: bool,
     /// The model counts as loaded once this sender sends or is dropped.
     pub(crate) loading: Option<Receiver<()>>,
 }
@@ -42,6 +44,7 @@ impl Default for Setup {
             script: None,
             fail_at: None,
             deadlines: Deadlines::default(),
+            admin: false,
             loading: None,
         }
     }
@@ -84,20 +87,33 @@ impl Setup {
         };
         let engine = engine.unwrap();
         let state = ServerState::new(engine.handle().clone(), self.config);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = listen().await;
+        let admin = if self.admin {
+            let (listener, address) = listen().await;
+            tokio::spawn(serve_admin(listener, state.clone(), std::future::pending()));
+            Some(address)
+        } else {
+            None
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = serve(listener, state.clone(), async move {
             let _ = stopped.await;
         });
         let task = tokio::spawn(serving);
-        Server { address, state, control, engine, stop: Some(stop), task }
+        Server { address, admin, state, control, engine, stop: Some(stop), task }
     }
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
 }
 
 /// A running server.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) state: ServerState,
     pub(crate) control: FakeControl,
     pub(crate) engine: Engine,
@@ -126,6 +142,16 @@ impl Server {
     /// Posts as whom `lines` of the header name.
     pub(crate) async fn post_as(&self, lines: &str, path: &str, body: &Value) -> Reply {
         self.open_as(lines, path, body).await.reply().await
+    }
+
+    /// Sends any request as whom `lines` name.
+    pub(crate) async fn send(&self, method: &str, path: &str, lines: &str, body: &str) -> Reply {
+        Exchange::send(self.address, &request_with(method, path, lines, body)).await.reply().await
+    }
+
+    /// Sends any request to the operator's listener.
+    pub(crate) async fn order(&self, method: &str, path: &str) -> Reply {
+        Exchange::send(self.admin.unwrap(), &request(method, path, "")).await.reply().await
     }
 
     /// Value of the series whose name and labels begin with `series`; 0 if there is none.

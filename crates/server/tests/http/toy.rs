@@ -37,6 +37,9 @@ pub(crate) fn model(max_model_len: u32, has_template: bool) -> ServedModel {
     model.created = 1_700_000_000;
     model.parameters = 6_000_000;
     model.stored_bytes = 12_000_000;
+    model.trained_context = 128;
+    model.hidden = 32;
+    model.dtype = Some("bf16".into());
     model
 }
 
