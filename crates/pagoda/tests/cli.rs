@@ -329,6 +329,28 @@ fn serve_on_loopback_answers_to_its_own_names() {
 }
 
 #[test]
+fn a_second_signal_ends_what_still_runs() {
+    let mut server = Server::start(&["--shutdown-timeout", "3600"]);
+    server.wait_until_ready();
+    let prompts = r#"["a", "b", "c", "d", "e", "f", "g", "h"]"#;
+    let body =
+        format!(r#"{{"prompt": {prompts}, "max_tokens": 1000, "ignore_eos": true, "stream": true, "n": 8}}"#);
+    let mut stream = TcpStream::connect(&server.address).expect("the server listens");
+    write!(
+        stream,
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("the request can be sent");
+    stream.read_exact(&mut [0; 64]).expect("the answer begins");
+    let pid = server.child.id().to_string();
+    let signal = || Command::new("kill").args(["-TERM", &pid]).status().expect("kill exists");
+    assert!(signal().success());
+    while server.call("GET", "/health", "").starts_with("HTTP/1.1 200") {}
+    assert_eq!(server.terminate(), Some(1));
+}
+
+#[test]
 fn a_port_in_use_exits_with_5() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = taken.local_addr().expect("it has an address").port().to_string();

@@ -37,7 +37,7 @@ pub struct ServerConfig {
     /// How long a connection may be idle between two requests. Default: 60 s.
     pub idle_timeout: Duration,
     /// Longest time for which a client may leave a response unread; then the connection is closed and what it asked
-    /// for is cancelled. Default: 60 s.
+    /// for is cancelled. Default: 30 s.
     pub stall_timeout: Duration,
     /// Most open connections; further ones wait in the listener's backlog. Default: 12,000.
     pub max_connections: usize,
@@ -92,7 +92,7 @@ impl Default for ServerConfig {
             body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(30),
             max_connections: 12_000,
             max_in_flight: 4_096,
             max_in_flight_per_key: Some(64),

@@ -100,9 +100,11 @@ pub(crate) fn completion() -> Value {
 /// `/v1/chat/completions`.
 pub(crate) fn chat() -> Value {
     let mut fields = generation();
-    let message = json!({"type": "object", "required": ["role"], "properties": {
+    let part = json!({"type": "object", "required": ["type", "text"], "properties": {
+        "type": {"const": "text"}, "text": {"type": "string"}}});
+    let message = json!({"type": "object", "required": ["role", "content"], "properties": {
         "role": {"enum": ["system", "developer", "user", "assistant", "tool", "function"]},
-        "content": {"type": ["string", "array", "null"], "description": "A text or a list of text parts."}}});
+        "content": {"oneOf": [{"type": "string"}, {"type": "array", "items": part}]}}});
     let own = [
         (
             "messages",

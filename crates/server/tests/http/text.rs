@@ -170,6 +170,52 @@ async fn a_rendered_prompt_is_the_one_that_runs() {
 }
 
 #[tokio::test]
+async fn side_endpoints_withstand_the_end_of_the_server() {
+    let mut server = Setup { max_model_len: 8192, ..Setup::repeating("A") }.start().await;
+    server.control.set_delay(std::time::Duration::from_millis(1));
+    let address = server.address;
+    let mut clients = tokio::task::JoinSet::new();
+    let requests = [
+        ("POST", "/v1/completions", r#"{"prompt": "x", "max_tokens": 200, "stream": true}"#),
+        ("POST", "/tokenize", r#"{"prompt": "x"}"#),
+        ("POST", "/abort_request", r#"{"abort_all": true}"#),
+        ("GET", "/v1/requests", ""),
+        ("GET", "/v1/loads", ""),
+        ("GET", "/metrics", ""),
+        ("GET", "/server_info", ""),
+    ];
+    for (method, path, body) in requests {
+        clients.spawn(async move {
+            let mut seen = std::collections::BTreeSet::new();
+            while let Ok(stream) = tokio::net::TcpStream::connect(address).await {
+                let bytes = crate::client::request(method, path, body);
+                match status(stream, &bytes).await {
+                    Some(status) => seen.insert(status),
+                    None => break,
+                };
+            }
+            (path, seen)
+        });
+    }
+    server.load(|load| load.generated_tokens > 400).await;
+    server.stop();
+    while let Some(client) = clients.join_next().await {
+        let (path, seen) = client.unwrap();
+        assert!(seen.iter().all(|status| [200, 503].contains(status)), "{path}: {seen:?}");
+    }
+    server.stopped().await;
+}
+
+/// Status of one exchange; `None` if there was none.
+async fn status(mut stream: tokio::net::TcpStream, bytes: &[u8]) -> Option<u16> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    stream.write_all(bytes).await.ok()?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.ok()?;
+    std::str::from_utf8(&head[9..]).ok()?.parse().ok()
+}
+
+#[tokio::test]
 async fn side_endpoints_have_the_limits_of_the_main_ones() {
     let (sender, loading) = std::sync::mpsc::channel();
     let server = Setup { loading: Some(loading), ..Setup::default() }.start().await;
