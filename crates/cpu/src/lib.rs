@@ -10,6 +10,7 @@ mod error;
 mod executor;
 mod forward;
 mod kv;
+mod mask;
 mod options;
 mod plan;
 mod profile;

@@ -1,13 +1,14 @@
 //! From one row of logits to tokens.
 //!
 //! The order is: log-probabilities from the raw logits; repetition, then presence and frequency penalties; logit
-//! bias; stop ids masked below `min_tokens`; temperature; top-k; top-p over what top-k left; min-p; one draw per
-//! sample. Temperature 0 takes the most likely token, the lowest id among equals.
+//! bias; stop ids masked below `min_tokens`; what the constraint does not allow masked; temperature; top-k; top-p over what
+//! top-k left; min-p; one draw per sample. Temperature 0 takes the most likely token, the lowest id among equals.
 //!
 //! A token is a pure function of the row's logits, its history, its parameters, the sample index and the
 //! position: neither the batch nor the thread plays a part.
 
 use crate::candidates::Candidates;
+use crate::mask::Mask;
 use crate::rng;
 use crate::softmax::{self, Weigher};
 use pagoda_kernels::{Kernels, RowStats};
@@ -52,6 +53,8 @@ pub struct Sampler {
     spans: Vec<f64>,
     /// `[vocab_size]` occurrences in the history; all zero between calls.
     marks: Vec<u32>,
+    /// What the constraint of the row leaves.
+    mask: Mask,
     candidates: Candidates,
 }
 
@@ -80,6 +83,7 @@ impl Sampler {
             weights: vec![0.0; vocab_size],
             spans: Vec::with_capacity(vocab_size.div_ceil(SPAN)),
             marks: vec![0; vocab_size],
+            mask: Mask::with_capacity(vocab_size),
             candidates: Candidates::with_capacity(vocab_size),
         }
     }
@@ -88,7 +92,7 @@ impl Sampler {
     pub fn bytes(vocab_size: usize) -> u64 {
         let per_id =
             size_of::<f32>() + size_of::<u32>() + size_of::<(TokenId, f32)>() + Candidates::ENTRY_BYTES;
-        (vocab_size * per_id + vocab_size.div_ceil(SPAN) * size_of::<f64>()) as u64
+        (vocab_size * per_id + vocab_size.div_ceil(SPAN) * size_of::<f64>() + Mask::bytes(vocab_size)) as u64
     }
 
     /// Bytes that this sampler holds.
@@ -96,12 +100,14 @@ impl Sampler {
         let words = self.weights.capacity() + self.marks.capacity();
         let spans = self.spans.capacity() * size_of::<f64>();
         let undo = self.undo.capacity() * size_of::<(TokenId, f32)>();
-        (words * size_of::<f32>() + undo + spans + self.candidates.held_bytes()) as u64
+        (words * size_of::<f32>() + undo + spans + self.mask.held_bytes() + self.candidates.held_bytes())
+            as u64
     }
 
     /// Appends one [`Sampled`] per requested sample, and the row's most likely tokens if they were asked for.
     ///
-    /// A NaN or infinite logit, or a row whose ids are all masked, is the fault of that row.
+    /// A NaN or infinite logit, a row whose ids are all masked, or a constraint that allows no token, is the fault of that
+    /// row.
     ///
     /// # Panics
     /// If `row.logits` has another length than the sampler was made for.
@@ -110,20 +116,37 @@ impl Sampler {
         let params = &*row.request.params;
         let raw = self.kernels.row_stats(row.logits);
         if !raw.finite {
-            return fault(row, output);
+            return fault(row, RowFault::NonFiniteLogits, output);
+        }
+        if let Some(constraint) = &params.constraint {
+            // Samples that share a row have the same tokens, so what may follow is the same too.
+            let (sample, generated) = (row.first_sample, row.request.generated);
+            if constraint.allowed(sample, generated, self.mask.words()).is_err() {
+                return fault(row, RowFault::Constraint, output);
+            }
         }
         let reported = params.reported();
         let log_total =
             reported.map(|_| softmax::log_sum_exp(self.kernels, row.logits, raw.max, &mut self.weights));
         self.adjust(row);
-        let stats = if self.undo.is_empty() { raw } else { self.kernels.row_stats(row.logits) };
-        let distribution = self.distribution(row.logits, &stats, params);
+        let distribution = if params.constraint.is_some() {
+            self.masked_distribution(row.logits, params)
+        } else {
+            let stats = if self.undo.is_empty() { raw } else { self.kernels.row_stats(row.logits) };
+            self.distribution(row.logits, &stats, params).ok_or(RowFault::NonFiniteLogits)
+        };
         self.restore(row.logits);
-        let Some(distribution) = distribution else { return fault(row, output) };
+        let distribution = match distribution {
+            Ok(distribution) => distribution,
+            Err(reason) => return fault(row, reason, output),
+        };
         let first = output.samples.len();
         for offset in 0..row.request.count {
             let sample = SampleIndex(row.first_sample.0 + offset);
             let token = self.draw(distribution, || rng::uniform(params.seed, sample, row.position));
+            if let Some(constraint) = &params.constraint {
+                constraint.chosen(sample, row.request.generated, token);
+            }
             let logprob = log_total.map_or(0.0, |total| logprob(row.logits[token as usize], total));
             output.samples.push(Sampled { token: Ok(token), logprob, top: 0..0 });
         }
@@ -194,6 +217,20 @@ impl Sampler {
             let present = if count > 0.0 { params.presence_penalty } else { 0.0 };
             *logit = bounded(bounded(repeated) - bounded(count * params.frequency_penalty) - present);
         }
+    }
+
+    /// Prepares the draws from what the constraint leaves of adjusted `logits`.
+    fn masked_distribution(
+        &mut self,
+        logits: &[f32],
+        params: &SamplingParams,
+    ) -> Result<Distribution, RowFault> {
+        let mut mask = std::mem::take(&mut self.mask);
+        let left = mask.apply(logits);
+        let stats = self.kernels.row_stats(left);
+        let distribution = self.distribution(left, &stats, params);
+        self.mask = mask;
+        distribution.ok_or(RowFault::Constraint)
     }
 
     /// Prepares the draws from adjusted `logits`; `None` if every id is masked.
@@ -306,8 +343,8 @@ fn walk(weights: impl Iterator<Item = f64>, target: f64) -> (usize, f64) {
     last
 }
 
-fn fault(row: &RowLogits<'_>, output: &mut StepOutput) {
-    let faulty = Sampled { token: Err(RowFault::NonFiniteLogits), logprob: 0.0, top: 0..0 };
+fn fault(row: &RowLogits<'_>, reason: RowFault, output: &mut StepOutput) {
+    let faulty = Sampled { token: Err(reason), logprob: 0.0, top: 0..0 };
     output.samples.extend(std::iter::repeat_n(faulty, usize::from(row.request.count)));
 }
 

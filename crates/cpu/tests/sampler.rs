@@ -1,8 +1,11 @@
 //! The sampler against a naive one that sorts the whole vocabulary in 64-bit arithmetic.
 
 use pagoda_cpu::{RowLogits, Sampler, uniform};
-use pagoda_sched::{RowFault, SampleIndex, SampleRequest, Sampled, SamplingParams, StepOutput, TokenId};
-use std::sync::Arc;
+use pagoda_sched::{
+    ConstraintFault, RowFault, SampleIndex, SampleRequest, Sampled, SamplingParams, SharedConstraint,
+    StepOutput, TokenConstraint, TokenId,
+};
+use std::sync::{Arc, Mutex};
 
 /// A small generator for test inputs.
 struct Inputs(u64);
@@ -369,4 +372,97 @@ fn standard_score(chi_square: f64, freedom: f64) -> f64 {
     }
     let spread = 2.0 / (9.0 * freedom);
     ((chi_square / freedom).cbrt() - (1.0 - spread)) / spread.sqrt()
+}
+
+/// Allows the same ids everywhere and keeps what it is told.
+#[derive(Debug, Default)]
+struct Fixed {
+    words: Vec<u32>,
+    told: Mutex<Vec<(u16, u32, TokenId)>>,
+}
+
+impl TokenConstraint for Fixed {
+    fn allowed(&self, _: SampleIndex, _: u32, words: &mut Vec<u32>) -> Result<(), ConstraintFault> {
+        words.clear();
+        words.extend(&self.words);
+        if self.words.is_empty() { Err(ConstraintFault) } else { Ok(()) }
+    }
+
+    fn chosen(&self, sample: SampleIndex, generated: u32, token: TokenId) {
+        self.told.lock().expect("no panic").push((sample.0, generated, token));
+    }
+}
+
+fn constrained(words: Vec<u32>, params: SamplingParams) -> (Arc<Fixed>, SamplingParams) {
+    let fixed = Arc::new(Fixed { words, ..Fixed::default() });
+    let constraint = Some(SharedConstraint(Arc::clone(&fixed) as Arc<dyn TokenConstraint>));
+    (fixed, SamplingParams { constraint, ..params })
+}
+
+#[test]
+fn what_a_constraint_leaves_is_drawn_as_if_there_were_nothing_else() {
+    let mut inputs = Inputs(31);
+    for case in 0..60_u32 {
+        let vocab = 1 + inputs.below(900);
+        let logits = inputs.logits(vocab);
+        let mut words: Vec<u32> = (0..vocab.div_ceil(32)).map(|_| inputs.below(1 << 32) as u32).collect();
+        words[0] |= 1;
+        let is_allowed = |id: usize| words[id / 32] >> (id % 32) & 1 == 1;
+        let params = SamplingParams {
+            temperature: [0.0, 0.7, 2.0][inputs.below(3)],
+            top_k: [0, 5][inputs.below(2)],
+            top_p: [1.0, 0.9][inputs.below(2)],
+            min_p: [0.0, 0.1][inputs.below(2)],
+            repetition_penalty: [1.0, 1.3][inputs.below(2)],
+            seed: u64::from(case),
+            logprobs: Some(4),
+            ..SamplingParams::greedy()
+        };
+        let history = inputs.history(20, vocab);
+        let history = if params.needs_history() { &*history } else { &[] };
+        let mut masked = logits.clone();
+        // A logit so low that no draw takes it is as good as none.
+        masked
+            .iter_mut()
+            .enumerate()
+            .filter(|(id, _)| !is_allowed(*id))
+            .for_each(|(_, logit)| *logit = -1e30);
+        let (_, params) = constrained(words.clone(), params);
+        let mut sampler = Sampler::new(vocab);
+        for position in 0..20 {
+            let output = sample_all(&mut sampler, &logits, &request(&params), position, history);
+            let free = SamplingParams { constraint: None, ..params.clone() };
+            let plain = sample_all(&mut sampler, &logits, &request(&free), position, history);
+            let expected = sample_all(&mut sampler, &masked, &request(&free), position, history);
+            let token = output.samples[0].token.expect("a token");
+            assert!(is_allowed(token as usize), "case {case}: {token}");
+            assert_eq!(Ok(token), expected.samples[0].token, "case {case}");
+            assert_eq!(output.top, plain.top, "case {case}: the model's own, not what is left");
+            assert!(output.samples[0].logprob <= plain.top[0].logprob);
+        }
+    }
+}
+
+#[test]
+fn each_sample_of_a_row_tells_its_token() {
+    let (fixed, params) =
+        constrained(vec![0b1010], SamplingParams { temperature: 1.0, ..SamplingParams::greedy() });
+    let thrice = SampleRequest { count: 3, generated: 7, ..request(&params) };
+    let output = sample_all(&mut Sampler::new(40), &[0.0; 40], &thrice, 0, &[]);
+    let tokens = output.samples.iter().map(|sampled| sampled.token.expect("a token"));
+    let expected: Vec<_> = (0..).zip(tokens).map(|(sample, token)| (sample, 7, token)).collect();
+    assert_eq!(*fixed.told.lock().expect("no panic"), expected);
+    assert!(expected.iter().all(|&(_, _, token)| token == 1 || token == 3));
+}
+
+#[test]
+fn a_row_that_its_constraint_leaves_nothing_is_its_own_fault() {
+    let faulty = Sampled { token: Err(RowFault::Constraint), logprob: 0.0, top: 0..0 };
+    let params = SamplingParams { logprobs: Some(1), ..SamplingParams::greedy() };
+    for words in [vec![], vec![0, 0], vec![0, 0, 1]] {
+        let (_, params) = constrained(words, params.clone());
+        let output = sample_all(&mut Sampler::new(40), &[0.0; 40], &request(&params), 0, &[]);
+        assert_eq!(output.samples, std::slice::from_ref(&faulty));
+        assert!(output.top.is_empty());
+    }
 }

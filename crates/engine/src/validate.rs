@@ -249,6 +249,7 @@ impl ServedModel {
             min_tokens,
             logprobs: self.check_logprobs(params.logprobs)?,
             beam: None,
+            constraint: None,
         })
     }
 

@@ -7,6 +7,7 @@
 mod batch;
 mod beam;
 mod config;
+mod constraint;
 mod cost;
 mod effects;
 mod enqueue;
@@ -38,6 +39,7 @@ mod wheel;
 pub use batch::{Batch, BatchStats};
 pub use beam::{BeamSearch, EarlyStopping};
 pub use config::{Batching, ConfigError, Reservation, SchedulerConfig};
+pub use constraint::{ConstraintFault, SharedConstraint, TokenConstraint};
 pub use effects::{Effect, Effects};
 pub use enqueue::EnqueueError;
 pub use executor::{ExecError, Executor};

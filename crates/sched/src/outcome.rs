@@ -76,6 +76,15 @@ pub enum Failure {
         /// Absolute position of the token that was to be sampled.
         position: u32,
     },
+    /// No token can follow within the constraint of the request, or finding it takes more work than is allowed.
+    #[error(
+        "the constraint on the output became too complex at position {position}, or nothing can follow there; the request \
+         was ended; make the constraint smaller"
+    )]
+    Constraint {
+        /// Absolute position of the token that was to be sampled.
+        position: u32,
+    },
     /// The step that the request was part of failed.
     #[error("the model step failed: {0}")]
     Step(String),

@@ -1,6 +1,6 @@
 //! How a token is chosen from logits. Data only; the arithmetic is the executor's.
 
-use crate::{BeamSearch, TokenId};
+use crate::{BeamSearch, SharedConstraint, TokenId};
 
 /// Resolved sampling parameters: every default is filled in and every value is finite and in range.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,8 @@ pub struct SamplingParams {
     /// Search for the likeliest outputs instead of drawing them. What changes or draws from logits then has no effect,
     /// and `min_tokens` and `stop_ids` are the scheduler's to obey.
     pub beam: Option<BeamSearch>,
+    /// Says which tokens may come next; the others have no chance, and log-probabilities are reported as if they had.
+    pub constraint: Option<SharedConstraint>,
 }
 
 impl SamplingParams {
@@ -51,6 +53,7 @@ impl SamplingParams {
             min_tokens: 0,
             logprobs: None,
             beam: None,
+            constraint: None,
         }
     }
 

@@ -94,6 +94,8 @@ pub struct Sampled {
 pub enum RowFault {
     /// A logit was NaN or infinite.
     NonFiniteLogits,
+    /// No token can follow within the constraint of the request.
+    Constraint,
 }
 
 /// A token and its log-probability under the raw logits (before temperature, penalties and bias).

@@ -10,8 +10,8 @@ pub use control::FakeControl;
 pub use model::FakeModel;
 
 use crate::{
-    ExecError, Executor, KvCapacity, KvLayout, Request, RequestId, RowFault, SampleIndex, SampleRequest,
-    Sampled, StepInput, StepOutput, TokenId, TokenLogprob,
+    ConstraintFault, ExecError, Executor, KvCapacity, KvLayout, Request, RequestId, RowFault, SampleIndex,
+    SampleRequest, Sampled, StepInput, StepOutput, TokenId, TokenLogprob,
 };
 use control::Fate;
 use oracle::Oracle;
@@ -35,6 +35,8 @@ pub struct FakeExecutor {
     control: FakeControl,
     /// Prefix hash after each row of the step; scratch.
     prefixes: Vec<u64>,
+    /// Tokens that the constraint of a sample allows, as bits; scratch.
+    allowed: Vec<u32>,
 }
 
 impl FakeExecutor {
@@ -46,6 +48,7 @@ impl FakeExecutor {
             oracle: Oracle::new(&capacity.layout),
             control: FakeControl::default(),
             prefixes: Vec::new(),
+            allowed: Vec::new(),
         }
     }
 
@@ -135,19 +138,39 @@ impl FakeExecutor {
         }
         for offset in 0..request.count {
             let sample = SampleIndex(row.sample.0 + offset);
-            let token = self.model.next(prefix, sample, &request.params, request.generated);
-            if !nan {
-                self.oracle.generated(row.id, sample, request.generated, token);
-            }
+            let wanted = self.model.next(prefix, sample, &request.params, request.generated);
+            let chosen =
+                if nan { Err(RowFault::NonFiniteLogits) } else { self.constrain(wanted, sample, request) };
             let start = output.top.len() as u32;
+            let Ok(token) = chosen else {
+                output.samples.push(Sampled { token: chosen, logprob: 0.0, top: start..start });
+                continue;
+            };
+            self.oracle.generated(row.id, sample, request.generated, token);
             let logprob = request.params.logprobs.map_or(0.0, |_| self.model.logprob(prefix, token));
             self.push_top((token, logprob), request, output);
-            output.samples.push(Sampled {
-                token: if nan { Err(RowFault::NonFiniteLogits) } else { Ok(token) },
-                logprob,
-                top: start..output.top.len() as u32,
-            });
+            output.samples.push(Sampled { token: chosen, logprob, top: start..output.top.len() as u32 });
         }
+    }
+
+    /// The first token from `wanted` on, round the vocabulary, that the constraint allows.
+    fn constrain(
+        &mut self,
+        wanted: TokenId,
+        sample: SampleIndex,
+        request: &SampleRequest,
+    ) -> Result<TokenId, RowFault> {
+        let Some(constraint) = &request.params.constraint else { return Ok(wanted) };
+        constraint
+            .allowed(sample, request.generated, &mut self.allowed)
+            .map_err(|ConstraintFault| RowFault::Constraint)?;
+        let size = self.capacity.vocab_size;
+        let is_allowed =
+            |id: &TokenId| self.allowed.get(*id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1);
+        let token =
+            (0..size).map(|step| (wanted + step) % size).find(is_allowed).ok_or(RowFault::Constraint)?;
+        constraint.chosen(sample, request.generated, token);
+        Ok(token)
     }
 
     /// Offers the most likely tokens after a beam; whichever of them are chosen, a registered request may go on with them.

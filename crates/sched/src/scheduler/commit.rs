@@ -163,12 +163,21 @@ impl Scheduler {
         }
     }
 
-    /// Ends a sequence whose logits were not finite. What it computed is not to be trusted, so it leaves the cache.
+    /// Ends a sequence at a fault. Where its logits were not finite, what it computed is not to be trusted, so it leaves the
+    /// cache.
     fn fail_row(&mut self, key: RowKey, fault: RowFault, now: Instant) {
         let mut sequence = self.batch.remove_key(key);
-        self.pool.discard_table(&mut sequence.table, sequence.cache.taken as usize);
-        let RowFault::NonFiniteLogits = fault;
-        let failure = Failure::NonFiniteLogits { position: sequence.computed };
+        let position = sequence.computed;
+        let failure = match fault {
+            RowFault::NonFiniteLogits => {
+                self.pool.discard_table(&mut sequence.table, sequence.cache.taken as usize);
+                Failure::NonFiniteLogits { position }
+            }
+            RowFault::Constraint => {
+                self.pool.release_table(&mut sequence.table);
+                Failure::Constraint { position }
+            }
+        };
         self.failed(sequence.id(), failure, sequence.stats(now));
     }
 

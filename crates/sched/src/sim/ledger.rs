@@ -117,6 +117,7 @@ impl Ledger {
                 let (entry, account) = self.account(*id, *sample);
                 let allowed = match failure {
                     Failure::NonFiniteLogits { .. } => context.nan,
+                    Failure::Constraint { .. } => false,
                     Failure::Step(_) => context.step_failed,
                 };
                 assert!(allowed, "{id} failed without a fault: {failure}");

@@ -1,7 +1,11 @@
 //! A failed step and a row without finite logits end what they concern and nothing else.
 
 use crate::bench::{Bench, End, request};
-use pagoda_sched::{CompletionReason, Failure, Request, SchedulerConfig};
+use pagoda_sched::{
+    CompletionReason, ConstraintFault, Failure, Request, SampleIndex, SamplingParams, SchedulerConfig,
+    SharedConstraint, TokenConstraint, TokenId,
+};
+use std::sync::Arc;
 
 #[test]
 fn a_failed_step_ends_its_rows_and_publishes_nothing() {
@@ -84,4 +88,39 @@ fn blocks_taken_from_the_cache_stay_there_when_their_taker_fails() {
     let id = bench.submit(request(&prompt, 2));
     bench.run();
     assert_eq!(bench.stats(id, 0).cached_tokens, 8);
+}
+
+/// Allows even ids, and nothing after so many tokens.
+#[derive(Debug)]
+struct Even(u32);
+
+impl TokenConstraint for Even {
+    fn allowed(&self, _: SampleIndex, generated: u32, words: &mut Vec<u32>) -> Result<(), ConstraintFault> {
+        words.clear();
+        words.resize(64, 0x5555_5555);
+        if generated < self.0 { Ok(()) } else { Err(ConstraintFault) }
+    }
+
+    fn chosen(&self, _: SampleIndex, _: u32, token: TokenId) {
+        assert_eq!(token % 2, 0);
+    }
+}
+
+#[test]
+fn a_constraint_without_a_way_on_ends_its_request_and_its_blocks_stay_good() {
+    let mut bench = Bench::new(64, 4);
+    let prompt: Vec<u32> = (0..8).collect();
+    let constraint = Some(SharedConstraint(Arc::new(Even(5))));
+    let asked = request(&prompt, 20);
+    let sampling = Arc::new(SamplingParams { constraint, ..(*asked.sampling).clone() });
+    let id = bench.submit(Request { sampling, ..asked.clone() });
+    let neighbour = request(&[9, 9, 9, 9, 9], 20);
+    let other = bench.submit(neighbour.clone());
+    bench.run();
+    assert_eq!(bench.end(id, 0), Some(&End::Failed(Failure::Constraint { position: 13 })));
+    assert_eq!(bench.output(id, 0).len(), 5);
+    assert_eq!(bench.output(other, 0), bench.answer(&neighbour, 0, 20));
+    let again = bench.submit(Request { id: pagoda_sched::RequestId::new(), ..asked });
+    bench.run();
+    assert!(bench.stats(again, 0).cached_tokens > 0);
 }

@@ -15,8 +15,8 @@ use super::Scheduler;
 use crate::batch::RowKey;
 use crate::beam::{Beams, Hypothesis, Limits};
 use crate::{
-    BeamSearch, CompletionReason, Effect, Failure, LengthKind, Request, RequestId, RequestStats, RowFault,
-    SampleIndex, Sampled, SequenceId, StepOutput,
+    BeamSearch, CompletionReason, Effect, Failure, LengthKind, Request, RequestId, RequestStats, SampleIndex,
+    Sampled, SequenceId, StepOutput,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -106,7 +106,7 @@ impl Scheduler {
                 CompletionReason::LengthLimit(LengthKind::Context)
             },
         };
-        if let Err(RowFault::NonFiniteLogits) = sampled.token {
+        if sampled.token.is_err() {
             search.faulty.push(slot);
         }
         let top = &output.top[sampled.top.start as usize..sampled.top.end as usize];
