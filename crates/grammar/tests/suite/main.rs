@@ -1,0 +1,8 @@
+//! Constraints over a vocabulary of bytes: what they let through, what is refused, and what never happens.
+
+mod bombs;
+mod common;
+mod corpus;
+mod matching;
+mod refusals;
+mod validator;
