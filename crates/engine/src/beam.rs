@@ -40,6 +40,14 @@ fn check_excluded(params: &GenerateParams) -> Result<(), InvalidRequest> {
     // vLLM's clients ask for temperature 0, and 1 is what a client states that means none.
     let temperature = params.temperature.filter(|&value| value != 0.0 && value != 1.0);
     let top_k = params.top_k.filter(|&value| value > 0);
+    if let Some(constraint) = &params.constraint {
+        let param = constraint.param();
+        let message = format!(
+            "{param} is set; a beam search takes the model's probabilities as they are; leave {param} out or \
+             use_beam_search"
+        );
+        return Err(invalid(param, message));
+    }
     let given = [
         ("temperature", temperature.map(|value| value.to_string())),
         ("top_k", top_k.map(|value| value.to_string())),

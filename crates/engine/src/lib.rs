@@ -10,14 +10,17 @@ mod admission;
 mod beam;
 mod cancel;
 mod config;
+mod constraint;
 mod engine;
 mod event;
+mod grammars;
 mod handle;
 mod health;
 mod histogram;
 mod inbox;
 mod invalid;
 mod live;
+mod mask_workers;
 mod metrics;
 mod model;
 mod params;
@@ -34,13 +37,15 @@ mod validate;
 
 pub use config::EngineConfig;
 pub use engine::{Engine, EngineError, LoadReport};
+pub use grammars::{ConstraintParam, Grammars};
 pub use handle::{EngineHandle, EngineSnapshot, RequestBrief, SubmitError};
 pub use health::{EngineState, Health};
 pub use invalid::{InvalidCode, InvalidRequest};
 pub use model::{RequestLimits, SamplingDefaults, ServedModel};
+pub use pagoda_grammar::{Constraint, GrammarError, GrammarLimits};
 // Words of the conversation with a client, for front ends that know the engine alone.
 pub use pagoda_sched::{
-    CacheSalt, CompletionReason, DeadlineKind, Deadlines, EarlyStopping, Estimate, Explanation,
+    CacheSalt, CompletionReason, DeadlineKind, Deadlines, EarlyStopping, Estimate, Explanation, Failure,
     InvalidWeight, LengthKind, MachineState, Priority, RequestId, Retention, Rule, SampleIndex, Standing,
     Tenant, TenantId, Weight,
 };

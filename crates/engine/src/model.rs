@@ -1,5 +1,7 @@
 //! The model as the front ends see it: names, tokenizer, limits and defaults. No weights.
 
+use crate::Grammars;
+use pagoda_grammar::GrammarLimits;
 use pagoda_sched::TokenId;
 use pagoda_text::Tokenizer;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub struct ServedModel {
     pub dtype: Option<String>,
     /// Format to which the weights were quantised while they were loaded.
     pub quantization: Option<String>,
+    /// What compiles the constraints of requests.
+    pub grammars: Grammars,
 }
 
 impl ServedModel {
@@ -57,6 +61,7 @@ impl ServedModel {
             hidden: 0,
             dtype: None,
             quantization: None,
+            grammars: Grammars::default(),
         }
     }
 
@@ -101,6 +106,8 @@ pub struct RequestLimits {
     pub logit_bias: usize,
     /// Most likely tokens reported per generated token.
     pub top_logprobs: u8,
+    /// What a constraint on the output may be and cost.
+    pub grammar: GrammarLimits,
 }
 
 impl Default for RequestLimits {
@@ -112,6 +119,7 @@ impl Default for RequestLimits {
             stop_token_ids: 64,
             logit_bias: 1024,
             top_logprobs: 20,
+            grammar: GrammarLimits::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a front end asks for, before validation.
 
+use crate::ConstraintParam;
 use pagoda_sched::{CacheSalt, Deadlines, EarlyStopping, Priority, RequestId, Retention, Tenant, TokenId};
 use pagoda_text::TextStart;
 
@@ -63,6 +64,8 @@ pub struct GenerateParams {
     pub text_start: TextStart,
     /// `Some(k)`: report log-probabilities of the chosen token and of the `k` most likely ones.
     pub logprobs: Option<u32>,
+    /// What the output has to be. It ends where that does, so `ignore_eos` and `min_tokens` are excluded.
+    pub constraint: Option<ConstraintParam>,
     /// Scheduling class.
     pub priority: Priority,
     /// Who pays.

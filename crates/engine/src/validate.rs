@@ -160,6 +160,7 @@ impl ServedModel {
                 "stop strings need text, and tokens_only makes none; drop one".to_owned(),
             ));
         }
+        sampling.constraint = self.check_constraint(&params, samples, &sampling.stop_ids)?;
         let stops = self.check_stops(params.stop)?;
         Ok(ValidatedRequest {
             id,

@@ -33,8 +33,8 @@ pub use pagoda_cpu::{
     StepKind, WeightFormats, quantize_folder,
 };
 pub use pagoda_engine::{
-    EngineConfig, EngineError, EngineHandle, EngineState, GenerateParams, RequestError, RequestResult,
-    ServedModel, Session, SessionEvent,
+    Constraint, ConstraintParam, EngineConfig, EngineError, EngineHandle, EngineState, GenerateParams,
+    RequestError, RequestResult, ServedModel, Session, SessionEvent,
 };
 pub use pagoda_kernels::{Isa, QuantFormat};
 pub use pagoda_model as model;

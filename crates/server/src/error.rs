@@ -3,7 +3,7 @@
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use pagoda_engine::{DeadlineKind, InvalidCode, InvalidRequest, RequestError, SubmitError};
+use pagoda_engine::{DeadlineKind, Failure, InvalidCode, InvalidRequest, RequestError, SubmitError};
 use serde_json::{Map, Value, json};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -173,6 +173,9 @@ pub enum ApiError {
     /// The request was cancelled by its id.
     #[error("the request was cancelled")]
     Cancelled,
+    /// The output could not go on within what the request says that it has to be.
+    #[error("{0}")]
+    Constraint(String),
     /// The model failed on this request.
     #[error("{0}")]
     Model(String),
@@ -250,6 +253,7 @@ impl ApiError {
                 (StatusCode::GATEWAY_TIMEOUT, "timeout_error", timeout_code(*which))
             }
             Self::Cancelled => (client_closed_request(), "cancelled_error", "request_cancelled"),
+            Self::Constraint(_) => (StatusCode::BAD_REQUEST, INVALID, "constraint_failed"),
             Self::Model(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "model_error"),
             Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error"),
         };
@@ -319,6 +323,9 @@ impl From<SubmitError> for ApiError {
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
         match error {
+            RequestError::Model(failure @ Failure::Constraint { .. }) => {
+                Self::Constraint(failure.to_string())
+            }
             RequestError::Model(failure) => Self::Model(failure.to_string()),
             RequestError::Refused(refusal) => refusal.into(),
             RequestError::Shutdown => Self::Draining,

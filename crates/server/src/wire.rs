@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod chat;
 pub(crate) mod common;
 pub(crate) mod completions;
+pub(crate) mod constraint;
 pub(crate) mod load;
 pub(crate) mod messages;
 pub(crate) mod models;

@@ -4,6 +4,7 @@ mod admission;
 mod beams;
 mod cancel;
 mod common;
+mod constraints;
 mod failure;
 mod lifecycle;
 mod metrics;

@@ -2,6 +2,7 @@
 
 use crate::error::ApiError;
 use crate::json::{Fields, mistyped};
+use crate::wire::constraint::take_constraint;
 use pagoda_engine::{Deadlines, EarlyStopping, GenerateParams, Priority, RequestResult, Retention};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -78,6 +79,7 @@ pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams,
         stop_token_ids: fields.take("stop_token_ids", "a list of token ids")?.unwrap_or_default(),
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
         min_tokens: fields.count("min_tokens")?,
+        constraint: take_constraint(fields)?,
         skip_special_tokens: fields.flag("skip_special_tokens")?,
         priority: take_priority(fields)?,
         deadlines: take_deadlines(fields)?,

@@ -15,8 +15,6 @@ enum Harmless {
     Empty,
     /// One of these strings.
     Words(&'static [&'static str]),
-    /// `{"type": "text"}`.
-    TextFormat,
     /// A list of this one string.
     Only(&'static str),
     /// This number.
@@ -35,20 +33,13 @@ const fn refuse(name: &'static str, harmless: Harmless, advice: &'static str) ->
 
 const LEAVE_OUT: &str = "leave it out";
 const NO_TOOLS: &str = "describe the tools in the messages and leave it out";
-const NO_GRAMMAR: &str = "ask for the format in the prompt and leave it out";
 
 /// Refused by both endpoints.
 const COMMON: &[Refusal] = &[
     refuse("allowed_token_ids", Harmless::Never, "use logit_bias"),
     refuse("bad_words", Harmless::Empty, "use logit_bias"),
-    refuse("guided_choice", Harmless::Never, NO_GRAMMAR),
-    refuse("guided_grammar", Harmless::Never, NO_GRAMMAR),
-    refuse("guided_json", Harmless::Never, NO_GRAMMAR),
-    refuse("guided_regex", Harmless::Never, NO_GRAMMAR),
-    refuse("structured_outputs", Harmless::Never, NO_GRAMMAR),
-    refuse("grammar", Harmless::Empty, NO_GRAMMAR),
-    refuse("json_schema", Harmless::Never, NO_GRAMMAR),
-    refuse("response_format", Harmless::TextFormat, NO_GRAMMAR),
+    refuse("guided_whitespace_pattern", Harmless::Never, LEAVE_OUT),
+    refuse("structural_tag", Harmless::Never, "use response_format or structured_outputs"),
     refuse("prompt_logprobs", Harmless::Never, LEAVE_OUT),
     refuse("return_token_ids", Harmless::False, LEAVE_OUT),
     refuse("return_tokens_as_token_ids", Harmless::False, LEAVE_OUT),
@@ -116,7 +107,6 @@ fn is_harmless(value: &Value, harmless: Harmless) -> bool {
             _ => false,
         },
         Harmless::Words(words) => value.as_str().is_some_and(|word| words.contains(&word)),
-        Harmless::TextFormat => value.get("type").is_some_and(|kind| kind == "text"),
         Harmless::Only(word) => value.as_array().is_some_and(|items| items.iter().all(|item| item == word)),
         Harmless::Number(number) => value.as_f64() == Some(number),
     }
@@ -137,8 +127,7 @@ mod tests {
             (Endpoint::Chat, "tools", r#"[{"type":"function"}]"#),
             (Endpoint::Chat, "tool_choice", r#""required""#),
             (Endpoint::Chat, "modalities", r#"["text","audio"]"#),
-            (Endpoint::Chat, "response_format", r#"{"type":"json_object"}"#),
-            (Endpoint::Completions, "response_format", r#"{"type":"json_schema"}"#),
+            (Endpoint::Chat, "structural_tag", r#"{"type":"structural_tag"}"#),
             (Endpoint::Completions, "suffix", r#""end""#),
             (Endpoint::Completions, "prompt_logprobs", "0"),
         ];
@@ -151,7 +140,7 @@ mod tests {
     #[test]
     fn what_asks_for_nothing_passes() {
         let body = r#"{"tools": [], "tool_choice": "auto", "functions": null, "modalities": ["text"],
-            "response_format": {"type": "text"}, "prompt_logprobs": null, "typical_p": 1.0, "echo": false,
+            "prompt_logprobs": null, "typical_p": 1.0, "echo": false,
             "bad_words": []}"#;
         assert_eq!(verdict(Endpoint::Chat, body), Ok(()));
         assert_eq!(verdict(Endpoint::Completions, r#"{"suffix": "", "tools": [1]}"#), Ok(()));

@@ -8,6 +8,7 @@ mod cache;
 mod chat;
 mod client;
 mod completions;
+mod constraints;
 mod frames;
 mod lifecycle;
 mod limits;

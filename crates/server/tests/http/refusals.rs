@@ -165,8 +165,8 @@ async fn bad_chats() {
             Expected(400, "unsupported_field", Some("tools"), "not offered"),
         ),
         (
-            r#"{"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}}"#,
-            Expected(400, "unsupported_field", Some("response_format"), "not offered"),
+            r#"{"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "yaml"}}"#,
+            Expected(400, INVALID, Some("response_format.type"), "allowed: text, json_object, json_schema"),
         ),
         (
             r#"{"messages": [{"role": "user", "content": "x"}], "logprobs": true, "top_logprobs": 99}"#,

@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) deadlines: Deadlines,
     /// Whether there is a listener for the operator.
     pub(crate) admin: bool,
+    /// States of the lexer of a constrained output.
+    pub(crate) lexer_states: Option<usize>,
     /// The model counts as loaded once this sender sends or is dropped.
     pub(crate) loading: Option<Receiver<()>>,
 }
@@ -45,6 +47,7 @@ impl Default for Setup {
             fail_at: None,
             deadlines: Deadlines::default(),
             admin: false,
+            lexer_states: None,
             loading: None,
         }
     }
@@ -64,7 +67,10 @@ impl Setup {
     }
 
     pub(crate) async fn start(self) -> Server {
-        let model = toy::model(self.max_model_len, self.template);
+        let mut model = toy::model(self.max_model_len, self.template);
+        if let Some(states) = self.lexer_states {
+            model.limits.grammar.lexer_states = states;
+        }
         let capacity = FakeExecutor::capacity_of(4096, 4, self.max_model_len, toy::VOCAB);
         let mut executor = FakeExecutor::new(capacity);
         if let Some(script) = self.script {
