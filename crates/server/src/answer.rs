@@ -3,6 +3,7 @@
 use crate::error::ApiError;
 use crate::finish::{self, Ending};
 use crate::wire::common::{Delivery, Usage};
+use crate::wire::tools::Tools;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream, SelectAll};
 use pagoda_engine::{RequestResult, ServedModel, Session, SessionEvent, TokenInfo};
@@ -30,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) returned: usize,
     /// Tokens of all prompts.
     pub(crate) prompt_tokens: u64,
+    /// What the model may call.
+    pub(crate) tools: Option<Arc<Tools>>,
 }
 
 impl Call {

@@ -45,6 +45,7 @@ mod suggest;
 mod table;
 mod tenant;
 mod throughput;
+mod tool_calls;
 mod unknown;
 mod wire;
 

@@ -13,3 +13,4 @@ pub(crate) mod render;
 pub(crate) mod requests;
 pub(crate) mod schema;
 pub(crate) mod tokenize;
+pub(crate) mod tools;

@@ -8,9 +8,11 @@ use crate::state::{InFlight, ServerState};
 use crate::tenant::Caller;
 use crate::wire::chat::ChatRequest;
 use crate::wire::messages;
+use crate::wire::tools::Tools;
 use axum::extract::State;
 use axum::response::Response;
 use pagoda_text::{ChatInput, ChatTemplate, TextError};
+use serde_json::{Value, json};
 use std::time::SystemTime;
 
 /// Answers a conversation.
@@ -31,7 +33,8 @@ fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiErr
     state.check_model(request.model.as_deref())?;
     request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
     let tokens = tokens(state, &prompt(state, &mut request)?)?;
-    Plan::new(state, caller, request.delivery, request.params, vec![tokens]).map_err(rename)
+    let plan = Plan::new(state, caller, request.delivery, request.params, vec![tokens]).map_err(rename)?;
+    Ok(plan.calling(request.tools))
 }
 
 /// The text that the chat template makes of a conversation. What the client sent is quoted in it, so that special tokens
@@ -42,6 +45,9 @@ pub(super) fn prompt(state: &ServerState, request: &mut ChatRequest) -> Result<S
     let template = tokenizer.require_chat_template().map_err(|error| in_messages(&error))?;
     messages::quote(&mut request.messages, tokenizer);
     request.template_extra.values_mut().for_each(|value| messages::quote(value, tokenizer));
+    if let Some(tools) = &mut request.tools {
+        messages::quote(&mut tools.list, tokenizer);
+    }
     render(template, request).map_err(|error| in_messages(&error))
 }
 
@@ -54,13 +60,34 @@ fn render(template: &ChatTemplate, request: &mut ChatRequest) -> Result<String, 
     if !template.mentions("developer") {
         messages::developer_to_system(&mut request.messages);
     }
+    let knows_tools = template.mentions("tools");
+    if let Some(tools) = request.tools.as_ref().filter(|_| !knows_tools) {
+        describe(tools, &mut request.messages);
+    }
     template.render(&ChatInput {
         messages: &request.messages,
-        tools: None,
+        tools: request.tools.as_ref().filter(|_| knows_tools).map(|tools| &tools.list),
         add_generation_prompt: request.add_generation_prompt,
         extra: Some(&request.template_extra),
         now: Some(SystemTime::now()),
     })
+}
+
+/// Tells a model whose template has no place for tools what it may call, before all else.
+fn describe(tools: &Tools, messages: &mut Value) {
+    let text = format!(
+        "You may call functions. To call one, answer with nothing but JSON of the form \
+         {{\"name\": ..., \"arguments\": {{...}}}}. The functions are:\n{}",
+        tools.list
+    );
+    let Some(list) = messages.as_array_mut() else { return };
+    match list.first_mut().filter(|first| first["role"] == "system") {
+        Some(first) => {
+            let told = first["content"].as_str().unwrap_or_default();
+            first["content"] = format!("{text}\n\n{told}").into();
+        }
+        None => list.insert(0, json!({"role": "system", "content": text})),
+    }
 }
 
 fn in_messages(error: &TextError) -> ApiError {

@@ -9,9 +9,11 @@ use crate::sse;
 use crate::state::{InFlight, ServerState};
 use crate::tenant::Caller;
 use crate::wire::common::Delivery;
+use crate::wire::tools::Tools;
 use axum::response::Response;
 use futures_util::{StreamExt as _, future, stream};
 use pagoda_engine::{GenerateParams, RequestId, Session, ValidatedRequest};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Requests ready for the engine, and how to answer them.
@@ -23,6 +25,7 @@ pub(super) struct Plan {
     logprobs: bool,
     stop_ids: Vec<u32>,
     echo: Vec<String>,
+    tools: Option<Arc<Tools>>,
 }
 
 impl Plan {
@@ -44,7 +47,7 @@ impl Plan {
             state.model().validate(GenerateParams { prompt_tokens, ..params.clone() }).map_err(ApiError::from)
         };
         let requests = prompts.into_iter().map(validate).collect::<Result<_, _>>()?;
-        Ok(Self { requests, caller, delivery, logprobs, stop_ids, echo: Vec::new() })
+        Ok(Self { requests, caller, delivery, logprobs, stop_ids, echo: Vec::new(), tools: None })
     }
 
     /// Repeats each prompt's text before each of its choices.
@@ -52,6 +55,11 @@ impl Plan {
         let choices = self.requests.iter().map(|request| usize::from(request.returned()));
         self.echo = texts.into_iter().zip(choices).flat_map(|(text, n)| vec![text; n]).collect();
         self
+    }
+
+    /// Looks for calls of these functions in what the model says.
+    pub(super) fn calling(self, tools: Option<Tools>) -> Self {
+        Self { tools: tools.map(Arc::new), ..self }
     }
 
     /// Submits the requests and answers in the shape `S`. Dropping the answer, or the wait for it, cancels what
@@ -97,6 +105,7 @@ impl Plan {
             samples,
             returned,
             prompt_tokens,
+            tools: self.tools,
         };
         if call.delivery.stream {
             let comment = place.and_then(|place| place.comment());

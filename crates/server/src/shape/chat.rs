@@ -5,8 +5,9 @@ use crate::answer::{Answer, Call};
 use crate::finish::Ending;
 use crate::logprobs;
 use crate::sse::event;
+use crate::tool_calls::{Reading, ToolReader};
 use crate::wire::chat::{
-    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage,
+    ChatCall, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage,
 };
 use crate::wire::common::Usage;
 use axum::Json;
@@ -20,6 +21,8 @@ const ASSISTANT: &str = "assistant";
 pub(crate) struct ChatShape {
     /// Which choices have said who speaks.
     opened: Vec<bool>,
+    /// Readers of the choices, where there are functions to call.
+    readers: Vec<ToolReader>,
 }
 
 impl ChatShape {
@@ -27,7 +30,8 @@ impl ChatShape {
     /// clients take the time to the first token from it.
     fn open(&mut self, call: &Call, choice: usize, usage: Option<Usage>, out: &mut VecDeque<Bytes>) {
         if !std::mem::replace(&mut self.opened[choice], true) {
-            let delta = ChatDelta { role: Some(ASSISTANT), content: Some(String::new()) };
+            let delta =
+                ChatDelta { role: Some(ASSISTANT), content: Some(String::new()), ..ChatDelta::default() };
             out.push_back(chunk(call, &[going_on(choice, delta, None)], usage));
         }
     }
@@ -35,16 +39,24 @@ impl ChatShape {
 
 impl Shape for ChatShape {
     fn new(call: &Call) -> Self {
-        Self { opened: vec![false; call.choices] }
+        let reader = |tools| (0..call.choices).map(|_| ToolReader::new(tools)).collect();
+        Self {
+            opened: vec![false; call.choices],
+            readers: call.tools.as_ref().map(reader).unwrap_or_default(),
+        }
     }
 
     fn delta(&mut self, call: &Call, piece: Piece<'_>, out: &mut VecDeque<Bytes>) {
         self.open(call, piece.choice, piece.usage, out);
         let logprobs = call.logprobs.then(|| logprobs::chat(&call.model.tokenizer, piece.tokens));
-        if piece.text.is_empty() && logprobs.is_none() {
+        let text = match self.readers.get_mut(piece.choice) {
+            Some(reader) => reader.push(&piece.text),
+            None => piece.text,
+        };
+        if text.is_empty() && logprobs.is_none() {
             return;
         }
-        let delta = ChatDelta { role: None, content: Some(piece.text) };
+        let delta = ChatDelta { content: Some(text), ..ChatDelta::default() };
         out.push_back(chunk(call, &[going_on(piece.choice, delta, logprobs)], piece.usage));
     }
 
@@ -56,6 +68,18 @@ impl Shape for ChatShape {
         out: &mut VecDeque<Bytes>,
     ) {
         self.open(call, choice, usage, out);
+        let Reading { content, calls } =
+            self.readers.get_mut(choice).map(ToolReader::finish).unwrap_or_default();
+        if !content.is_empty() {
+            let delta = ChatDelta { content: Some(content), ..ChatDelta::default() };
+            out.push_back(chunk(call, &[going_on(choice, delta, None)], usage));
+        }
+        let ending = called(ending, calls.len());
+        for (index, tool_call) in calls.into_iter().enumerate() {
+            let delta =
+                ChatDelta { tool_calls: vec![ChatCall::new(tool_call, Some(index))], ..ChatDelta::default() };
+            out.push_back(chunk(call, &[going_on(choice, delta, None)], usage));
+        }
         let last = ChatChunkChoice {
             index: choice,
             delta: ChatDelta::default(),
@@ -73,12 +97,23 @@ impl Shape for ChatShape {
     fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Response {
         let choice = |(index, answer): (usize, Answer)| {
             let tokens = answer.deltas.iter().flat_map(|(_, tokens)| tokens);
+            let Reading { content, calls } = match &call.tools {
+                Some(tools) => ToolReader::read(tools, &answer.text),
+                None => Reading { content: answer.text, ..Reading::default() },
+            };
+            let ending = called(answer.ending, calls.len());
+            let only_called = content.is_empty() && !calls.is_empty();
+            let tool_calls = calls.into_iter().map(|call| ChatCall::new(call, None)).collect();
             ChatChoice {
                 index,
                 logprobs: call.logprobs.then(|| logprobs::chat(&call.model.tokenizer, tokens)),
-                message: ChatMessage { role: ASSISTANT, content: answer.text },
-                finish_reason: answer.ending.finish_reason,
-                stop_reason: answer.ending.stop_reason,
+                message: ChatMessage {
+                    role: ASSISTANT,
+                    content: (!only_called).then_some(content),
+                    tool_calls,
+                },
+                finish_reason: ending.finish_reason,
+                stop_reason: ending.stop_reason,
             }
         };
         Json(ChatCompletion {
@@ -91,6 +126,14 @@ impl Shape for ChatShape {
             usage,
         })
         .into_response()
+    }
+}
+
+/// An answer that ended by itself with calls waits for what they bring.
+fn called(ending: Ending, calls: usize) -> Ending {
+    match ending.finish_reason {
+        "stop" if calls > 0 => Ending { finish_reason: "tool_calls", ..ending },
+        _ => ending,
     }
 }
 

@@ -3,8 +3,10 @@
 use crate::error::ApiError;
 use crate::finish::StopReason;
 use crate::json::Fields;
+use crate::tool_calls::ToolCall;
 use crate::wire::common::{Delivery, Usage, take_cache_salt, take_delivery, take_generation};
 use crate::wire::refused::{self, Endpoint};
+use crate::wire::tools::Tools;
 use pagoda_engine::GenerateParams;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -22,6 +24,8 @@ pub(crate) struct ChatRequest {
     /// Further variables of the template.
     pub(crate) template_extra: Map<String, Value>,
     pub(crate) cache_salt: Option<String>,
+    /// What the model may call.
+    pub(crate) tools: Option<Tools>,
 }
 
 impl ChatRequest {
@@ -36,6 +40,11 @@ impl ChatRequest {
         let delivery = take_delivery(fields)?;
         let mut params = take_generation(fields)?;
         params.logprobs = take_logprobs(fields)?;
+        let tools = Tools::take(fields)?;
+        if let Some(tools) = &tools {
+            check_free(&params)?;
+            params.constraint = tools.constraint();
+        }
         Ok(Self {
             model,
             messages,
@@ -44,8 +53,19 @@ impl ChatRequest {
             add_generation_prompt: fields.flag("add_generation_prompt")?.unwrap_or(true),
             template_extra: take_template_extra(fields)?,
             cache_salt: take_cache_salt(fields)?,
+            tools,
         })
     }
+}
+
+/// A text that has to be something else cannot be a call.
+fn check_free(params: &GenerateParams) -> Result<(), ApiError> {
+    let Some(asked) = &params.constraint else { return Ok(()) };
+    let field = asked.place.split('.').next().unwrap_or(asked.place);
+    let message = format!(
+        "{field} says what the output has to be, and tools that it may be a call; leave one of them out, or set tool_choice to none"
+    );
+    Err(ApiError::invalid(field, message))
 }
 
 fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<u32>, ApiError> {
@@ -96,7 +116,36 @@ pub(crate) struct ChatChoice {
 #[derive(Serialize)]
 pub(crate) struct ChatMessage {
     pub(crate) role: &'static str,
-    pub(crate) content: String,
+    /// `None` where it only called.
+    pub(crate) content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ChatCall>,
+}
+
+/// A call of a function.
+#[derive(Serialize)]
+pub(crate) struct ChatCall {
+    /// Which of the calls of the choice, in a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    function: ChatFunction,
+}
+
+#[derive(Serialize)]
+struct ChatFunction {
+    name: String,
+    arguments: String,
+}
+
+impl ChatCall {
+    /// The call, with its `index` in a stream.
+    pub(crate) fn new(call: ToolCall, index: Option<usize>) -> Self {
+        let ToolCall { id, name, arguments } = call;
+        Self { index, id, kind: "function", function: ChatFunction { name, arguments } }
+    }
 }
 
 /// One event of a stream.
@@ -131,6 +180,8 @@ pub(crate) struct ChatDelta {
     pub(crate) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ChatCall>,
 }
 
 /// Log-probabilities in the shape of chat.

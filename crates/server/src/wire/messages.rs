@@ -35,6 +35,7 @@ pub(crate) fn normalise(messages: &mut Value) -> Result<(), ApiError> {
         };
         check_role(message, &path)?;
         flatten_content(message, &path)?;
+        read_arguments(message);
     }
     Ok(())
 }
@@ -48,7 +49,13 @@ pub(crate) fn quote(value: &mut Value, tokenizer: &Tokenizer) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| quote(item, tokenizer)),
-        Value::Object(entries) => entries.values_mut().for_each(|entry| quote(entry, tokenizer)),
+        Value::Object(entries) => {
+            entries.values_mut().for_each(|entry| quote(entry, tokenizer));
+            if entries.keys().any(|name| matches!(tokenizer.quote(name), Cow::Owned(_))) {
+                let quoted = std::mem::take(entries).into_iter();
+                *entries = quoted.map(|(name, entry)| (tokenizer.quote(&name).into_owned(), entry)).collect();
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -71,6 +78,17 @@ fn check_role(message: &Map<String, Value>, path: &str) -> Result<(), ApiError> 
             let text = other.to_string();
             let expected = format!("one of {}", ROLES.join(", "));
             Err(crate::json::mistyped(&param, &expected, &text))
+        }
+    }
+}
+
+/// Clients send the arguments of earlier calls as a string of JSON, and templates write them as JSON themselves.
+fn read_arguments(message: &mut Map<String, Value>) {
+    for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
+        let read = arguments.as_str().and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+        if let Some(read) = read {
+            *arguments = Value::Object(read);
         }
     }
 }

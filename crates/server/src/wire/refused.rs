@@ -32,7 +32,7 @@ const fn refuse(name: &'static str, harmless: Harmless, advice: &'static str) ->
 }
 
 const LEAVE_OUT: &str = "leave it out";
-const NO_TOOLS: &str = "describe the tools in the messages and leave it out";
+const NO_TOOLS: &str = "use tools and tool_choice";
 
 /// Refused by both endpoints.
 const COMMON: &[Refusal] = &[
@@ -64,8 +64,6 @@ const CHAT: &[Refusal] = &[
     refuse("function_call", Harmless::Words(&["none", "auto"]), NO_TOOLS),
     refuse("functions", Harmless::Empty, NO_TOOLS),
     refuse("modalities", Harmless::Only("text"), "only text is offered"),
-    refuse("tool_choice", Harmless::Words(&["none", "auto"]), NO_TOOLS),
-    refuse("tools", Harmless::Empty, NO_TOOLS),
     refuse("web_search_options", Harmless::Never, LEAVE_OUT),
 ];
 
@@ -124,8 +122,8 @@ mod tests {
     #[test]
     fn what_would_change_the_answer_is_refused_by_name() {
         let asking = [
-            (Endpoint::Chat, "tools", r#"[{"type":"function"}]"#),
-            (Endpoint::Chat, "tool_choice", r#""required""#),
+            (Endpoint::Chat, "functions", r#"[{"name":"look"}]"#),
+            (Endpoint::Chat, "function_call", r#"{"name":"look"}"#),
             (Endpoint::Chat, "modalities", r#"["text","audio"]"#),
             (Endpoint::Chat, "structural_tag", r#"{"type":"structural_tag"}"#),
             (Endpoint::Completions, "suffix", r#""end""#),
@@ -139,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_asks_for_nothing_passes() {
-        let body = r#"{"tools": [], "tool_choice": "auto", "functions": null, "modalities": ["text"],
+        let body = r#"{"function_call": "auto", "functions": null, "modalities": ["text"],
             "prompt_logprobs": null, "typical_p": 1.0, "echo": false,
             "bad_words": []}"#;
         assert_eq!(verdict(Endpoint::Chat, body), Ok(()));

@@ -19,4 +19,5 @@ mod routes;
 mod server;
 mod tenants;
 mod text;
+mod tools;
 mod toy;

@@ -162,7 +162,7 @@ async fn bad_chats() {
         ),
         (
             r#"{"messages": [{"role": "user", "content": "x"}], "tools": [{}]}"#,
-            Expected(400, "unsupported_field", Some("tools"), "not offered"),
+            Expected(400, "missing_field", Some("tools[0].type"), "required"),
         ),
         (
             r#"{"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "yaml"}}"#,
