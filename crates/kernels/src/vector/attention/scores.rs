@@ -3,11 +3,12 @@
 #![expect(clippy::needless_range_loop, reason = "counted loops are surely inlined; see `tile`")]
 
 use super::product::{KvSimd, Product};
-use super::tile::{Left, Right, accumulate};
+use super::tile::{Ahead, Left, Right, accumulate};
 use super::{Seen, Work, by_rows};
 use crate::attention::SCORE_STRIDE;
 use crate::attention::{Area, GROUP, QUERY_ROWS};
 use crate::kv::KvElement;
+use std::ops::Range;
 
 /// Groups whose keys are read from the first-level cache by all rows in turn.
 const SEGMENT: usize = 4;
@@ -19,34 +20,52 @@ impl<T: KvElement> Work<'_, T> {
         let groups = seen.groups();
         for first in groups.clone().step_by(SEGMENT) {
             let end = groups.end.min(first + SEGMENT);
-            self.prefetch_keys::<S, P>(s, seen, end..groups.end.min(end + SEGMENT));
-            if end == groups.end {
-                self.prefetch_values(s, seen, groups.start..groups.end.min(groups.start + SEGMENT));
-            }
             by_rows!(0..self.tile.rows(), row, R => {
-                let mut group = first;
-                // Four registers where there are 32 of them.
-                if S::LANES == GROUP {
-                    while end - group >= 4 {
-                        self.score_block::<S, P, R, 4>(s, seen, (row, group), area);
-                        group += 4;
-                    }
-                    while group < end {
-                        self.score_block::<S, P, R, 1>(s, seen, (row, group), area);
-                        group += 1;
-                    }
+                // A constant, so that the loops that ask for nothing hold no registers for it.
+                if row == 0 {
+                    self.score_rows::<S, P, R, true>(s, seen, row, first..end, area);
                 } else {
-                    for group in group..end {
-                        self.score_block::<S, P, R, 2>(s, seen, (row, group), area);
-                    }
+                    self.score_rows::<S, P, R, false>(s, seen, row, first..end, area);
                 }
             });
         }
     }
 
+    /// Scores of R rows from `row` on at some groups; those that lead ask for the keys or values that come next.
+    #[inline(always)]
+    fn score_rows<S: KvSimd, P: Product<S, Stored = T>, const R: usize, const LEADS: bool>(
+        &self,
+        s: S,
+        seen: &Seen,
+        row: usize,
+        groups: Range<usize>,
+        area: &mut Area<'_>,
+    ) {
+        let mut group = groups.start;
+        // Four registers where there are 32 of them.
+        while S::LANES == GROUP && groups.end - group >= 4 {
+            self.score_block::<S, P, R, 4, LEADS>(s, seen, (row, group), area);
+            group += 4;
+        }
+        while S::LANES == GROUP && group < groups.end {
+            self.score_block::<S, P, R, 1, LEADS>(s, seen, (row, group), area);
+            group += 1;
+        }
+        while S::LANES < GROUP && group < groups.end {
+            self.score_block::<S, P, R, 2, LEADS>(s, seen, (row, group), area);
+            group += 1;
+        }
+    }
+
     /// Scores of R rows at V registers of places, from `row` and `group` on.
     #[inline(always)]
-    fn score_block<S: KvSimd, P: Product<S, Stored = T>, const R: usize, const V: usize>(
+    fn score_block<
+        S: KvSimd,
+        P: Product<S, Stored = T>,
+        const R: usize,
+        const V: usize,
+        const LEADS: bool,
+    >(
         &self,
         s: S,
         seen: &Seen,
@@ -62,7 +81,9 @@ impl<T: KvElement> Work<'_, T> {
             let at = seen.keys[group + place / GROUP] + place % GROUP * P::STEP;
             columns[v] = self.view.keys[at..].as_ptr();
         }
-        let right = Right { columns, stride: shape.block_size * P::STEP };
+        let stride = shape.block_size * P::STEP;
+        let ahead = if LEADS { Some(self.ahead_of_keys::<S, P, V>(seen, group)) } else { None };
+        let right = Right { columns, stride, ahead };
         // SAFETY: a query has head_dim elements; a head of a block has head_dim / STEP rows of block_size columns, and
         // the LANES columns of a register lie in one group, which lies in one block.
         let sums = unsafe {
@@ -81,20 +102,29 @@ impl<T: KvElement> Work<'_, T> {
         }
     }
 
-    /// Asks for the keys of some groups, which are needed next: blocks are too small and too scattered for the hardware
-    /// to see a stream.
+    /// What V registers of keys from `group` on ask for: keys a segment further, then the first values, of which a group has as
+    /// many lines as it has of keys.
     #[inline(always)]
-    fn prefetch_keys<S: KvSimd, P: Product<S, Stored = T>>(
+    fn ahead_of_keys<S: KvSimd, P: Product<S, Stored = T>, const V: usize>(
         &self,
-        s: S,
         seen: &Seen,
-        groups: std::ops::Range<usize>,
-    ) {
-        let shape = &self.task.input.shape;
-        for &at in &seen.keys[groups] {
-            for step in 0..shape.head_dim / P::STEP {
-                s.prefetch(self.view.keys.as_ptr().wrapping_add(at + step * shape.block_size * P::STEP));
-            }
+        group: usize,
+    ) -> Ahead<T, V> {
+        let groups = seen.groups();
+        let next = group + SEGMENT;
+        let keys = next < groups.end;
+        let mut lines = [std::ptr::null(); V];
+        for v in 0..V {
+            let (further, place) = (v * S::LANES / GROUP, v * S::LANES % GROUP * P::STEP);
+            lines[v] = if keys {
+                let at = seen.keys[(next + further).min(groups.end - 1)] + place;
+                self.view.keys.as_ptr().wrapping_add(at)
+            } else {
+                let at = groups.start + (group - groups.start) % SEGMENT + further;
+                self.view.values.as_ptr().wrapping_add(seen.values[at.min(groups.end - 1)] + place)
+            };
         }
+        let stride = if keys { self.task.input.shape.block_size } else { GROUP };
+        Ahead { lines, stride: stride * P::STEP }
     }
 }

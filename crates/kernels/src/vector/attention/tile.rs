@@ -19,6 +19,17 @@ pub(super) struct Left {
 pub(super) struct Right<T, const V: usize> {
     pub(super) columns: [*const T; V],
     pub(super) stride: usize,
+    pub(super) ahead: Option<Ahead<T, V>>,
+}
+
+/// What each load of a register asks for beside it, because it is needed next: blocks are too small and too scattered for the
+/// hardware to see a stream, and many requests at once would hold the arithmetic up.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<T, const V: usize> {
+    /// Asked for in the first step, if they are there at all.
+    pub(super) lines: [*const T; V],
+    /// Elements from one step to the next.
+    pub(super) stride: usize,
 }
 
 /// Sums of R rows by V registers.
@@ -43,6 +54,11 @@ pub(super) unsafe fn accumulate<S: KvSimd, P: Product<S>, const R: usize, const 
         for v in 0..V {
             // SAFETY: the step is one of `count`, here and below.
             columns[v] = unsafe { P::load(s, right.columns[v].add(step * right.stride)) };
+        }
+        if let Some(ahead) = right.ahead {
+            for v in 0..V {
+                s.prefetch(ahead.lines[v].wrapping_add(step * ahead.stride));
+            }
         }
         for r in 0..R {
             for v in 0..V {

@@ -1,13 +1,10 @@
 //! Sums of the values of a span, weighted.
 
-#![expect(clippy::needless_range_loop, reason = "counted loops are surely inlined; see `tile`")]
-
 use super::product::{Half, KvSimd, Product};
-use super::tile::{Left, Right, accumulate, put, take};
+use super::tile::{Ahead, Left, Right, accumulate, put, take};
 use super::{Seen, Work, by_rows};
 use crate::attention::{Area, GROUP, QUERY_ROWS, SCORE_STRIDE, SPAN};
 use crate::kv::KvElement;
-use crate::vector::simd::LINE;
 use std::ops::Range;
 
 /// Groups whose values are read from the first-level cache by all rows in turn.
@@ -64,14 +61,20 @@ impl<T: KvElement> Work<'_, T> {
         let width = area.sums.len() / QUERY_ROWS;
         area.sums[..self.tile.rows() * width].fill(0.0);
         for run in self.parts(seen, P::STEP).flat_map(|part| part.runs(P::STEP)) {
-            let next = run.steps.end * P::STEP / GROUP;
-            self.prefetch_values(s, seen, next..seen.groups().end.min(next + SEGMENT).max(next));
             if run.half.is_some() {
                 for row in run.rows {
                     self.add_narrow::<S, P>(s, seen, (row, 0), (&run.steps, run.half), area);
                 }
             } else {
-                by_rows!(run.rows, row, R => self.add_rows::<S, P, R>(s, seen, row, &run.steps, area));
+                let first = run.rows.start;
+                by_rows!(run.rows, row, R => {
+                    // A constant, so that the loops that ask for nothing hold no registers for it.
+                    if row == first {
+                        self.add_rows::<S, P, R, true>(s, seen, row, &run.steps, area);
+                    } else {
+                        self.add_rows::<S, P, R, false>(s, seen, row, &run.steps, area);
+                    }
+                });
             }
         }
     }
@@ -95,9 +98,9 @@ impl<T: KvElement> Work<'_, T> {
         alone(true, common.clone()).chain([together]).chain(alone(false, common))
     }
 
-    /// Adds the values of `steps` to R rows from `row` on.
+    /// Adds the values of `steps` to R rows from `row` on; those that lead ask for the values that come next.
     #[inline(always)]
-    fn add_rows<S: KvSimd, P: Product<S, Stored = T>, const R: usize>(
+    fn add_rows<S: KvSimd, P: Product<S, Stored = T>, const R: usize, const LEADS: bool>(
         &self,
         s: S,
         seen: &Seen,
@@ -109,15 +112,15 @@ impl<T: KvElement> Work<'_, T> {
         let mut at = 0;
         // Four registers where there are 32 of them, else two.
         while S::LANES == GROUP && dim - at >= 4 * S::LANES {
-            self.add_block::<S, P, R, 4>(s, seen, (row, at), steps, area);
+            self.add_block::<S, P, R, 4, LEADS>(s, seen, (row, at), steps, area);
             at += 4 * S::LANES;
         }
         while S::LANES < GROUP && dim - at >= 2 * S::LANES {
-            self.add_block::<S, P, R, 2>(s, seen, (row, at), steps, area);
+            self.add_block::<S, P, R, 2, LEADS>(s, seen, (row, at), steps, area);
             at += 2 * S::LANES;
         }
         while S::LANES == GROUP && dim - at >= S::LANES {
-            self.add_block::<S, P, R, 1>(s, seen, (row, at), steps, area);
+            self.add_block::<S, P, R, 1, LEADS>(s, seen, (row, at), steps, area);
             at += S::LANES;
         }
         if at < dim {
@@ -129,7 +132,7 @@ impl<T: KvElement> Work<'_, T> {
 
     /// Adds V registers of the values of `steps`, from element `at` of the head on, to R rows from `row` on.
     #[inline(always)]
-    fn add_block<S: KvSimd, P: Product<S, Stored = T>, const R: usize, const V: usize>(
+    fn add_block<S: KvSimd, P: Product<S, Stored = T>, const R: usize, const V: usize, const LEADS: bool>(
         &self,
         s: S,
         seen: &Seen,
@@ -146,11 +149,17 @@ impl<T: KvElement> Work<'_, T> {
             let (start, end) = self.group_of::<S, P>(seen, step, steps.end);
             let left = &area.scores[row * SCORE_STRIDE + step * P::WORDS..];
             let left = Left { start: left.as_ptr(), stride: SCORE_STRIDE };
+            let next = (step * P::STEP / GROUP + SEGMENT).min(seen.groups().end - 1);
             let mut columns = [std::ptr::null(); V];
+            let mut lines = columns;
             for v in 0..V {
-                columns[v] = self.view.values[start + (at + v * S::LANES) * P::STEP..].as_ptr();
+                let place = (at + v * S::LANES) * P::STEP;
+                columns[v] = self.view.values[start + place..].as_ptr();
+                lines[v] = self.view.values.as_ptr().wrapping_add(seen.values[next] + place);
             }
-            let right = Right { columns, stride: dim * P::STEP };
+            let stride = dim * P::STEP;
+            let right =
+                Right { columns, stride, ahead: if LEADS { Some(Ahead { lines, stride }) } else { None } };
             // SAFETY: the weights of the steps are there, and the group has a row of head_dim columns for each step.
             sums = unsafe { accumulate::<S, P, R, V>(s, left, right, end - step, sums) };
             step = end;
@@ -200,17 +209,5 @@ impl<T: KvElement> Work<'_, T> {
     ) -> (usize, usize) {
         let (group, place) = (step * P::STEP / GROUP, step * P::STEP % GROUP);
         (seen.values[group] + place * self.task.input.shape.head_dim, end.min((group + 1) * GROUP / P::STEP))
-    }
-
-    /// Asks for the values of some groups.
-    #[inline(always)]
-    pub(super) fn prefetch_values<S: KvSimd>(&self, s: S, seen: &Seen, groups: Range<usize>) {
-        let bytes = GROUP * self.task.input.shape.head_dim * size_of::<T>();
-        for &at in &seen.values[groups] {
-            let start = self.view.values[at..].as_ptr().cast::<u8>();
-            for line in (0..bytes).step_by(LINE) {
-                s.prefetch(start.wrapping_add(line));
-            }
-        }
     }
 }
