@@ -13,6 +13,7 @@ mod frames;
 mod lifecycle;
 mod limits;
 mod listing;
+mod overload;
 mod refusals;
 mod requests;
 mod routes;
