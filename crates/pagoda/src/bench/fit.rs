@@ -48,23 +48,7 @@ mod tests {
     const COST: StepCost = StepCost { base_s: 0.02, token_s: 1e-3, ..StepCost::NONE };
 
     fn settings() -> Settings {
-        Settings {
-            model: "m".into(),
-            architecture: "a".into(),
-            parameters: 1,
-            weights: "bf16".into(),
-            kv: "bf16".into(),
-            weight_bytes: 1,
-            isa: "scalar".into(),
-            threads: 1,
-            max_num_batched_tokens: 512,
-            max_num_seqs: 64,
-            prefix_len: 0,
-            input_len: 128,
-            output_len: 64,
-            seed: 0,
-            repetitions: 1,
-        }
+        Settings { max_num_seqs: 64, input_len: 128, output_len: 64, ..Settings::example() }
     }
 
     fn point(rows: u32) -> Point {

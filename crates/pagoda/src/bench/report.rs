@@ -214,24 +214,31 @@ mod tests {
         }
     }
 
+    impl Settings {
+        /// Those of a short run of a small model.
+        pub(in super::super) fn example() -> Self {
+            Self {
+                model: "m".into(),
+                architecture: "a".into(),
+                parameters: 1,
+                weights: "bf16".into(),
+                kv: "bf16".into(),
+                weight_bytes: 1,
+                isa: "scalar".into(),
+                threads: 1,
+                max_num_batched_tokens: 512,
+                max_num_seqs: 2,
+                prefix_len: 0,
+                input_len: 1,
+                output_len: 1,
+                seed: 0,
+                repetitions: 1,
+            }
+        }
+    }
+
     fn report() -> Report {
-        let settings = Settings {
-            model: "m".into(),
-            architecture: "a".into(),
-            parameters: 1,
-            weights: "bf16".into(),
-            kv: "bf16".into(),
-            weight_bytes: 1,
-            isa: "scalar".into(),
-            threads: 1,
-            max_num_batched_tokens: 512,
-            max_num_seqs: 2,
-            prefix_len: 0,
-            input_len: 1,
-            output_len: 1,
-            seed: 0,
-            repetitions: 2,
-        };
+        let settings = Settings { repetitions: 2, ..Settings::example() };
         Report::new(settings, Machine::look())
     }
 
