@@ -18,6 +18,7 @@
 
 pub mod bench;
 mod builder;
+pub mod client;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
 mod engine;

@@ -61,6 +61,47 @@ fn inspect_tells_architecture_and_memory() {
 }
 
 #[test]
+fn plan_shows_what_formats_leave_for_requests() {
+    let shape = ["plan", "--random", "qwen2.5-0.5b", "--kv-cache-memory", "512MiB"];
+    let output = pagoda(&shape);
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let rows: Vec<_> =
+        stdout.lines().skip_while(|line| !line.starts_with("---")).skip(1).map(cells).collect();
+    assert_eq!(rows.len(), 6, "{stdout}");
+    let fitting: Vec<u32> = rows.iter().map(|row| row[row.len() - 1].parse().expect("a count")).collect();
+    // Keys and values of 8 bits and their scales take little more than half of 16.
+    assert!(fitting[1] > 3 * fitting[0] / 2 && fitting[0] == fitting[2], "{stdout}");
+
+    let hopeless = pagoda(&[&shape[..3], &["--kv-cache-memory", "26MiB", "--max-model-len", "4k"]].concat());
+    assert_eq!(hopeless.status.code(), Some(4));
+    let (stdout, stderr) = (text(&hopeless.stdout), text(&hopeless.stderr));
+    assert!(stdout.contains("int8") && !stdout.contains("bf16  "), "{stdout}");
+    assert!(stderr.contains("--max-model-len"), "{stderr}");
+}
+
+#[test]
+fn completions_and_pages_name_every_command() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = pagoda(&["completions", shell]);
+        let script = text(&output.stdout);
+        assert!(script.contains("quantize") && script.contains("max-num-seqs"), "{shell}: {script}");
+    }
+    let page = text(&pagoda(&["man"]).stdout);
+    assert!(page.starts_with(".") && page.contains("pagoda") && page.contains("serve"), "{page}");
+    let folder = std::env::temp_dir().join(format!("pagoda-man-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let made = pagoda(&["man", "--out", folder.to_str().expect("UTF-8")]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let page = std::fs::read_to_string(folder.join("pagoda-bench-serve.1")).expect("a page of each command");
+    assert!(page.contains("pagoda\\-bench\\-serve") && page.contains("request\\-rate"), "{page}");
+    std::fs::remove_dir_all(&folder).expect("the folder can be removed");
+    let message = failure(&["man", "--out", "/no/such/folder"], 2);
+    assert!(message.contains("/no/such/folder"), "{message}");
+}
+
+#[test]
 fn sim_reports_its_totals() {
     let output = pagoda(&["verify", "--seeds", "4", "--steps", "100", "--hash-bits", "8"]);
     let stdout = text(&output.stdout);
@@ -348,6 +389,30 @@ fn a_second_signal_ends_what_still_runs() {
     assert!(signal().success());
     while server.call("GET", "/health", "").starts_with("HTTP/1.1 200") {}
     assert_eq!(server.terminate(), Some(1));
+}
+
+#[test]
+fn chat_and_complete_stream_a_servers_answers() {
+    let mut server = Server::start(&[]);
+    server.wait_until_ready();
+    let url = format!("http://{}/v1", server.address);
+    let settings = ["--url", &url, "-n", "6", "--temperature", "0"];
+    let ask = |args: &[&str]| {
+        let output = pagoda(&[args, &settings].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("6 generated tokens"), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let (prompt, local) = ("Once upon a time", ["run", "Once upon a time", "-n", "6", "--temperature", "0"]);
+    let expected = text(&pagoda(&local).stdout);
+    assert_eq!(prompt.to_owned() + &ask(&["complete", "-q", prompt]), expected);
+    // The template of the story model only joins the messages.
+    assert_eq!(prompt.to_owned() + &ask(&["chat", "-q", prompt]), expected);
+    let refused = failure(&["chat", "-q", "x", "--url", &url, "--model", "gpt-9"], 1);
+    assert!(refused.contains("gpt-9") && refused.contains("folktale"), "{refused}");
+    assert_eq!(server.terminate(), Some(0));
+    let gone = failure(&["complete", "-q", "x", "--url", &url], 1);
+    assert!(gone.contains("cannot connect") && gone.contains(&server.address), "{gone}");
 }
 
 #[test]

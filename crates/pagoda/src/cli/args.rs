@@ -3,6 +3,7 @@
 use super::bench::BenchCommand;
 use super::sim::SimArgs;
 use super::size::ByteSize;
+use super::talk::{ChatArgs, CompleteArgs};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pagoda::sched::Weight;
@@ -47,10 +48,22 @@ pub(crate) enum Command {
     ///
     /// Example: pagoda explain cmpl-019308f1a2b37c4d8e5f60718293a4b5 --port 8000
     Explain(ExplainArgs),
+    /// Talk to a server: answers stream to stdout. With -q or piped input one answer, else a conversation.
+    ///
+    /// Example: pagoda chat -q "Why is the sky blue?" --port 8000
+    Chat(ChatArgs),
+    /// Have a server continue texts.
+    ///
+    /// Example: pagoda complete -q "Once upon a time" --port 8000
+    Complete(CompleteArgs),
     /// Show what a model is and the memory that it will take. Loads no weights.
     ///
     /// Example: pagoda inspect ./Qwen2.5-0.5B-Instruct --max-model-len 8k
     Inspect(InspectArgs),
+    /// Show whether a model fits into memory, and what other formats would leave for requests. Loads no weights.
+    ///
+    /// Example: pagoda plan --random llama-3.1-8b --max-num-seqs 16
+    Plan(PlanArgs),
     /// Write a model in a quantised format as a folder that loads without the work.
     ///
     /// Example: pagoda quantize ./Qwen2.5-0.5B-Instruct ./Qwen2.5-0.5B-Instruct-int4 --format int4
@@ -73,6 +86,14 @@ pub(crate) enum Command {
     /// Example: pagoda bench throughput --concurrency 1,4,16
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Write the completions of a shell to stdout.
+    ///
+    /// Example: pagoda completions bash > ~/.local/share/bash-completion/completions/pagoda
+    Completions(CompletionsArgs),
+    /// Write the manual page to stdout, or one for each command into a folder.
+    ///
+    /// Example: pagoda man --out ~/.local/share/man/man1
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -218,6 +239,18 @@ pub(crate) struct ExplainArgs {
     /// Id of the response, or the x-request-id of the call.
     pub(crate) id: String,
 
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// A server that runs elsewhere, and who asks it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServerArgs {
+    /// Address of the server, for instance http://127.0.0.1:8000; instead of --host and --port.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
+    pub(crate) url: Option<String>,
+
     /// Address of the server.
     #[arg(long, default_value = "127.0.0.1", value_name = "NAME")]
     pub(crate) host: String,
@@ -226,11 +259,11 @@ pub(crate) struct ExplainArgs {
     #[arg(long, default_value_t = 8000)]
     pub(crate) port: u16,
 
-    /// Tenant that sent the request, as its x-tenant says.
+    /// Tenant that asks, as x-tenant says it.
     #[arg(long, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
 
-    /// API key that sent the request.
+    /// API key of who asks.
     #[arg(long, env = "PAGODA_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
 }
@@ -247,6 +280,29 @@ pub(crate) struct InspectArgs {
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    #[arg(env = "PAGODA_MODEL", value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Folder for the pages.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

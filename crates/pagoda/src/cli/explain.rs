@@ -2,53 +2,28 @@
 
 use super::args::ExplainArgs;
 use super::exit::{CliError, Failure};
-use anyhow::{Context, anyhow};
-use pagoda::bench::serve::{Client, ClientError, Target};
+use super::server::{refusal, runtime};
+use anyhow::anyhow;
 use serde_json::Value;
 use std::fmt::Write as _;
 
 /// Asks the server and prints what it says.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
-    let client = client(args).map_err(|error| CliError::new(Failure::Usage, error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| CliError::new(Failure::Runtime, error))?;
+    check_id(&args.id).map_err(|error| CliError::new(Failure::Usage, error))?;
+    let client = args.server.client()?;
+    let runtime = runtime()?;
     let answer = runtime.block_on(client.get_json(&format!("/v1/requests/{}", args.id)));
     let answer = answer.map_err(|error| CliError::new(Failure::Runtime, refusal(error)))?;
     print!("{}", describe(&answer));
     Ok(())
 }
 
-fn client(args: &ExplainArgs) -> anyhow::Result<Client> {
+fn check_id(id: &str) -> anyhow::Result<()> {
     let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if args.id.is_empty() || !args.id.bytes().all(is_id) {
-        return Err(anyhow!(
-            "{:?} is no id of a request; give that of its response, such as cmpl-…",
-            args.id
-        ));
+    if id.is_empty() || !id.bytes().all(is_id) {
+        return Err(anyhow!("{id:?} is no id of a request; give that of its response, such as cmpl-…"));
     }
-    let target = Target { host: args.host.clone(), port: args.port, prefix: String::new() };
-    let mut headers = Vec::new();
-    if let Some(tenant) = &args.tenant {
-        let value = tenant.parse().context("--tenant cannot be sent as a header")?;
-        headers.push(("x-tenant".parse().context("x-tenant is a header")?, value));
-    }
-    if let Some(key) = &args.api_key {
-        let value =
-            format!("Bearer {key}").parse().map_err(|_| anyhow!("--api-key cannot be sent as a header"))?;
-        headers.push(("authorization".parse().context("authorization is a header")?, value));
-    }
-    Ok(Client::new(target, headers))
-}
-
-/// The message of the server, where it gave one.
-fn refusal(error: ClientError) -> anyhow::Error {
-    if let ClientError::Status { body, .. } = &error
-        && let Ok(json) = serde_json::from_str::<Value>(body)
-        && let Some(message) = json["error"]["message"].as_str()
-    {
-        return anyhow!("{message}");
-    }
-    error.into()
+    Ok(())
 }
 
 /// One fact per line.

@@ -5,15 +5,19 @@ mod bench;
 mod doctor;
 mod exit;
 mod explain;
+mod generated;
 mod inspect;
 mod options;
+mod plan;
 mod progress;
 mod quantize;
 mod run;
 mod security;
 mod serve;
+mod server;
 mod sim;
 mod size;
+mod talk;
 mod tenants;
 mod verify;
 
@@ -30,12 +34,17 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::serve(args),
         Command::Explain(args) => explain::explain(args),
+        Command::Chat(args) => talk::chat(args),
+        Command::Complete(args) => talk::complete(args),
         Command::Inspect(args) => inspect::inspect(args),
+        Command::Plan(args) => plan::plan(args),
         Command::Quantize(args) => quantize::quantize(args),
         Command::Sim(args) => sim::sim(args),
         Command::Verify(args) => verify::verify(args),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Bench(command) => bench::bench(command),
+        Command::Completions(args) => generated::completions(args),
+        Command::Man(args) => generated::man(args),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

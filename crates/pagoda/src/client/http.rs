@@ -1,6 +1,6 @@
-//! The HTTP side of a load: requests over kept connections.
+//! Requests over kept connections.
 
-use super::Target;
+use super::{Events, Target};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -54,9 +54,9 @@ pub struct Client {
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
-/// A connection that is in use; [`Client::give_back`] takes it when the answer has been read to its end.
+/// A connection that is in use; [`Client::give_back`] takes it when the answer was read to its end.
 #[derive(Debug)]
-pub(crate) struct Lease(SendRequest<Full<Bytes>>);
+pub(super) struct Lease(SendRequest<Full<Bytes>>);
 
 impl Client {
     /// A client of `target` that sends `headers` with every request.
@@ -79,20 +79,27 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| ClientError::Answer(error.to_string()))
     }
 
-    /// Posts JSON and returns the answer once its head is there and is a success.
+    /// The first model that the server lists.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a list without a model is one.
+    pub async fn first_model(&self) -> Result<String, ClientError> {
+        let models = self.get_json("/v1/models").await?;
+        let id = models["data"][0]["id"].as_str().map(str::to_owned);
+        id.ok_or_else(|| ClientError::Answer("it lists no model; give its name with --model".into()))
+    }
+
+    /// Posts JSON and returns the events of the answer once its head is there and is a success.
     ///
     /// # Errors
     /// [`ClientError`]; a status other than success is one, with the start of its body.
-    pub(crate) async fn post(
-        &self,
-        endpoint: &str,
-        body: Bytes,
-    ) -> Result<(Response<Incoming>, Lease), ClientError> {
-        self.send(Method::POST, endpoint, body).await
+    pub async fn post_events(&self, endpoint: &str, body: Bytes) -> Result<Events<'_>, ClientError> {
+        let (response, lease) = self.send(Method::POST, endpoint, body).await?;
+        Ok(Events::new(self, response.into_body(), lease))
     }
 
     /// Keeps a connection whose answer was read to its end.
-    pub(crate) fn give_back(&self, lease: Lease) {
+    pub(super) fn give_back(&self, lease: Lease) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lease.0);
     }
 

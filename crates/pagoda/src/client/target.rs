@@ -1,4 +1,4 @@
-//! The server that a load is sent to.
+//! The server that requests are sent to.
 
 use hyper::Uri;
 
@@ -17,7 +17,7 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Encryption is not offered.
-    #[error("{url} asks for TLS, which `bench serve` does not speak; give an http:// address")]
+    #[error("{url} asks for TLS, which is not spoken here; give an http:// address")]
     Tls {
         /// As given.
         url: String,

@@ -1,9 +1,9 @@
 //! A load: many requests, at their times, at most so many at once.
 
 use super::arrivals::Arrivals;
-use super::client::Client;
 use super::prompt::{BodySettings, PromptSettings};
 use super::stream::{self, Outcome};
+use crate::client::Client;
 use hyper::body::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

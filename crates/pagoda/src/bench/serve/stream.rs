@@ -1,8 +1,6 @@
 //! One request of a load: sent, and its stream timed.
 
-use super::client::{Client, ClientError};
-use super::sse::SseDecoder;
-use http_body_util::BodyExt;
+use crate::client::{Client, ClientError};
 use hyper::body::Bytes;
 use serde::Deserialize;
 use std::time::{Duration, Instant};
@@ -175,26 +173,10 @@ async fn read_stream(
     body: Bytes,
     timer: &mut StreamTimer,
 ) -> Result<(), ClientError> {
-    let (response, lease) = client.post(endpoint, body).await?;
-    let mut body = response.into_body();
-    let mut decoder = SseDecoder::default();
-    while let Some(frame) = body.frame().await {
-        let Ok(bytes) = frame?.into_data() else { continue };
-        let now = Instant::now();
-        let mut outcome = Ok(());
-        let mut take = |data: &str| {
-            if outcome.is_ok() {
-                outcome = timer.event(data, now);
-            }
-        };
-        let pushed = decoder.push(&bytes, &mut take);
-        outcome?;
-        pushed.map_err(|error| ClientError::Answer(error.to_string()))?;
+    let mut events = client.post_events(endpoint, body).await?;
+    while let Some(data) = events.next().await? {
+        timer.event(&data, Instant::now())?;
     }
-    let (now, mut outcome) = (Instant::now(), Ok(()));
-    decoder.finish(&mut |data| outcome = timer.event(data, now));
-    outcome?;
-    client.give_back(lease);
     Ok(())
 }
 

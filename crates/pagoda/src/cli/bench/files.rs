@@ -35,7 +35,7 @@ impl Picture {
             Self::Svg => chart.svg(),
             Self::Html => chart.html(),
         };
-        write(path, &text)
+        write(path, text)
     }
 }
 
@@ -43,11 +43,11 @@ impl Picture {
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliError> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| CliError::new(Failure::Internal, error))?;
-    write(path, &(text + "\n"))
+    write(path, text + "\n")
 }
 
-/// Writes `text`.
-pub(crate) fn write(path: &Path, text: &str) -> Result<(), CliError> {
+/// Writes `text`, whatever was there before.
+pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<(), CliError> {
     std::fs::write(path, text).map_err(|error| {
         let error = anyhow::Error::new(error).context(format!("cannot write {}", path.display()));
         CliError::new(Failure::Runtime, error)

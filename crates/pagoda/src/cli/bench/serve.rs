@@ -6,10 +6,11 @@ use super::files::write_json;
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use pagoda::bench::serve::{
-    Arrivals, BodySettings, Client, Load, LoadOutcome, Metric, PromptForm, PromptSettings, Summary,
-    SummarySettings, Target, details,
+    Arrivals, BodySettings, Load, LoadOutcome, Metric, PromptForm, PromptSettings, Summary, SummarySettings,
+    details,
 };
 use pagoda::bench::{compact_utc, iso_utc};
+use pagoda::client::{Client, ClientError, Target};
 use pagoda::text::{Tokenizer, TokenizerFiles};
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
@@ -153,18 +154,13 @@ fn read_tokenizer(folder: &Path) -> anyhow::Result<Tokenizer> {
 /// The first model that the server lists.
 async fn first_model(args: &ServeLoadArgs, client: &Client) -> Result<String, CliError> {
     let limit = Instant::now() + Duration::from_secs(args.ready_check_timeout_sec);
-    let failed = |error: anyhow::Error| CliError::new(Failure::Runtime, error);
     loop {
-        match client.get_json("/v1/models").await {
-            Ok(models) => {
-                let id = models["data"][0]["id"].as_str().map(str::to_owned);
-                return id
-                    .ok_or_else(|| failed(anyhow!("the server lists no model; give its name with --model")));
-            }
-            Err(error) if Instant::now() >= limit => {
-                return Err(failed(
-                    anyhow::Error::new(error).context("cannot ask the server for its models"),
-                ));
+        match client.first_model().await {
+            Ok(id) => return Ok(id),
+            // Only a server that is not there yet is worth waiting for.
+            Err(error) if matches!(error, ClientError::Answer(_)) || Instant::now() >= limit => {
+                let error = anyhow::Error::new(error).context("cannot ask the server for its models");
+                return Err(CliError::new(Failure::Runtime, error));
             }
             Err(_) => tokio::time::sleep(READY_PAUSE).await,
         }

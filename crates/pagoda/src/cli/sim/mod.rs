@@ -70,8 +70,8 @@ fn find_rate(args: &SimArgs, setup: &Setup, bound: f64) -> Result<(), CliError> 
 
 fn draw(picture: Picture, path: &Path, runs: &Comparison, text: &str) -> Result<(), CliError> {
     match picture {
-        Picture::Svg => write(path, &pictures(runs)),
-        Picture::Html => write(path, &pages(runs, text)),
+        Picture::Svg => write(path, pictures(runs)),
+        Picture::Html => write(path, pages(runs, text)),
     }
 }
 
