@@ -82,7 +82,7 @@ async fn rows_stay_full_while_most_are_refused() {
     server.idle().await;
 }
 
-/// `cargo test --release -p pagoda-server --test http -- --ignored --nocapture ten_times`
+/// `cargo test -p pagoda-server --test http -- --ignored --nocapture ten_times`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement of 80 s that prints its figures"]
 async fn ten_times_what_the_server_can_do_for_a_minute() {

@@ -76,9 +76,10 @@ impl Answer {
     }
 
     fn report(&self, sent: Instant) {
-        let Some(first) = self.first else { return };
+        let (Some(first), Some(usage)) = (self.first, &self.usage) else {
+            return eprintln!("{}", self.finish_reason.as_deref().unwrap_or("interrupted"));
+        };
         let count = |value: &Value| value.as_u64().unwrap_or(0);
-        let usage = self.usage.as_ref().unwrap_or(&Value::Null);
         let (prompt, tokens) = (count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]));
         let cached = count(&usage["prompt_tokens_details"]["cached_tokens"]);
         let seconds = first.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
@@ -86,7 +87,7 @@ impl Answer {
             "{prompt} prompt ({cached} cached) + {tokens} generated tokens · {:.1} tokens/s · first after {:.3} s · {}",
             tokens.saturating_sub(1) as f64 / seconds,
             (first - sent).as_secs_f64(),
-            self.finish_reason.as_deref().unwrap_or("interrupted"),
+            self.finish_reason.as_deref().unwrap_or("?"),
         );
     }
 }
