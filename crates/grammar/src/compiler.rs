@@ -1,7 +1,7 @@
 //! From constraints to grammars over a vocabulary.
 
 use crate::error::{GrammarError, at_most, excerpt};
-use crate::matcher::Matcher;
+use crate::matcher::{Matcher, allows};
 use crate::{Constraint, Grammar, GrammarLimits, Vocabulary, gbnf, lark, regex, schema};
 use llguidance::ParserFactory;
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
@@ -85,12 +85,10 @@ impl GrammarCompiler {
         let parser = parser.map_err(|error| refusal(constraint, &format!("{error:#}")))?;
         let template = llguidance::Matcher::new(Ok(parser));
         let eos = Arc::clone(self.vocabulary.shared_eos());
-        let mut start = Vec::new();
-        let mut first = Matcher::new(template.deep_clone(), Arc::clone(&eos));
-        if first.mask(&mut start).is_err() {
-            let problem = "its first token takes too much work to find, or the model has none for it";
+        let Some(start) = probe(Matcher::new(template.deep_clone(), Arc::clone(&eos))) else {
+            let problem = "its first tokens take too much work to find, or the model has none for them";
             return Err(GrammarError::TooComplex(problem.to_owned()));
-        }
+        };
         Ok(Grammar::new(template, start, eos))
     }
 
@@ -126,6 +124,17 @@ impl fmt::Debug for GrammarCompiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GrammarCompiler").field("vocabulary", &self.vocabulary).finish_non_exhaustive()
     }
+}
+
+/// The mask of an empty text, if that and the one after some first token can be computed: what is too wide shows there.
+fn probe(mut matcher: Matcher) -> Option<Vec<u32>> {
+    let mut start = Vec::new();
+    matcher.mask(&mut start).ok()?;
+    let is_text = |id: &u32| allows(&start, *id) && !matcher.eos().contains(id);
+    if let Some(token) = (0..start.len() as u32 * u32::BITS).find(is_text) {
+        matcher.consume(token).and_then(|()| matcher.mask(&mut Vec::new())).ok()?;
+    }
+    Some(start)
 }
 
 /// The schema with what the library is to know besides.
@@ -182,7 +191,8 @@ fn in_schema(schema: &Value, line: &str) -> Option<GrammarError> {
         return unsupported(&["patternProperties"], &format!("the patterns must not overlap ({line})"));
     }
     let is_pattern = line.contains("regex") || line.contains("Regex");
-    let (keyword, path) = schema::find(schema, &["pattern", "patternProperties"]).filter(|_| is_pattern)?;
+    let (keyword, path) =
+        schema::find(schema, &["pattern", "patternProperties", "format"]).filter(|_| is_pattern)?;
     Some(GrammarError::invalid(keyword, &path, format!("cannot be compiled: {line}")))
 }
 

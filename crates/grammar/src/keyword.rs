@@ -35,7 +35,7 @@ pub(crate) enum Form {
     Length,
     /// A number; in old drafts also a truth value.
     Bound,
-    /// A number above 0.
+    /// A number above 0 of moderate size.
     Divisor,
     /// A regular expression.
     Pattern,
@@ -53,6 +53,9 @@ pub(crate) const TYPES: [&str; 7] = ["null", "boolean", "number", "integer", "st
 /// The formats that are enforced.
 pub(crate) const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
+/// What OpenAPI says of numbers; it tells how they are stored.
+pub(crate) const NUMBER_FORMATS: [&str; 6] = ["int32", "int64", "uint32", "uint64", "float", "double"];
 
 /// How a keyword is read; `None` for one that JSON Schema does not have.
 pub(crate) fn form(keyword: &str) -> Option<Form> {

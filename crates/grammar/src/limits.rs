@@ -19,8 +19,10 @@ pub struct GrammarLimits {
     pub alternatives: usize,
     /// Places that `$ref` points to.
     pub definitions: usize,
-    /// Regular expressions in a schema.
+    /// Regular expressions and formats in a schema.
     pub patterns: usize,
+    /// Uses of `multipleOf` in a schema.
+    pub divisors: usize,
     /// Regular expressions that name properties, in all of a schema: each is compared with the others of its object.
     pub pattern_properties: usize,
     /// Classes of Unicode (`\p`, and `\w` where it is one) in all regular expressions of a constraint.
@@ -54,6 +56,7 @@ impl Default for GrammarLimits {
             alternatives: 256,
             definitions: 500,
             patterns: 200,
+            divisors: 16,
             pattern_properties: 16,
             classes: 100,
             rules: 1000,
@@ -61,7 +64,7 @@ impl Default for GrammarLimits {
             length: 100_000,
             compile_fuel: 500_000,
             symbols: 100_000,
-            mask_fuel: 100_000,
+            mask_fuel: 50_000,
             mask_items: 30_000,
             lexer_states: 20_000,
         }

@@ -4,7 +4,7 @@
 //! looked at here.
 
 use crate::error::{GrammarError, at_most, excerpt};
-use crate::keyword::{FORMATS, Form, TYPES, form};
+use crate::keyword::{FORMATS, Form, NUMBER_FORMATS, TYPES, form};
 use crate::{GrammarLimits, reach, regex};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -28,6 +28,7 @@ pub(crate) fn canonical(schema: &Value, limits: &GrammarLimits) -> Result<Value,
         names: HashMap::new(),
         targets: Vec::new(),
         patterns: 0,
+        divisors: 0,
         pattern_properties: 0,
         classes: 0,
     };
@@ -64,6 +65,7 @@ struct Reader<'a> {
     names: HashMap<&'a str, usize>,
     targets: Vec<Target<'a>>,
     patterns: usize,
+    divisors: usize,
     pattern_properties: usize,
     /// Classes of Unicode in all patterns.
     classes: usize,
@@ -131,19 +133,14 @@ impl<'a> Reader<'a> {
             Form::Bound => {
                 return Err(self.invalid(keyword, format!("must be a number, got {}", short(value))));
             }
-            Form::Divisor if value.as_f64().is_some_and(|divisor| (1e-6..=1e6).contains(&divisor)) => {
-                value.clone()
-            }
-            Form::Divisor => {
-                return Err(self.invalid(
-                    keyword,
-                    format!("must be a number from 0.000001 to 1000000, got {}", short(value)),
-                ));
-            }
+            Form::Divisor => self.divisor(keyword, value)?,
             Form::Pattern => {
                 let pattern = self.text(keyword, value)?;
                 self.check_pattern(keyword, pattern)?;
                 value.clone()
+            }
+            Form::Format if value.as_str().is_some_and(|name| NUMBER_FORMATS.contains(&name)) => {
+                return Ok(None);
             }
             Form::Format => self.format(keyword, value)?,
         }))
@@ -308,9 +305,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn format(&self, keyword: &str, value: &Value) -> Result<Value, GrammarError> {
+    /// An automaton that divides has as many states as the divisor is large.
+    fn divisor(&mut self, keyword: &str, value: &Value) -> Result<Value, GrammarError> {
+        self.divisors += 1;
+        at_most("the schema", "multipleOf", self.divisors, self.limits.divisors)?;
+        if value.as_f64().is_some_and(|divisor| (1e-6..=1e3).contains(&divisor)) {
+            return Ok(value.clone());
+        }
+        Err(self.invalid(keyword, format!("must be a number from 0.000001 to 1000, got {}", short(value))))
+    }
+
+    fn format(&mut self, keyword: &str, value: &Value) -> Result<Value, GrammarError> {
         let name = self.text(keyword, value)?;
         if FORMATS.contains(&name) {
+            self.patterns += 1;
+            at_most("the schema", "patterns and formats", self.patterns, self.limits.patterns)?;
             return Ok(value.clone());
         }
         let advice = format!("the format {:?} is not one of {}", excerpt(name), FORMATS.join(", "));
@@ -334,17 +343,17 @@ impl<'a> Reader<'a> {
         self.classes += classes;
         self.patterns += 1;
         at_most("the schema", "classes of Unicode in its patterns", self.classes, self.limits.classes)?;
-        at_most("the schema", "patterns", self.patterns, self.limits.patterns)
+        at_most("the schema", "patterns and formats", self.patterns, self.limits.patterns)
     }
 
     /// A number is compared digit by digit, of which it must not have hundreds.
     fn check_number(&self, keyword: &str, value: &Value) -> Result<(), GrammarError> {
         let size = value.as_f64().unwrap_or(0.0).abs();
-        if size == 0.0 || (1e-12..=1e20).contains(&size) {
+        if size == 0.0 || (1e-12..=9e18).contains(&size) {
             return Ok(());
         }
         let problem =
-            format!("is {}; allowed: 0, and numbers of 1e-12 to 1e20, of either sign", short(value));
+            format!("is {}; allowed: 0, and numbers of 1e-12 to 9e18, of either sign", short(value));
         Err(self.invalid(keyword, problem))
     }
 

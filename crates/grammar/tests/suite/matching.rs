@@ -114,7 +114,7 @@ fn annotations_say_nothing() {
     let annotated = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "https://example.com/x", "title": "t",
         "description": "d", "default": 3, "examples": [1], "x-order": 7, "deprecated": true, "type": "integer",
-        "uniqueItems": false,
+        "uniqueItems": false, "format": "int64",
     });
     check(&schema(annotated), &["3"], &["\"3\""]);
 }
