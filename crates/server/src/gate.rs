@@ -12,6 +12,8 @@ use axum::http::header::ORIGIN;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use std::panic::AssertUnwindSafe;
 
 /// Paths that answer to everybody, exactly as they are here.
 const OPEN: [&str; 5] = ["/health", "/live", "/ready", "/ping", "/healthz"];
@@ -30,10 +32,16 @@ pub(crate) async fn pass(State(state): State<ServerState>, request: Request, nex
             error.into_response()
         }
         Ok(Some(answer)) => answer,
-        Ok(None) => next.run(Request::from_parts(head, body)).await,
+        Ok(None) => contain(next.run(Request::from_parts(head, body))).await,
     };
     cors.write(origin, response.headers_mut());
     response
+}
+
+/// A defect of a route ends its own call, and the connection goes on. What routes share is whole after any panic.
+async fn contain(route: impl Future<Output = Response>) -> Response {
+    let answer = AssertUnwindSafe(route).catch_unwind().await;
+    answer.unwrap_or_else(|_| ApiError::internal(&"a route panicked").into_response())
 }
 
 /// Checks a head in order of cost. Some requests are answered here.
@@ -72,4 +80,18 @@ fn is_open(head: &Parts, protect_metrics: bool) -> bool {
     let path = head.uri.path();
     let open = OPEN.contains(&path) || (path == METRICS && !protect_metrics);
     open && matches!(head.method, Method::GET | Method::HEAD) && head.uri.authority().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_a_route_is_an_answer_that_tells_nothing_of_it() {
+        let response = contain(async { panic!("a secret of the inside") }).await;
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("internal_error") && !text.contains("secret"), "{text}");
+    }
 }

@@ -18,6 +18,7 @@ mod refusals;
 mod requests;
 mod routes;
 mod server;
+mod siege;
 mod tenants;
 mod text;
 mod tools;
