@@ -12,10 +12,11 @@ use anyhow::anyhow;
 use pagoda::sched::Deadlines;
 use pagoda::server::{ServerConfig, ServerState};
 use pagoda::{Engine, EngineHandle, EngineState, Prepared, QuantFormat};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often the load is looked at while it runs.
@@ -34,7 +35,7 @@ async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
     let mut config = server_config(args)?;
     let prepared = prepare(args)?;
     config.build.cpu_isa = Some(prepared.isa().to_string());
-    let listeners = Listeners::bind(args).await?;
+    let listeners = Listeners::bind(args)?;
     announce(&prepared, (args.host, &config), &listeners);
     let load = Load { started, begun: Instant::now(), quantize: prepared.cpu.quantize };
     let engine = prepared.load_in_background()?;
@@ -105,22 +106,31 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(args: &ServeArgs) -> Result<Self, CliError> {
-        let main = bind(SocketAddr::new(args.host, args.port)).await?;
+    fn bind(args: &ServeArgs) -> Result<Self, CliError> {
+        let main = bind(SocketAddr::new(args.host, args.port))?;
         let admin = match args.security.admin_port {
-            Some(port) => Some(bind((Ipv4Addr::LOCALHOST, port).into()).await?),
+            Some(port) => Some(bind((Ipv4Addr::LOCALHOST, port).into())?),
             None => None,
         };
         Ok(Self { main, admin })
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), CliError> {
-    let bound = TcpListener::bind(address).await.and_then(|listener| {
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    });
-    bound.map_err(|error| {
+/// Connections that may wait to be accepted; the usual number is so small that a burst of clients overflows it.
+const BACKLOG: u32 = 4_096;
+
+fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a server that has ended may still be closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), CliError> {
+    listen(address).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AddrInUse => "; another program listens there: try another --port, or 0",
             _ => "",

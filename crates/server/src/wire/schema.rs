@@ -41,6 +41,16 @@ fn generation() -> Map<String, Value> {
                 100.", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}}),
         ),
         ("seed", json!({"type": ["integer", "null"], "description": "The same seed gives the same text."})),
+    ];
+    let mut fields: Map<_, _> = fields.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+    add(&mut fields, ends());
+    add(&mut fields, constraints());
+    fields
+}
+
+/// Where an answer ends, and how it is served.
+fn ends() -> [(&'static str, Value); 11] {
+    [
         (
             "stop",
             json!({"type": ["string", "array", "null"], "items": {"type": "string", "minLength": 1, "maxLength": 256},
@@ -72,8 +82,24 @@ fn generation() -> Map<String, Value> {
             json!({"type": ["object", "null"], "description": "{\"ttl\": seconds} or {\"pin\": true}: how long the prompt \
                 stays cached."}),
         ),
-    ];
-    fields.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
+    ]
+}
+
+/// What the output has to be: at most one of these.
+fn constraints() -> [(&'static str, Value); 7] {
+    let any = |description: &str| json!({"type": ["object", "null"], "description": description});
+    [
+        ("response_format", any("{\"type\": \"text\"}, \"json_object\" or \"json_schema\" with the schema.")),
+        ("structured_outputs", any("One of json, regex, choice, grammar and json_object.")),
+        ("guided_json", json!({"description": "A JSON schema."})),
+        ("guided_regex", text("A regular expression.")),
+        (
+            "guided_choice",
+            json!({"type": ["array", "null"], "items": {"type": "string"}, "description": "Texts to choose from."}),
+        ),
+        ("guided_grammar", text("A grammar.")),
+        ("grammar", text("A grammar, in llama.cpp's words.")),
+    ]
 }
 
 /// `/v1/completions`.

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -93,9 +93,9 @@ impl Setup {
         };
         let engine = engine.unwrap();
         let state = ServerState::new(engine.handle().clone(), self.config);
-        let (listener, address) = listen().await;
+        let (listener, address) = listen();
         let admin = if self.admin {
-            let (listener, address) = listen().await;
+            let (listener, address) = listen();
             tokio::spawn(serve_admin(listener, state.clone(), std::future::pending()));
             Some(address)
         } else {
@@ -110,8 +110,11 @@ impl Setup {
     }
 }
 
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+fn listen() -> (TcpListener, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    // What overflows it is lost before the server hears of it.
+    let listener = socket.listen(4_096).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }

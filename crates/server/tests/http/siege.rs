@@ -150,7 +150,7 @@ async fn besiege(connections: usize) {
         let how = [Dawdle::Silence, Dawdle::HeadByByte, Dawdle::BodyThatStops][at % 3];
         besiegers.spawn(dawdle(server.address, how));
         if at % 32 == 31 {
-            // What overflows the listener's backlog is lost before the server hears of it.
+            // Lets the server accept them.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
