@@ -138,6 +138,7 @@ fn push_row(
         tokens: first..input.tokens.len() as u32,
         context: range.end,
         table: table..input.tables.len() as u32,
+        report: None,
         sampling: Some(SampleRequest {
             params: Arc::clone(params),
             count: 1,

@@ -1,6 +1,6 @@
 //! What a step has to be before it is run.
 
-use pagoda_sched::{ExecError, KvCapacity, Row, StepInput};
+use pagoda_sched::{ExecError, KvCapacity, Readout, Row, RowReport, StepInput};
 
 /// Checks `input` against what the executor holds.
 ///
@@ -51,11 +51,25 @@ fn check_row(input: &StepInput, row: &Row, capacity: &KvCapacity) {
         let slot = block.0 * size + position % size;
         assert_eq!(input.write_slots[token as usize].0, slot, "{row:?}: a token goes where its table says");
     }
+    if let Some(report) = &row.report {
+        check_report(input, row, report, capacity.vocab_size);
+    }
     if let Some(request) = &row.sampling {
         let history = request.history.start as usize..request.history.end as usize;
         assert!(input.history.get(history.clone()).is_some(), "{row:?}: history out of range");
         assert!(request.history_prompt as usize <= history.len(), "{row:?}: more prompt than history");
         assert!(request.count > 0, "{row:?}: a request for no sample");
+    }
+}
+
+fn check_report(input: &StepInput, row: &Row, report: &RowReport, vocab_size: u32) {
+    let (own, read) = (&row.tokens, &report.tokens);
+    let within = own.start <= read.start && read.start < read.end && read.end <= own.end;
+    assert!(within, "{row:?}: reports on tokens of its own");
+    if let Readout::Logprobs { top, next } = &report.readout {
+        let next = input.next.get(next.start as usize..next.end as usize);
+        assert_eq!(next.map(<[_]>::len), Some(read.len()), "{row:?}: a token after each that is reported");
+        assert!(u32::from(*top) <= vocab_size, "{row:?}: more likely tokens than there are");
     }
 }
 
@@ -68,11 +82,13 @@ fn check_ids(input: &StepInput, vocab_size: u32) -> Result<(), ExecError> {
         );
         return Err(ExecError { message });
     }
-    if let Some(index) = stray(&input.history) {
-        let token = input.history[index];
-        let message =
-            format!("token id {token} in a history is outside the vocabulary of {vocab_size} tokens");
-        return Err(ExecError { message });
+    for (tokens, place) in [(&input.history, "a history"), (&input.next, "a prompt")] {
+        if let Some(index) = stray(tokens) {
+            let token = tokens[index];
+            let message =
+                format!("token id {token} in {place} is outside the vocabulary of {vocab_size} tokens");
+            return Err(ExecError { message });
+        }
     }
     Ok(())
 }

@@ -147,7 +147,7 @@ impl Executor for CpuExecutor {
         let pool = if self.work.of(input) < SOLO_WORK { &self.solo } else { &self.pool };
         input.copies.iter().for_each(|&copy| self.kv.copy(copy));
         watch.lap(Operation::Other);
-        Forward {
+        let mut forward = Forward {
             kernels: self.kernels,
             pool,
             spec: &self.spec,
@@ -157,8 +157,12 @@ impl Executor for CpuExecutor {
             scratch: &mut self.scratch,
             watch: &mut watch,
             tokens: input.tokens.len(),
+        };
+        forward.layers(input);
+        if input.rows.iter().any(|row| row.report.is_some()) {
+            forward.report(input, &self.samplers, output);
         }
-        .run(input);
+        forward.head(input);
         let Scratch { sampled, logits, .. } = &mut self.scratch;
         let logits = &mut logits[..sampled.len() * self.spec.vocab_size as usize];
         self.samplers.run(pool, input, sampled, logits, output);

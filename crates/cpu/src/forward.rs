@@ -3,7 +3,7 @@
 use crate::Operation;
 use crate::kv::KvStorage;
 use crate::rope::RopeTable;
-use crate::scratch::Scratch;
+use crate::scratch::{Kept, Scratch};
 use crate::stopwatch::Stopwatch;
 use crate::weights::{LayerWeights, Linear, ModelWeights};
 use pagoda_kernels::{
@@ -12,7 +12,8 @@ use pagoda_kernels::{
 use pagoda_model::{Activation, AttentionSpan, DecoderSpec};
 use pagoda_sched::StepInput;
 
-/// One step: from token ids to the logits of the rows that sample.
+/// One step: from token ids to hidden states of the tokens whose outputs are asked for, and from those to reports on prompts
+/// and to the logits of the rows that sample.
 ///
 /// Every operation treats its rows one by one, in an order of arithmetic that depends neither on the other rows
 /// nor on the number of workers; keys and values are read back from storage, so that a token sees the same
@@ -26,13 +27,13 @@ pub(crate) struct Forward<'a> {
     pub(crate) rope: &'a mut RopeTable,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) watch: &'a mut Stopwatch,
-    /// Tokens that are computed: those of the step, and in the end those that sample.
+    /// Tokens that are computed: those of the step, and in the end those whose outputs are asked for.
     pub(crate) tokens: usize,
 }
 
 impl Forward<'_> {
-    /// Runs the step; the logits are left in the scratch memory, one row per sampled row.
-    pub(crate) fn run(&mut self, input: &StepInput) {
+    /// Runs the layers; the normalised hidden states of the tokens that are kept are left in the scratch memory, in order.
+    pub(crate) fn layers(&mut self, input: &StepInput) {
         if self.tokens == 0 {
             return;
         }
@@ -45,7 +46,7 @@ impl Forward<'_> {
             }
             self.keys_and_values(index, layer);
             if index == last {
-                self.narrow(input);
+                self.narrow();
             }
             if self.tokens == 0 {
                 return;
@@ -56,7 +57,6 @@ impl Forward<'_> {
             let next = weights.layers.get(index + 1).map_or(&weights.final_norm, |next| &next.attn_norm);
             self.add_norm(next);
         }
-        self.head();
     }
 
     fn embed(&mut self, input: &StepInput) {
@@ -88,21 +88,24 @@ impl Forward<'_> {
         self.watch.lap(Operation::KvWrite);
     }
 
-    /// Drops the tokens that nothing asks of any more once their last keys and values are stored: all but the last one
-    /// of each row that samples.
-    fn narrow(&mut self, input: &StepInput) {
+    /// Drops the tokens that nothing asks of any more once their last keys and values are stored: of a row that samples all but
+    /// the last one, of one that reports those before what it reports.
+    fn narrow(&mut self) {
         let hidden = self.spec.hidden as usize;
         let stride = (self.spec.q_width() + 2 * self.spec.kv_width()) as usize;
-        let Scratch { x, qkv, rows, sampled, .. } = &mut *self.scratch;
+        let Scratch { x, qkv, rows, kept, .. } = &mut *self.scratch;
+        let mut to = 0;
         // Rows move towards the front, in order, so none is overwritten before it has moved.
-        for (to, &row) in sampled.iter().enumerate() {
-            let from = input.rows[row as usize].tokens.end as usize - 1;
-            x.copy_within(from * hidden..(from + 1) * hidden, to * hidden);
-            qkv.copy_within(from * stride..(from + 1) * stride, to * stride);
-            rows[to] = AttentionRow { tokens: to as u32..to as u32 + 1, ..rows[row as usize].clone() };
+        for (slot, Kept { row, tokens }) in kept.iter().enumerate() {
+            let (from, end) = (tokens.start as usize, tokens.end as usize);
+            x.copy_within(from * hidden..end * hidden, to * hidden);
+            qkv.copy_within(from * stride..end * stride, to * stride);
+            let next = to + end - from;
+            rows[slot] = AttentionRow { tokens: to as u32..next as u32, ..rows[*row as usize].clone() };
+            to = next;
         }
-        rows.truncate(sampled.len());
-        self.tokens = sampled.len();
+        rows.truncate(kept.len());
+        self.tokens = to;
         self.watch.lap(Operation::Other);
     }
 
@@ -198,12 +201,24 @@ impl Forward<'_> {
         self.watch.lap(Operation::Norm);
     }
 
-    /// Logits of the tokens that are left, one per row that samples, from `h`.
-    fn head(&mut self) {
+    /// Logits of the rows that sample, from the hidden states that the layers left, which it moves.
+    pub(crate) fn head(&mut self, input: &StepInput) {
         let (hidden, vocab) = (self.spec.hidden as usize, self.spec.vocab_size as usize);
-        let scratch = &mut *self.scratch;
-        let (h, logits) = (&scratch.h[..self.tokens * hidden], &mut scratch.logits[..self.tokens * vocab]);
-        self.kernels.linear(self.pool, h, &self.weights.head, None, &mut scratch.linear, logits);
+        let Scratch { h, logits, linear, kept, .. } = &mut *self.scratch;
+        let (mut end, mut to) = (0, 0);
+        // Towards the front, in order.
+        for Kept { row, tokens } in kept.iter() {
+            end += tokens.len();
+            if input.rows[*row as usize].sampling.is_some() {
+                h.copy_within((end - 1) * hidden..end * hidden, to * hidden);
+                to += 1;
+            }
+        }
+        if to == 0 {
+            return;
+        }
+        let (h, logits) = (&h[..to * hidden], &mut logits[..to * vocab]);
+        self.kernels.linear(self.pool, h, &self.weights.head, None, linear, logits);
         self.watch.lap(Operation::Head);
     }
 }

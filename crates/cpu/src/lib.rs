@@ -15,6 +15,7 @@ mod options;
 mod plan;
 mod profile;
 mod quantize;
+mod report;
 mod rng;
 mod rope;
 mod sampler;

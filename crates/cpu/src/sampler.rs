@@ -13,9 +13,9 @@ use crate::rng;
 use crate::softmax::{self, Weigher};
 use pagoda_kernels::{Kernels, RowStats};
 use pagoda_sched::{
-    RowFault, SampleIndex, SampleRequest, Sampled, SamplingParams, StepOutput, TokenId, TokenLogprob,
+    PromptLogprob, RowFault, SampleIndex, SampleRequest, Sampled, SamplingParams, StepOutput, TokenId,
+    TokenLogprob,
 };
-use std::ops::Range;
 
 /// Ids per partial sum of a draw over the whole vocabulary.
 const SPAN: usize = 256;
@@ -151,7 +151,9 @@ impl Sampler {
             output.samples.push(Sampled { token: Ok(token), logprob, top: 0..0 });
         }
         if let (Some(total), Some(count)) = (log_total, reported) {
-            let top = self.most_likely(row.logits, count, total, output);
+            let start = output.top.len() as u32;
+            self.most_likely(row.logits, count, total, &mut output.top);
+            let top = start..output.top.len() as u32;
             output.samples[first..].iter_mut().for_each(|sampled| sampled.top = top.clone());
         }
     }
@@ -306,21 +308,31 @@ impl Sampler {
         }
     }
 
+    /// Appends how likely `token` is under `logits`, `[vocab_size]` raw ones, and the `top` most likely tokens: the numbers that
+    /// [`sample`](Self::sample) reports with a token.
+    ///
+    /// # Panics
+    /// If `logits` has another length than the sampler was made for, or if `token` is none of its ids.
+    pub fn rate(&mut self, logits: &[f32], token: TokenId, top: usize, output: &mut StepOutput) {
+        assert_eq!(logits.len(), self.weights.len(), "a row has one logit per token of the vocabulary");
+        let top = top.min(logits.len());
+        let raw = self.kernels.row_stats(logits);
+        if !raw.finite {
+            output.prompt.push(PromptLogprob { logprob: f32::NAN, rank: 0 });
+            let none = TokenLogprob { token: 0, logprob: f32::NAN };
+            return output.prompt_top.extend(std::iter::repeat_n(none, top));
+        }
+        let log_total = softmax::log_sum_exp(self.kernels, logits, raw.max, &mut self.weights);
+        let own = logits[token as usize];
+        output.prompt.push(PromptLogprob { logprob: logprob(own, log_total), rank: rank(logits, token) });
+        self.most_likely(logits, top, log_total, &mut output.prompt_top);
+    }
+
     /// Appends the `count` most likely tokens of the raw logits, lowest id first among equals.
-    fn most_likely(
-        &mut self,
-        raw: &[f32],
-        count: usize,
-        log_total: f64,
-        output: &mut StepOutput,
-    ) -> Range<u32> {
-        let start = output.top.len() as u32;
+    fn most_likely(&mut self, raw: &[f32], count: usize, log_total: f64, top: &mut Vec<TokenLogprob>) {
         self.candidates.select_top(raw, count);
-        output.top.extend(
-            (self.candidates.iter())
-                .map(|c| TokenLogprob { token: c.id, logprob: logprob(c.logit, log_total) }),
-        );
-        start..output.top.len() as u32
+        let likely = self.candidates.iter();
+        top.extend(likely.map(|c| TokenLogprob { token: c.id, logprob: logprob(c.logit, log_total) }));
     }
 }
 
@@ -341,6 +353,15 @@ fn walk(weights: impl Iterator<Item = f64>, target: f64) -> (usize, f64) {
         }
     }
     last
+}
+
+/// Place of `token` among all by logit, from 1; the lowest id first among equals.
+fn rank(logits: &[f32], token: TokenId) -> u32 {
+    let own = logits[token as usize];
+    let count = |logits: &[f32], before: fn(f32, f32) -> bool| -> u32 {
+        logits.iter().map(|&logit| u32::from(before(logit, own))).sum()
+    };
+    1 + count(logits, |logit, own| logit > own) + count(&logits[..token as usize], |logit, own| logit == own)
 }
 
 fn fault(row: &RowLogits<'_>, reason: RowFault, output: &mut StepOutput) {

@@ -2,7 +2,7 @@
 
 use crate::sampler::{RowLogits, Sampler};
 use pagoda_kernels::{Kernels, WorkerPool, partition};
-use pagoda_sched::{Sampled, StepInput, StepOutput};
+use pagoda_sched::{Sampled, StepInput, StepOutput, TokenId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Logits per worker below which waking it costs more than it brings.
@@ -10,6 +10,15 @@ const GRAIN: usize = 1 << 15;
 
 /// Most workers that sample; more would not find enough rows to share.
 const MAX_PARTS: usize = 64;
+
+/// A place in a prompt whose logits are looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The token that stands there.
+    pub(crate) token: TokenId,
+    /// How many of the most likely tokens to report.
+    pub(crate) top: u8,
+}
 
 /// Rows of logits that one worker takes.
 type Lot<'a> = Mutex<&'a mut [f32]>;
@@ -57,8 +66,7 @@ impl RowSamplers {
         logits: &mut [f32],
         output: &mut StepOutput,
     ) {
-        let most = self.workers.len().min(MAX_PARTS);
-        let parts = (logits.len() / GRAIN).clamp(1, most).min(sampled.len().max(1));
+        let parts = self.parts(logits.len(), sampled.len());
         let mut rest = logits;
         // The rows of each part, for its worker to take.
         let lots: [Lot<'_>; MAX_PARTS] = std::array::from_fn(|part| {
@@ -83,6 +91,39 @@ impl RowSamplers {
                 sampler.sample(&mut row, output);
             }
         };
+        self.share_out(pool, parts, &part, output);
+    }
+
+    /// Says of each of `places` how likely its token is, by `logits`, `[places, vocab_size]`, in order.
+    pub(crate) fn rate(&self, pool: &WorkerPool, places: &[Place], logits: &[f32], output: &mut StepOutput) {
+        let parts = self.parts(logits.len(), places.len());
+        let part = |worker: usize| {
+            let mut guard = lock(&self.workers[worker]);
+            let RowSampler { sampler, output } = &mut *guard;
+            output.clear();
+            let share = partition(places.len(), parts, worker);
+            let rows = logits.chunks_exact(self.vocab_size);
+            for (place, logits) in places[share.clone()].iter().zip(rows.skip(share.start)) {
+                sampler.rate(logits, place.token, usize::from(place.top), output);
+            }
+        };
+        self.share_out(pool, parts, &part, output);
+    }
+
+    /// Among how many workers `rows` rows are shared out.
+    fn parts(&self, logits: usize, rows: usize) -> usize {
+        let most = self.workers.len().min(MAX_PARTS);
+        (logits / GRAIN).clamp(1, most).min(rows.max(1))
+    }
+
+    /// Runs `part` for the first `parts` workers and joins what they chose.
+    fn share_out(
+        &self,
+        pool: &WorkerPool,
+        parts: usize,
+        part: &(dyn Fn(usize) + Sync),
+        output: &mut StepOutput,
+    ) {
         if parts == 1 {
             part(0);
         } else {
@@ -102,6 +143,8 @@ impl RowSamplers {
 fn append(output: &mut StepOutput, part: &StepOutput) {
     let base = output.top.len() as u32;
     output.top.extend_from_slice(&part.top);
+    output.prompt.extend_from_slice(&part.prompt);
+    output.prompt_top.extend_from_slice(&part.prompt_top);
     output.samples.extend(
         part.samples.iter().map(|sampled| Sampled {
             top: sampled.top.start + base..sampled.top.end + base,

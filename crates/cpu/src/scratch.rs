@@ -1,9 +1,11 @@
 //! Memory between the operations of a step, sized once for the largest step.
 
+use crate::sampling::Place;
 use crate::{CpuError, CpuOptions};
 use pagoda_kernels::{AttentionLimits, AttentionRow, AttentionScratch, Buffer, LinearScratch};
 use pagoda_model::DecoderSpec;
-use pagoda_sched::StepInput;
+use pagoda_sched::{Row, StepInput};
+use std::ops::Range;
 
 /// Buffers of one step. T is the tokens of the step, S its rows that sample.
 #[derive(Debug)]
@@ -36,6 +38,33 @@ pub(crate) struct Scratch {
     pub(crate) rows: Vec<AttentionRow>,
     /// `[S]` indices into the rows of the step.
     pub(crate) sampled: Vec<u32>,
+    /// Rows of which outputs are asked for.
+    pub(crate) kept: Vec<Kept>,
+    /// Places in prompts whose logits are asked for.
+    pub(crate) places: Vec<Place>,
+}
+
+/// A row of the step, with those of its tokens whose outputs are computed to the end: from the first that is asked for to the
+/// last of the row.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    /// Index into the rows of the step.
+    pub(crate) row: u32,
+    /// Range of the step's tokens.
+    pub(crate) tokens: Range<u32>,
+}
+
+impl Kept {
+    /// What is kept of row `index`; `None` if nothing is asked of it.
+    pub(crate) fn of(index: usize, row: &Row) -> Option<Self> {
+        let end = row.tokens.end;
+        let first = match (&row.report, &row.sampling) {
+            (Some(report), _) => report.tokens.start,
+            (None, Some(_)) => end - 1,
+            (None, None) => return None,
+        };
+        Some(Self { row: index as u32, tokens: first..end })
+    }
 }
 
 /// Lengths of the float buffers in the order of the fields, and of the integer ones.
@@ -96,6 +125,8 @@ impl Scratch {
             tables: Vec::with_capacity(lengths.tables),
             rows: Vec::with_capacity(lengths.rows),
             sampled: Vec::with_capacity(lengths.rows),
+            kept: Vec::with_capacity(lengths.rows),
+            places: Vec::with_capacity(lengths.tokens),
         })
     }
 
@@ -103,8 +134,9 @@ impl Scratch {
     pub(crate) fn planned_bytes(spec: &DecoderSpec, options: &CpuOptions) -> u64 {
         let lengths = Lengths::new(spec, options);
         let words = lengths.floats.iter().sum::<usize>() + lengths.tokens + lengths.tables + lengths.rows;
-        let rows = lengths.rows * size_of::<AttentionRow>();
-        (words * 4 + rows) as u64
+        let rows = lengths.rows * (size_of::<AttentionRow>() + size_of::<Kept>());
+        let places = lengths.tokens * size_of::<Place>();
+        (words * 4 + rows + places) as u64
             + LinearScratch::planned_bytes(lengths.tokens, lengths.widest)
             + AttentionScratch::planned_bytes(&lengths.attention)
     }
@@ -116,8 +148,10 @@ impl Scratch {
         let integers = [&self.slots, &self.tables, &self.sampled];
         let words = floats.iter().map(|buffer| buffer.len()).sum::<usize>()
             + integers.iter().map(|list| list.capacity()).sum::<usize>();
-        let rows = self.rows.capacity() * size_of::<AttentionRow>();
-        (words * 4 + rows) as u64 + self.linear.bytes() + self.attention.bytes()
+        let rows =
+            self.rows.capacity() * size_of::<AttentionRow>() + self.kept.capacity() * size_of::<Kept>();
+        let places = self.places.capacity() * size_of::<Place>();
+        (words * 4 + rows + places) as u64 + self.linear.bytes() + self.attention.bytes()
     }
 
     /// Takes over the integer arrays of a step in the types of the kernels.
@@ -128,12 +162,14 @@ impl Scratch {
         self.tables.extend(input.tables.iter().map(|block| block.0));
         self.rows.clear();
         self.sampled.clear();
+        self.kept.clear();
         for (index, row) in input.rows.iter().enumerate() {
             let (tokens, table) = (row.tokens.clone(), row.table.clone());
             self.rows.push(AttentionRow { tokens, context: row.context, table });
             if row.sampling.is_some() {
                 self.sampled.push(index as u32);
             }
+            self.kept.extend(Kept::of(index, row));
         }
     }
 }

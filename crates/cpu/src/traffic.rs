@@ -2,7 +2,9 @@
 
 use crate::Operation;
 use crate::profile::{Cost, OPERATIONS};
+use crate::scratch::Kept;
 use crate::weights::ModelWeights;
+use crate::work::row_logits;
 use pagoda_model::{AttentionSpan, DecoderSpec, LayerSpec};
 use pagoda_sched::{KvLayout, Row, StepInput};
 
@@ -11,8 +13,8 @@ use pagoda_sched::{KvLayout, Row, StepInput};
 pub(crate) struct Traffic {
     /// Of what runs for all tokens: bytes read once per step, multiplications and additions per token.
     all: [Cost; OPERATIONS],
-    /// Of what runs for the tokens that sample only: the end of the last layer, and the head.
-    sampled: [Cost; OPERATIONS],
+    /// Of what runs for the tokens only whose outputs are asked for: the end of the last layer, and the head.
+    kept: [Cost; OPERATIONS],
     /// Bytes of a row of the embedding.
     embedding_row: u64,
     /// Bytes of keys and values of a token in one layer.
@@ -27,7 +29,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn new(spec: &DecoderSpec, weights: &ModelWeights, layout: &KvLayout) -> Self {
-        let (mut all, mut sampled) = ([Cost::default(); OPERATIONS], [Cost::default(); OPERATIONS]);
+        let (mut all, mut kept) = ([Cost::default(); OPERATIONS], [Cost::default(); OPERATIONS]);
         let add = |costs: &mut [Cost; OPERATIONS], operation: Operation, weight_bytes: u64, flops: u64| {
             costs[operation as usize].weight_bytes += weight_bytes;
             costs[operation as usize].flops += flops;
@@ -45,16 +47,16 @@ impl Traffic {
             ];
             for (operation, linear) in linears {
                 let ends = index == last && operation != Operation::Qkv;
-                let costs = if ends { &mut sampled } else { &mut all };
+                let costs = if ends { &mut kept } else { &mut all };
                 add(costs, operation, linear.bytes(), flops(linear.weight.n(), linear.weight.k()));
             }
         }
         let (head, table) = (&weights.head, weights.embedding());
-        add(&mut sampled, Operation::Head, head.bytes() as u64, flops(head.n(), head.k()));
-        add(&mut sampled, Operation::Norm, norm(&weights.final_norm), 0);
+        add(&mut kept, Operation::Head, head.bytes() as u64, flops(head.n(), head.k()));
+        add(&mut kept, Operation::Norm, norm(&weights.final_norm), 0);
         Self {
             all,
-            sampled,
+            kept,
             embedding_row: table.bytes() as u64 / table.n().max(1) as u64,
             kv_token: layout.block_bytes() / u64::from(layout.layers * layout.block_size),
             pair: 4 * u64::from(spec.q_width()),
@@ -67,11 +69,15 @@ impl Traffic {
     /// Costs of a step by operation.
     pub(crate) fn of(&self, input: &StepInput) -> [Cost; OPERATIONS] {
         let tokens = input.tokens.len() as u64;
-        let sampled = input.rows.iter().filter(|row| row.sampling.is_some()).count() as u64;
+        let (kept, logits) = input
+            .rows
+            .iter()
+            .fold((0, 0), |(kept, logits), row| (kept + kept_tokens(row), logits + row_logits(row)));
         let mut costs = self.all;
-        for (cost, end) in costs.iter_mut().zip(&self.sampled) {
-            cost.flops = cost.flops * tokens + end.flops * sampled;
-            cost.weight_bytes += if sampled > 0 { end.weight_bytes } else { 0 };
+        for (operation, (cost, end)) in costs.iter_mut().zip(&self.kept).enumerate() {
+            let kept = if operation == Operation::Head as usize { logits } else { kept };
+            cost.flops = cost.flops * tokens + end.flops * kept;
+            cost.weight_bytes += if kept > 0 { end.weight_bytes } else { 0 };
         }
         costs[Operation::Embed as usize].weight_bytes = tokens * self.embedding_row;
         costs[Operation::KvWrite as usize].kv_bytes = tokens * self.layers * self.kv_token;
@@ -95,10 +101,16 @@ impl Traffic {
         for &(span, layers) in &self.spans {
             add(span, layers, context - count + 1);
         }
-        if row.sampling.is_some() {
-            add(self.last_span, 1, context);
+        let kept = kept_tokens(row);
+        if kept > 0 {
+            add(self.last_span, 1, context - kept + 1);
         }
     }
+}
+
+/// Tokens of a row whose outputs are computed to the end.
+fn kept_tokens(row: &Row) -> u64 {
+    Kept::of(0, row).map_or(0, |kept| kept.tokens.len() as u64)
 }
 
 fn flops(n: usize, k: usize) -> u64 {

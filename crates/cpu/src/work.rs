@@ -1,7 +1,7 @@
 //! How much arithmetic a step is.
 
 use pagoda_model::{DecoderSpec, Role};
-use pagoda_sched::{Row, StepInput};
+use pagoda_sched::{Readout, Row, RowReport, StepInput};
 
 /// Multiplications by what causes them.
 #[derive(Clone, Copy, Debug)]
@@ -10,8 +10,17 @@ pub(crate) struct Work {
     token: u64,
     /// In attention of all layers, for a token and one token that it sees.
     pair: u64,
-    /// In the head, for a row that samples.
+    /// In the head, for a token whose logits are asked for.
     logits: u64,
+}
+
+/// Tokens of a row whose logits are asked for.
+pub(crate) fn row_logits(row: &Row) -> u64 {
+    let reported = match &row.report {
+        Some(RowReport { tokens, readout: Readout::Logprobs { .. } }) => tokens.len() as u64,
+        Some(RowReport { readout: Readout::Hidden, .. }) | None => 0,
+    };
+    reported + u64::from(row.sampling.is_some())
 }
 
 impl Work {
@@ -28,8 +37,7 @@ impl Work {
     pub(crate) fn of(&self, input: &StepInput) -> u64 {
         let row = |row: &Row| {
             let tokens = u64::from(row.tokens.end - row.tokens.start);
-            let logits = if row.sampling.is_some() { self.logits } else { 0 };
-            tokens * (self.token + self.pair * u64::from(row.context)) + logits
+            tokens * (self.token + self.pair * u64::from(row.context)) + self.logits * row_logits(row)
         };
         input.rows.iter().map(row).sum()
     }

@@ -88,7 +88,7 @@ fn run(
                     entry.0.push(*token);
                     entry.1 += f64::from(*logprob);
                 }
-                Effect::Finished { .. } => {}
+                Effect::Finished { .. } | Effect::Prompt { .. } => {}
                 Effect::Failed { failure, .. } => panic!("{failure}"),
             }
         }

@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
         }
         for effect in effects.events {
             match effect {
-                Effect::Token { .. } => {}
+                Effect::Token { .. } | Effect::Prompt { .. } => {}
                 Effect::Finished { reason, .. } => assert_eq!(reason, CompletionReason::MaxTokens),
                 Effect::Failed { failure, .. } => panic!("{failure}"),
             }

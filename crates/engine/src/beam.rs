@@ -15,6 +15,10 @@ pub(crate) fn check_beam(params: &GenerateParams, width: u16) -> Result<Option<B
     let length_penalty = number("length_penalty", penalty, -MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY)?;
     let early_stopping = params.early_stopping.unwrap_or_default();
     if params.use_beam_search {
+        if params.max_tokens == Some(0) || params.pooling.is_some() {
+            let message = "max_tokens is 0; allowed with use_beam_search: 1 or more";
+            return Err(invalid("max_tokens", message.to_owned()));
+        }
         check_excluded(params)?;
         return Ok(Some(BeamSearch { width, length_penalty, early_stopping }));
     }

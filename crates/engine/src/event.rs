@@ -1,12 +1,15 @@
 //! What the engine thread sends to a session.
 
-use crate::{RequestError, TokenInfo};
+use crate::{PromptResult, RequestError, TokenInfo};
 use pagoda_sched::{CompletionReason, RequestStats};
+use std::sync::Arc;
 
-/// One message of a sample's bounded channel, which has room for `max_tokens` tokens and the end. A channel that
+/// One message of a sample's bounded channel, which has room for what is said of the prompt, `max_tokens` tokens and the end. A channel that
 /// closes without an end means that the engine let go of the sample.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// What was found in the prompt, once, before anything else, if it was asked for.
+    Prompt(Arc<PromptResult>),
     /// A generated token.
     Token(TokenInfo),
     /// The end, exactly once.

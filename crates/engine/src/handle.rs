@@ -206,8 +206,8 @@ impl EngineHandle {
             return Err(SubmitError::DuplicateId(request.id));
         };
         let (samples, sampling) = (request.samples, Arc::clone(&request.sampling));
-        // Every token, the end, and one to spare, so that a send can only fail when the client has gone away.
-        let room = request.max_tokens as usize + 2;
+        // The prompt, every token, the end, and one to spare, so that a send can only fail when the client has gone away.
+        let room = request.max_tokens as usize + 3;
         let (responders, receivers): (Vec<_>, Vec<_>) = (0..samples)
             .map(|sample| {
                 let (sender, receiver) = mpsc::channel(room);
@@ -362,7 +362,7 @@ impl EngineHandle {
         }
         let capacity = self.shared.capacity.get().expect("a ready engine knows its capacity");
         let (tokens, context) = (request.prompt_tokens(), capacity.max_context);
-        if tokens >= context {
+        if tokens + request.max_tokens().min(1) > context {
             return Err(SubmitError::TooLong { tokens, context });
         }
         let needed_blocks = tokens.div_ceil(capacity.layout.block_size);

@@ -25,6 +25,7 @@ mod metrics;
 mod model;
 mod params;
 mod placement;
+mod prompt;
 mod responder;
 mod result;
 mod row_cost;
@@ -46,11 +47,12 @@ pub use pagoda_grammar::{Constraint, GrammarError, GrammarLimits};
 // Words of the conversation with a client, for front ends that know the engine alone.
 pub use pagoda_sched::{
     CacheSalt, CompletionReason, DeadlineKind, Deadlines, EarlyStopping, Estimate, Explanation, Failure,
-    InvalidWeight, LengthKind, MachineState, Priority, RequestId, Retention, Rule, SampleIndex, Standing,
-    Tenant, TenantId, Weight,
+    InvalidWeight, LengthKind, MachineState, Pooling, Priority, RequestId, Retention, Rule, SampleIndex,
+    Standing, Tenant, TenantId, TokenLogprob, Weight,
 };
 pub use params::GenerateParams;
 pub use placement::Placement;
+pub use prompt::{PromptResult, PromptToken};
 pub use responder::Progress;
 pub use result::{RequestError, RequestResult, SessionEvent, TokenInfo, best_of};
 pub use session::Session;

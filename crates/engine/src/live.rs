@@ -5,8 +5,10 @@ use crate::admission::Waiting;
 use crate::event::Ending;
 use crate::metrics::Metrics;
 use crate::responder::Responder;
-use crate::{RequestError, TokenInfo};
-use pagoda_sched::{Effect, Effects, Request, RequestId, RequestStats, Row, SampleIndex, StepInput};
+use crate::{PromptResult, RequestError, TokenInfo};
+use pagoda_sched::{
+    CompletionReason, Effect, Effects, Request, RequestId, RequestStats, Row, SampleIndex, StepInput,
+};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +28,10 @@ pub(crate) struct LiveRequest {
     arrived_at: Instant,
     /// Whether a step has included it.
     started: bool,
-    /// Whether the prompt has been counted, which happens once, at the first token of any sample.
+    /// Whether the prompt has been counted, which happens once, at the first token of any sample, or at the end of one without.
     prompt_counted: bool,
+    /// What was found in the prompt, until all of it is there and is sent.
+    prompt: Option<PromptResult>,
     /// Whether a sample has ended, with which the cached part of the prompt is counted.
     ended: bool,
     account: Arc<Account>,
@@ -42,8 +46,27 @@ impl LiveRequest {
             arrived_at: request.enqueued_at,
             started: false,
             prompt_counted: false,
+            prompt: PromptResult::of(request),
             ended: false,
             account,
+        }
+    }
+}
+
+impl LiveRequest {
+    /// Sends what was found in the prompt to all samples, once all of it is there.
+    fn tell_prompt(&mut self) {
+        if let Some(prompt) = self.prompt.take_if(|prompt| prompt.is_complete()) {
+            let prompt = Arc::new(prompt);
+            self.responders.iter().flatten().for_each(|responder| responder.prompt(Arc::clone(&prompt)));
+        }
+    }
+
+    /// Counts the prompt, once for all samples.
+    fn count_prompt(&mut self, metrics: &Metrics) {
+        if !std::mem::replace(&mut self.prompt_counted, true) {
+            metrics.prompt_tokens.inc_by(u64::from(self.prompt_tokens));
+            self.account.prompt_tokens.inc_by(u64::from(self.prompt_tokens));
         }
     }
 }
@@ -53,6 +76,7 @@ impl LiveRequests {
     pub(crate) fn insert(&mut self, id: RequestId, mut live: LiveRequest, responders: Vec<Responder>) {
         live.account.requests.inc();
         live.responders = responders.into_iter().map(Some).collect();
+        live.tell_prompt();
         let previous = self.requests.insert(id, live);
         assert!(previous.is_none(), "the scheduler accepted request {id} twice");
     }
@@ -76,6 +100,12 @@ impl LiveRequests {
     pub(crate) fn apply(&mut self, effects: &Effects, now: Instant, metrics: &Metrics) {
         for effect in &effects.events {
             match effect {
+                Effect::Prompt { id, positions, logprobs, top, hidden } => {
+                    let live = self.requests.get_mut(id).expect("a report belongs to a live request");
+                    let prompt = live.prompt.as_mut().expect("a report was asked for and is not complete");
+                    prompt.add(positions.end, effects, (logprobs, top, hidden));
+                    live.tell_prompt();
+                }
                 Effect::Token { id, sample, token, logprob, top } => {
                     let top = effects.top[top.start as usize..top.end as usize].into();
                     let info = TokenInfo { token: *token, logprob: *logprob, top };
@@ -84,6 +114,10 @@ impl LiveRequests {
                 Effect::Finished { id, sample, reason, stats } => {
                     observe_end(stats, metrics);
                     self.count_cached(*id, stats);
+                    if *reason == CompletionReason::MaxTokens {
+                        let live = self.requests.get_mut(id).expect("an end belongs to a live request");
+                        live.count_prompt(metrics);
+                    }
                     self.end(*id, *sample, Ok(Ending { reason: reason.clone(), stats: *stats }));
                 }
                 Effect::Failed { id, sample, failure, stats } => {
@@ -113,10 +147,7 @@ impl LiveRequests {
         metrics: &Metrics,
     ) {
         let live = self.requests.get_mut(&id).expect("a token belongs to a live request");
-        if !std::mem::replace(&mut live.prompt_counted, true) {
-            metrics.prompt_tokens.inc_by(u64::from(live.prompt_tokens));
-            live.account.prompt_tokens.inc_by(u64::from(live.prompt_tokens));
-        }
+        live.count_prompt(metrics);
         let responder = live.responders[usize::from(sample.0)].as_mut().expect("a token precedes its end");
         match responder.last_token.replace(now) {
             // Tokens that come together have no time between them.

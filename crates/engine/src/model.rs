@@ -31,7 +31,7 @@ pub struct ServedModel {
     pub stored_bytes: u64,
     /// Longest sequence that the model was made for, in tokens, whatever the server admits; 0 if unknown.
     pub trained_context: u32,
-    /// Width of the residual stream; 0 if unknown.
+    /// Width of the residual stream, and so of an embedding; 0 if unknown, and then no embeddings are offered.
     pub hidden: u32,
     /// Format of the stored weights, such as `bf16`; `None` if unknown.
     pub dtype: Option<String>,

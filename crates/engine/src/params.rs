@@ -1,7 +1,9 @@
 //! What a front end asks for, before validation.
 
 use crate::ConstraintParam;
-use pagoda_sched::{CacheSalt, Deadlines, EarlyStopping, Priority, RequestId, Retention, Tenant, TokenId};
+use pagoda_sched::{
+    CacheSalt, Deadlines, EarlyStopping, Pooling, Priority, RequestId, Retention, Tenant, TokenId,
+};
 use pagoda_text::TextStart;
 
 /// Parameters of one generation as the client gave them. `None` means "the default of the model".
@@ -14,7 +16,8 @@ pub struct GenerateParams {
     pub id: Option<RequestId>,
     /// Prompt as token ids.
     pub prompt_tokens: Vec<TokenId>,
-    /// Upper bound of generated tokens per sample; reduced to the room left in the context. `None`: all the room.
+    /// Upper bound of generated tokens per sample; reduced to the room left in the context. `None`: all the room. 0 ends the
+    /// request when its prompt is computed.
     pub max_tokens: Option<u32>,
     /// Tokens that must be generated before a stop id or stop string may end the text.
     pub min_tokens: Option<u32>,
@@ -66,6 +69,11 @@ pub struct GenerateParams {
     pub logprobs: Option<u32>,
     /// What the output has to be. It ends where that does, so `ignore_eos` and `min_tokens` are excluded.
     pub constraint: Option<ConstraintParam>,
+    /// `Some(k)`: report how likely each token of the prompt is, and the `k` most likely ones in its place. The prompt is then
+    /// computed whole, whatever of it is cached.
+    pub prompt_logprobs: Option<u32>,
+    /// Report hidden states of the prompt for an embedding, and generate nothing.
+    pub pooling: Option<Pooling>,
     /// Scheduling class.
     pub priority: Priority,
     /// Who pays.

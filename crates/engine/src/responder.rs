@@ -1,7 +1,7 @@
 //! The engine's end of one conversation.
 
 use crate::event::{Ending, Event};
-use crate::{RequestError, TokenInfo};
+use crate::{PromptResult, RequestError, TokenInfo};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
@@ -42,6 +42,12 @@ pub(crate) struct Responder {
 impl Responder {
     pub(crate) fn new(events: mpsc::Sender<Event>, progress: Arc<ProgressCell>) -> Self {
         Self { events, progress, last_token: None }
+    }
+
+    /// Sends what was found in the prompt. Never waits: it comes first, and the channel has room for it.
+    pub(crate) fn prompt(&self, result: Arc<PromptResult>) {
+        // A client that has gone away needs none.
+        let _ = self.events.try_send(Event::Prompt(result));
     }
 
     /// Sends a token. Never waits: the channel has room for every token that the request may generate, and a

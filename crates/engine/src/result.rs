@@ -1,10 +1,11 @@
 //! What a session answers with.
 
-use crate::SubmitError;
 use crate::ticket::Ticket;
+use crate::{PromptResult, SubmitError};
 use pagoda_sched::{
     CompletionReason, Deadlines, Failure, RequestId, RequestStats, SampleIndex, TokenId, TokenLogprob,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One generated token.
@@ -19,9 +20,12 @@ pub struct TokenInfo {
     pub top: Box<[TokenLogprob]>,
 }
 
-/// One event of a session. Any number of deltas, then exactly one `Finished` or `Failed`.
+/// One event of a session. What was found in the prompt, if that was asked for, any number of deltas, then exactly one `Finished` or `Failed`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SessionEvent {
+    /// What was found in the prompt; all samples of a request share it. Only a sample that ends before its prompt is computed
+    /// does not get it.
+    Prompt(Arc<PromptResult>),
     /// More text. Several tokens may be joined, and a token without text of its own comes with the next text.
     Delta {
         /// Whole characters; empty only in the last delta, when tokens without text were left over.

@@ -27,6 +27,7 @@ pub(crate) fn measure(executor: &mut impl Executor) -> Result<Duration, ExecErro
         context: 1,
         table: 0..1,
         sampling: Some(sampling),
+        report: None,
     };
     let input = StepInput {
         block_size,

@@ -4,7 +4,7 @@ use crate::event::{Ending, Event};
 use crate::text::TextAssembler;
 use crate::ticket::Ticket;
 use crate::validate::TextOptions;
-use crate::{Progress, RequestError, RequestResult, SessionEvent, TokenInfo};
+use crate::{Progress, PromptResult, RequestError, RequestResult, SessionEvent, TokenInfo};
 use futures_util::Stream;
 use pagoda_sched::{CompletionReason, RequestId, RequestStats, SampleIndex, SamplingParams};
 use std::pin::Pin;
@@ -23,6 +23,8 @@ pub struct Session {
     events: mpsc::Receiver<Event>,
     text: TextAssembler,
     pending: Vec<TokenInfo>,
+    /// What was found in the prompt, until it is taken.
+    prompt: Option<Arc<PromptResult>>,
     /// Sum over all tokens of the text.
     logprob: f64,
     phase: Phase,
@@ -48,7 +50,7 @@ impl Session {
     ) -> Self {
         let text = TextAssembler::new(&ticket.shared.model.tokenizer, Arc::clone(sampling), options);
         let (pending, phase) = (Vec::new(), Phase::Running);
-        Self { ticket, sample, events, text, pending, logprob: 0.0, phase }
+        Self { ticket, sample, events, text, pending, prompt: None, logprob: 0.0, phase }
     }
 
     /// The request.
@@ -144,6 +146,7 @@ impl Session {
     /// Takes in a message; `None` when the engine closed the channel without an end.
     fn absorb(&mut self, event: Option<Event>) {
         match event {
+            Some(Event::Prompt(prompt)) => self.prompt = Some(prompt),
             Some(Event::Token(info)) if self.text.stopped().is_none() => {
                 self.text.push(info.token);
                 self.logprob += f64::from(info.logprob);
@@ -185,8 +188,11 @@ impl Session {
         }
     }
 
-    /// What there is to hand out: text first, then the terminal event.
+    /// What there is to hand out: the prompt first, then text, then the terminal event.
     fn take(&mut self) -> Taken {
+        if let Some(prompt) = self.prompt.take() {
+            return Taken::Event(SessionEvent::Prompt(prompt));
+        }
         let text = self.text.take_unsent();
         let ended = !matches!(self.phase, Phase::Running);
         let due = ended || self.text.is_tokens_only();
@@ -213,7 +219,7 @@ enum Taken {
 /// The outcome, if `event` is a terminal one. `None` as an event follows a terminal one that was taken earlier.
 fn terminal(event: Option<SessionEvent>) -> Option<Result<RequestResult, RequestError>> {
     match event {
-        Some(SessionEvent::Delta { .. }) => None,
+        Some(SessionEvent::Delta { .. } | SessionEvent::Prompt(_)) => None,
         Some(SessionEvent::Finished(result)) => Some(Ok(*result)),
         Some(SessionEvent::Failed(error)) => Some(Err(error)),
         None => Some(Err(RequestError::Shutdown)),

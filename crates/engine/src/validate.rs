@@ -4,7 +4,8 @@ use crate::beam::check_beam;
 use crate::invalid::{above_zero, at_most, integer, invalid, number};
 use crate::{GenerateParams, InvalidCode, InvalidRequest, ServedModel};
 use pagoda_sched::{
-    CacheSalt, Deadlines, Priority, Request, RequestId, Retention, SamplingParams, Tenant, TokenId,
+    CacheSalt, Deadlines, Priority, PromptReport, Request, RequestId, Retention, SamplingParams, Tenant,
+    TokenId,
 };
 use pagoda_text::{StopMatcher, TextStart};
 use std::sync::Arc;
@@ -58,7 +59,7 @@ impl ValidatedRequest {
         self.prompt.len() as u32
     }
 
-    /// Upper bound of generated tokens per sample; at least 1, and it fits the context.
+    /// Upper bound of generated tokens per sample, which fits the context; 0 if the prompt is all that was asked for.
     pub fn max_tokens(&self) -> u32 {
         self.max_tokens
     }
@@ -130,13 +131,15 @@ impl ServedModel {
     /// # Errors
     /// The first parameter that is out of range, with the value given and the values allowed.
     pub fn validate(&self, params: GenerateParams) -> Result<ValidatedRequest, InvalidRequest> {
-        let room = self.check_prompt(&params.prompt_tokens)?;
+        // An embedding is over with its prompt.
+        let asked = if params.pooling.is_some() { Some(0) } else { params.max_tokens };
+        let room = self.check_prompt(&params.prompt_tokens, asked != Some(0))?;
         let most = u32::from(self.limits.samples);
         let returned = integer("n", params.n.unwrap_or(1), 1, most)?;
         let best_of = integer("best_of", params.best_of.unwrap_or(returned), returned, most)?;
         let samples = if params.use_beam_search { returned } else { best_of } as u16;
         let returned = returned as u16;
-        let max_tokens = check_max_tokens(params.max_tokens, room)?;
+        let max_tokens = asked.map_or(room, |asked| asked.min(room));
         let min_tokens = check_min_tokens(&params, max_tokens)?;
         let id = match params.id {
             Some(id) => id,
@@ -161,6 +164,7 @@ impl ServedModel {
             ));
         }
         sampling.constraint = self.check_constraint(&params, samples, &sampling.stop_ids)?;
+        sampling.report = self.check_report(&params)?;
         let stops = self.check_stops(params.stop)?;
         Ok(ValidatedRequest {
             id,
@@ -185,8 +189,8 @@ impl ServedModel {
         })
     }
 
-    /// Returns the room left for output; at least 1.
-    fn check_prompt(&self, prompt: &[TokenId]) -> Result<u32, InvalidRequest> {
+    /// Returns the room left for output; at least 1 if something is to be generated.
+    fn check_prompt(&self, prompt: &[TokenId], generates: bool) -> Result<u32, InvalidRequest> {
         if prompt.is_empty() {
             return Err(invalid("prompt", "the prompt has no tokens; give at least one".to_owned()));
         }
@@ -195,15 +199,16 @@ impl ServedModel {
         }
         let context = self.max_model_len;
         let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        if length >= context {
+        let output = u32::from(generates);
+        if length.saturating_add(output) > context {
             return Err(InvalidRequest {
                 param: "prompt",
                 code: InvalidCode::ContextLengthExceeded { prompt_tokens: length, context },
                 message: format!(
                     "This model's maximum context length is {context} tokens. The prompt has {length} tokens, \
-                     which exceeds the available context size ({} tokens, with one left for the output). \
+                     which exceeds the available context size ({} tokens, with {output} left for the output). \
                      Shorten the prompt.",
-                    context.saturating_sub(1)
+                    context.saturating_sub(output)
                 ),
             });
         }
@@ -248,9 +253,10 @@ impl ServedModel {
             seed: params.seed.unwrap_or(id.0.as_u128() as u64),
             stop_ids: self.check_stop_ids(params)?,
             min_tokens,
-            logprobs: self.check_logprobs(params.logprobs)?,
+            logprobs: self.check_logprobs("logprobs", params.logprobs)?,
             beam: None,
             constraint: None,
+            report: PromptReport::Nothing,
         })
     }
 
@@ -297,9 +303,21 @@ impl ServedModel {
         Ok(ids.into())
     }
 
-    fn check_logprobs(&self, given: Option<u32>) -> Result<Option<u8>, InvalidRequest> {
+    fn check_logprobs(&self, param: &'static str, given: Option<u32>) -> Result<Option<u8>, InvalidRequest> {
         let limit = u32::from(self.limits.top_logprobs).min(self.vocab_size);
-        given.map(|k| integer("logprobs", k, 0, limit).map(|k| k as u8)).transpose()
+        given.map(|k| integer(param, k, 0, limit).map(|k| k as u8)).transpose()
+    }
+
+    fn check_report(&self, params: &GenerateParams) -> Result<PromptReport, InvalidRequest> {
+        match (params.pooling, self.check_logprobs("prompt_logprobs", params.prompt_logprobs)?) {
+            (None, None) => Ok(PromptReport::Nothing),
+            (None, Some(top)) => Ok(PromptReport::Logprobs { top }),
+            (Some(pooling), None) => Ok(PromptReport::Hidden(pooling)),
+            (Some(_), Some(top)) => Err(invalid(
+                "prompt_logprobs",
+                format!("prompt_logprobs is {top}; an embedding comes without, so leave it out"),
+            )),
+        }
     }
 
     fn check_stops(&self, stops: Vec<String>) -> Result<Arc<[String]>, InvalidRequest> {
@@ -314,14 +332,6 @@ impl ServedModel {
             at_most("stop", "bytes in one string", stop.len(), self.limits.stop_string_bytes)?;
         }
         Ok(stops.into())
-    }
-}
-
-fn check_max_tokens(given: Option<u32>, room: u32) -> Result<u32, InvalidRequest> {
-    match given {
-        Some(0) => Err(invalid("max_tokens", "max_tokens is 0; allowed: 1 or more".to_owned())),
-        Some(tokens) => Ok(tokens.min(room)),
-        None => Ok(room),
     }
 }
 

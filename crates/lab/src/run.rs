@@ -292,6 +292,7 @@ impl<'a> Run<'a> {
         let mut effects = std::mem::take(&mut self.effects);
         for effect in &effects.events {
             match effect {
+                Effect::Prompt { .. } => {}
                 Effect::Token { id, .. } => {
                     let live = &mut self.live[slot(*id)];
                     if live.has_token {

@@ -31,6 +31,7 @@ fn deltas_join_to_the_result() {
         match event {
             SessionEvent::Delta { text, .. } => joined.push_str(&text),
             SessionEvent::Finished(end) => result = Some(end),
+            SessionEvent::Prompt(_) => panic!("nothing was asked of the prompt"),
             SessionEvent::Failed(error) => panic!("{error}"),
         }
     }

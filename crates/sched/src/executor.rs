@@ -11,7 +11,7 @@ pub trait Executor: Send {
     fn capacity(&self) -> KvCapacity;
 
     /// Runs `input` and appends one [`Sampled`](crate::Sampled) per requested sample to `output`, which arrives
-    /// cleared, in row order. Steps run in order and each is finished on return.
+    /// cleared, in row order, and what rows [report](crate::RowReport). Steps run in order and each is finished on return.
     ///
     /// # Errors
     /// [`ExecError`] when the step as a whole failed; nothing of it may be relied on.

@@ -24,6 +24,7 @@ mod pool;
 mod priority;
 mod queue;
 mod rate;
+mod report;
 mod request;
 mod retention;
 mod sampling;
@@ -53,6 +54,7 @@ pub use pool::{
 };
 pub use priority::{InvalidPriority, Priority};
 pub use queue::{TURNS, WaitingQueue};
+pub use report::{Pooling, PromptLogprob, PromptReport, Readout, RowReport};
 pub use request::{Deadlines, Request};
 pub use retention::Retention;
 pub use sampling::SamplingParams;

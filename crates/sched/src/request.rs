@@ -1,22 +1,23 @@
 //! What was asked. Immutable after validation.
 
 use crate::{CacheSalt, DeadlineKind, Priority, RequestId, Retention, SamplingParams, Tenant, TokenId};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// One request as the scheduler sees it: token ids and limits, no text and no connection.
 ///
 /// The front end has checked it: the prompt is not empty, every id is in the vocabulary, `samples >= 1`,
-/// `max_tokens >= 1`, and prompt + `max_tokens` is within the model's context.
+/// and prompt + `max_tokens` is within the model's context.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Name of the request, unique among all that are known to the scheduler.
     pub id: RequestId,
     /// Prompt tokens; shared by the samples of the request.
     pub prompt: Arc<[TokenId]>,
-    /// How tokens are chosen and where generation stops.
+    /// How tokens are chosen, where generation stops, and what is reported.
     pub sampling: Arc<SamplingParams>,
-    /// Upper bound of generated tokens per sample.
+    /// Upper bound of generated tokens per sample; 0 ends the request when its prompt is computed.
     pub max_tokens: u32,
     /// Number of samples (`n`), or of outputs that a beam search returns; all share the blocks of the prompt.
     pub samples: u16,
@@ -35,6 +36,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Positions of the prompt whose outputs are read for [`SamplingParams::report`].
+    pub(crate) fn read_positions(&self) -> Range<u32> {
+        self.sampling.report.positions(self.prompt.len() as u32)
+    }
+
     /// Rows of a step that the request takes once its prompt is computed: its samples or its beams.
     pub fn rows(&self) -> u16 {
         self.sampling.beam.map_or(self.samples, |beam| beam.width)

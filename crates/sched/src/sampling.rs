@@ -1,6 +1,6 @@
 //! How a token is chosen from logits. Data only; the arithmetic is the executor's.
 
-use crate::{BeamSearch, SharedConstraint, TokenId};
+use crate::{BeamSearch, PromptReport, SharedConstraint, TokenId};
 
 /// Resolved sampling parameters: every default is filled in and every value is finite and in range.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,8 @@ pub struct SamplingParams {
     pub beam: Option<BeamSearch>,
     /// Says which tokens may come next; the others have no chance, and log-probabilities are reported as if they had.
     pub constraint: Option<SharedConstraint>,
+    /// What is reported of the prompt itself.
+    pub report: PromptReport,
 }
 
 impl SamplingParams {
@@ -54,6 +56,7 @@ impl SamplingParams {
             logprobs: None,
             beam: None,
             constraint: None,
+            report: PromptReport::Nothing,
         }
     }
 

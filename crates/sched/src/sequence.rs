@@ -4,6 +4,7 @@ use crate::{
     BlockTable, ChainId, Holding, Priority, Request, RequestId, RequestStats, SampleIndex, TokenId, TokenView,
 };
 use std::fmt;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Outputs up to this many tokens never reallocate.
@@ -45,6 +46,8 @@ pub struct Sequence {
     pub(crate) cache: CacheProgress,
     /// Tokens planned for the step in flight.
     pub(crate) scheduled: u32,
+    /// End of the positions of the prompt that have been reported.
+    pub(crate) read: u32,
     /// As many as there were, or 65,535.
     pub(crate) preemptions: u16,
     /// Prompt tokens taken from the cache at first admission.
@@ -136,6 +139,7 @@ impl Sequence {
             computed: 0,
             table: BlockTable::new(),
             scheduled: 0,
+            read: request.read_positions().start,
             preemptions: 0,
             cached_tokens: 0,
             lost: 0,
@@ -204,6 +208,16 @@ impl Sequence {
     /// Number of tokens, prompt and output.
     pub fn total(&self) -> u32 {
         (self.request.prompt.len() + self.output.len()) as u32
+    }
+
+    /// Positions of the prompt that are to be reported and have not been.
+    pub(crate) fn unread(&self) -> Range<u32> {
+        self.read..self.request.read_positions().end
+    }
+
+    /// Whether all that was asked for is there: nothing was to be generated.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.request.max_tokens == 0 && self.gap() == 0
     }
 
     /// Tokens that are known but not computed; at least one while the sequence lives.

@@ -1,6 +1,8 @@
 //! One step as flat arrays, reused for ever.
 
-use crate::{BatchId, BlockId, RequestId, SampleIndex, SamplingParams, Slot, TokenId};
+use crate::{
+    BatchId, BlockId, PromptLogprob, RequestId, RowReport, SampleIndex, SamplingParams, Slot, TokenId,
+};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ pub struct StepInput {
     pub copies: Vec<BlockCopy>,
     /// Tokens before the sampled one, for the rows whose sampling needs them; [`SampleRequest::history`].
     pub history: Vec<TokenId>,
+    /// Tokens after those whose likelihood is reported; [`Readout::Logprobs`](crate::Readout::Logprobs).
+    pub next: Vec<TokenId>,
 }
 
 /// Some consecutive tokens of one sequence: a prefill chunk or one decode token.
@@ -42,6 +46,8 @@ pub struct Row {
     pub table: Range<u32>,
     /// What to sample from the logits of the row's last token; `None` inside a prompt.
     pub sampling: Option<SampleRequest>,
+    /// What to report of the row's own tokens; `None` outside of prompts, and for nearly all of them.
+    pub report: Option<RowReport>,
 }
 
 /// Asks for tokens sampled from one row of logits.
@@ -76,6 +82,13 @@ pub struct StepOutput {
     pub samples: Vec<Sampled>,
     /// Most likely tokens of the samples that asked for them; [`Sampled::top`] is a range of it.
     pub top: Vec<TokenLogprob>,
+    /// One entry per token whose successor's likelihood is reported, in row order.
+    pub prompt: Vec<PromptLogprob>,
+    /// The most likely tokens of each of those places, most likely first: as many as the row asks for, place after place.
+    pub prompt_top: Vec<TokenLogprob>,
+    /// `[rows that report them, width]` sums of hidden states, in row order. They are exact whatever the chunks, so that they
+    /// can be added in any order.
+    pub hidden: Vec<f64>,
 }
 
 /// One sampled token.
@@ -122,6 +135,7 @@ impl StepInput {
         self.tables.clear();
         self.copies.clear();
         self.history.clear();
+        self.next.clear();
     }
 
     /// Block table of `row`.
@@ -135,5 +149,8 @@ impl StepOutput {
     pub fn clear(&mut self) {
         self.samples.clear();
         self.top.clear();
+        self.prompt.clear();
+        self.prompt_top.clear();
+        self.hidden.clear();
     }
 }

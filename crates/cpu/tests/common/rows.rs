@@ -47,6 +47,7 @@ pub(crate) fn push_row(
         tokens: first..input.tokens.len() as u32,
         context: range.end,
         table: table..input.tables.len() as u32,
+        report: None,
         sampling: params.map(|params| SampleRequest {
             params: Arc::clone(params),
             count: 1,

@@ -31,6 +31,7 @@ fn call_off(engine: &Running, session: Session, how: How, times: u32) -> Option<
 fn only_end(mut session: Session) -> RequestResult {
     loop {
         match session.next_blocking().expect("an end comes") {
+            SessionEvent::Prompt(_) => panic!("nothing was asked of the prompt"),
             SessionEvent::Delta { .. } => {}
             SessionEvent::Finished(result) => {
                 assert_eq!(session.next_blocking(), None);

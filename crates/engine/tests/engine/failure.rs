@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 fn only_failure(mut session: Session) -> RequestError {
     loop {
         match session.next_blocking().expect("an end comes") {
+            SessionEvent::Prompt(_) => panic!("nothing was asked of the prompt"),
             SessionEvent::Delta { .. } => {}
             SessionEvent::Failed(error) => {
                 assert_eq!(session.next_blocking(), None);

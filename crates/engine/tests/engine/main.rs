@@ -8,6 +8,7 @@ mod constraints;
 mod failure;
 mod lifecycle;
 mod metrics;
+mod prompts;
 mod stress;
 mod text;
 mod validate;

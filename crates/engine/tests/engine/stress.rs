@@ -28,6 +28,7 @@ struct Seen {
 fn read(engine: &Running, mut session: Session, prompt: &str, patience: u64, seen: &mut Seen) {
     for _ in 0..patience {
         match session.next_blocking().expect("an end comes") {
+            SessionEvent::Prompt(_) => panic!("nothing was asked of the prompt"),
             SessionEvent::Delta { .. } => {}
             SessionEvent::Failed(error) => panic!("{error}"),
             SessionEvent::Finished(result) => {

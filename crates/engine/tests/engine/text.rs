@@ -10,6 +10,7 @@ fn streamed(engine: &Running, params: GenerateParams) -> (Vec<String>, Vec<Token
     let (mut deltas, mut tokens) = (Vec::new(), Vec::new());
     loop {
         match session.next_blocking().expect("an end comes") {
+            SessionEvent::Prompt(_) => panic!("nothing was asked of the prompt"),
             SessionEvent::Delta { text, tokens: more } => {
                 deltas.push(text);
                 tokens.extend(more);

@@ -82,8 +82,14 @@ fn counts() {
         &[0, 19, 20],
         &[(21, "logprobs is 21; allowed: 0 to 20"), (u32::MAX, "20")],
     );
+    limits(
+        "prompt_logprobs",
+        |p, v| p.prompt_logprobs = Some(v),
+        &[0, 19, 20],
+        &[(21, "prompt_logprobs is 21; allowed: 0 to 20"), (u32::MAX, "20")],
+    );
     limits("top_k", |p, v| p.top_k = Some(v), &[-1, 0, 1, i64::MAX], &[(-2, "-2"), (i64::MIN, "top_k")]);
-    limits("max_tokens", |p, v| p.max_tokens = Some(v), &[1, u32::MAX], &[(0, "max_tokens is 0")]);
+    limits("max_tokens", |p, v| p.max_tokens = Some(v), &[0, 1, u32::MAX], &[]);
     limits("min_tokens", |p, v| p.min_tokens = Some(v), &[0, 49, 50], &[(51, "0 to 50"), (u32::MAX, "50")]);
 }
 

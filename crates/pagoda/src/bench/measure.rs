@@ -210,6 +210,7 @@ async fn receive(
                 let now = start.elapsed().as_secs_f64();
                 answer.times.extend(tokens.iter().map(|_| now));
             }
+            Some(SessionEvent::Prompt(_)) => {}
             Some(SessionEvent::Finished(result)) if result.tokens_generated == expected => {
                 answer.correct(&result);
                 answer.hash = hash(result.token_ids.iter().flat_map(|id| id.to_le_bytes()));

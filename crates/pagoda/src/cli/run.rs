@@ -92,6 +92,7 @@ fn stream(
     while let Some(event) = session.next_blocking() {
         match event {
             SessionEvent::Delta { text, .. } => write(out, &text)?,
+            SessionEvent::Prompt(_) => {}
             SessionEvent::Finished(result) => return Ok(*result),
             SessionEvent::Failed(error) => return Err(CliError::new(Failure::Runtime, error)),
         }

@@ -4,14 +4,16 @@ mod beams;
 mod control;
 mod model;
 mod oracle;
+mod prompts;
 
 pub use beams::BeamAnswer;
 pub use control::FakeControl;
 pub use model::FakeModel;
 
 use crate::{
-    ConstraintFault, ExecError, Executor, KvCapacity, KvLayout, Request, RequestId, RowFault, SampleIndex,
-    SampleRequest, Sampled, StepInput, StepOutput, TokenId, TokenLogprob,
+    ConstraintFault, ExecError, Executor, KvCapacity, KvLayout, PromptLogprob, Readout, Request, RequestId,
+    Row, RowFault, RowReport, SampleIndex, SampleRequest, Sampled, StepInput, StepOutput, TokenId,
+    TokenLogprob,
 };
 use control::Fate;
 use oracle::Oracle;
@@ -127,6 +129,34 @@ impl FakeExecutor {
         }
     }
 
+    /// Reports on the tokens of a row in closed form.
+    fn report(&mut self, input: &StepInput, row: &Row, report: &RowReport, output: &mut StepOutput) {
+        let nan = self.control.draw_nan();
+        if nan {
+            self.oracle.poison_last_write(input, row);
+        }
+        let prefixes = report.tokens.clone().map(|token| self.oracle.prefix_at(input, row, token));
+        match &report.readout {
+            Readout::Logprobs { top, next } => {
+                for (prefix, next) in prefixes.zip(next.clone()) {
+                    let mut entry = self.model.prompt_logprob(prefix, input.next[next as usize]);
+                    if nan {
+                        entry = PromptLogprob { logprob: f32::NAN, rank: 0 };
+                    }
+                    output.prompt.push(entry);
+                    output.prompt_top.extend(self.model.prompt_top(prefix, usize::from(*top)));
+                }
+            }
+            Readout::Hidden => {
+                let sum = prefixes.fold([0.0; FakeModel::WIDTH], |sum, prefix| {
+                    let hidden = FakeModel::hidden(prefix);
+                    std::array::from_fn(|at| sum[at] + hidden[at])
+                });
+                output.hidden.extend(if nan { [f64::NAN; FakeModel::WIDTH] } else { sum });
+            }
+        }
+    }
+
     fn sample(&mut self, input: &StepInput, row: usize, request: &SampleRequest, output: &mut StepOutput) {
         let (row, prefix) = (&input.rows[row], self.prefixes[row]);
         let nan = self.control.draw_nan();
@@ -223,6 +253,9 @@ impl Executor for FakeExecutor {
             Fate::Panic(step) => panic!("step {step} was told to panic"),
         }
         for (index, row) in input.rows.iter().enumerate() {
+            if let Some(report) = &row.report {
+                self.report(input, row, report, output);
+            }
             if let Some(request) = &row.sampling {
                 self.sample(input, index, request, output);
             }

@@ -82,8 +82,17 @@ impl FakeModel {
     pub(crate) fn logprob(&self, prefix: u64, token: TokenId) -> f32 {
         match self.script {
             Some(_) => -0.25,
-            None => -0.25 - (mix(Self::extend(prefix, token)) % 1024) as f32 / 128.0,
+            None => Self::unscripted_logprob(prefix, token),
         }
+    }
+
+    /// Log-probability of a token where no script says which one comes.
+    pub(super) fn unscripted_logprob(prefix: u64, token: TokenId) -> f32 {
+        -0.25 - (mix(Self::extend(prefix, token)) % 1024) as f32 / 128.0
+    }
+
+    pub(super) fn vocab_size(&self) -> u32 {
+        self.vocab_size
     }
 
     fn unmasked(&self, prefix: u64, sample: SampleIndex, generated: usize) -> TokenId {

@@ -181,6 +181,11 @@ impl Oracle {
         prefix
     }
 
+    /// Hash of a row's tokens up to `token` of the step, which it has written.
+    pub(super) fn prefix_at(&self, input: &StepInput, row: &Row, token: u32) -> u64 {
+        self.cells[self.slot(input.table(row), input.positions[token as usize])].prefix
+    }
+
     /// Records a token that the model generated, as what a registered request must find later.
     pub(super) fn generated(&mut self, id: RequestId, sample: SampleIndex, index: u32, token: TokenId) {
         let Some(expected) = self.expected.get_mut(&id) else { return };

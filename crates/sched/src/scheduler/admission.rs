@@ -55,7 +55,8 @@ impl Scheduler {
             ("prompt", tokens),
             ("samples", u32::from(request.samples)),
             ("beam.width", u32::from(request.rows())),
-            ("max_tokens", request.max_tokens),
+            // A search without tokens has no outputs.
+            ("max_tokens", if request.sampling.beam.is_some() { request.max_tokens } else { 1 }),
         ];
         if let Some(&(field, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Err(EnqueueError::Empty { field });
@@ -63,7 +64,7 @@ impl Scheduler {
         if self.requests.contains_key(&request.id) {
             return Err(EnqueueError::DuplicateId(request.id));
         }
-        if tokens >= self.config.max_model_len {
+        if tokens + request.max_tokens.min(1) > self.config.max_model_len {
             return Err(EnqueueError::TooLong { tokens, max_model_len: self.config.max_model_len });
         }
         let (needed_blocks, pool_blocks) = (self.blocks_for(tokens), self.pool.usable());
@@ -285,7 +286,9 @@ impl Scheduler {
 }
 
 /// Most tokens of a prefix that is taken from the cache. The last token has to run, and before those of several beams
-/// each has to run up to it.
+/// each has to run up to it. What is still to be reported has to run as well.
 fn lookup_limit(sequence: &Sequence) -> u32 {
-    sequence.total() - 1 - u32::from(sequence.waits_for_beams())
+    let limit = sequence.total() - 1 - u32::from(sequence.waits_for_beams());
+    let unread = sequence.unread();
+    if unread.is_empty() { limit } else { limit.min(unread.start) }
 }

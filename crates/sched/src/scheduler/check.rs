@@ -99,6 +99,8 @@ impl Scheduler {
         let published = if self.config.prefix_cache { full } else { 0 };
         assert_eq!(sequence.cache.published, published, "published blocks of {id}");
         assert!(sequence.cache.taken <= full, "blocks of {id} taken from the cache");
+        let unread = sequence.unread();
+        assert!(unread.is_empty() || sequence.computed <= unread.start, "running {id} left out {unread:?}");
         assert!(self.step.in_flight || sequence.scheduled == 0, "running {id} is scheduled outside a step");
         for block in sequence.computed / size..self.blocks_for(end) {
             let block = sequence.table.get(block as usize).expect("the table covers the step");

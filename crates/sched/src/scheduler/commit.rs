@@ -1,6 +1,7 @@
 //! Taking the results of a step in.
 
 use super::Scheduler;
+use super::report::{Report, Reports};
 use crate::batch::RowKey;
 use crate::{
     CompletionReason, Effect, Effects, ExecError, Failure, LengthKind, Retention, RowFault, SampleIndex,
@@ -35,8 +36,11 @@ impl Scheduler {
         self.deliver(effects);
     }
 
-    /// Learns what steps cost from the one that ran.
+    /// Learns what steps cost from the one that ran; not from one that reports on prompts, which costs more than its tokens tell.
     fn learn(&mut self) {
+        if self.step.input.rows.iter().any(|row| row.report.is_some()) {
+            return;
+        }
         let took = self.step.duration;
         let outcome = self.pace.observe(&self.step.load, took);
         let micros = |time: Duration| time.as_micros() as u64;
@@ -57,23 +61,42 @@ impl Scheduler {
             "the executor answered {answered} samples to a step that asked for {total}"
         );
         let mut rest = output.samples.as_slice();
+        let mut reports = Reports::new(&self.step.input.rows, output);
         for (row, &key) in keys.iter().enumerate() {
             let (drawn, after) = rest.split_at(asked(self, row));
             rest = after;
-            self.commit_row(key, drawn, output, now);
+            let report = self.step.input.rows[row].report.as_ref().map(|asked| reports.take(asked));
+            self.commit_row(key, drawn, report, output, now);
         }
     }
 
-    fn commit_row(&mut self, key: RowKey, drawn: &[Sampled], output: &StepOutput, now: Instant) {
+    fn commit_row(
+        &mut self,
+        key: RowKey,
+        drawn: &[Sampled],
+        report: Option<Report<'_>>,
+        output: &StepOutput,
+        now: Instant,
+    ) {
         let sequence = self.batch.at_mut(key);
         let tokens = std::mem::take(&mut sequence.scheduled);
         let decode = u32::from(!sequence.output.is_empty() && sequence.gap() == 1);
         self.queue.charge(sequence.account, tokens - decode, decode);
         sequence.computed += tokens;
         self.counters.computed_tokens += u64::from(tokens);
-        if drawn.iter().all(|sampled| sampled.token.is_ok()) {
+        let is_sound = report.as_ref().is_none_or(Report::is_finite);
+        if is_sound && drawn.iter().all(|sampled| sampled.token.is_ok()) {
             self.publish(key);
             self.retain(key, tokens);
+        }
+        if let Some(report) = report {
+            if !is_sound {
+                return self.fail_prompt(key, now);
+            }
+            self.deliver_report(key, &report);
+        }
+        if self.batch.at(key).is_complete() {
+            return self.end_prompt(key, now);
         }
         if self.batch.at(key).beams > 0 {
             self.commit_beam(key, drawn.first(), output, now);

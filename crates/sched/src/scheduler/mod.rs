@@ -15,6 +15,7 @@ mod lookups;
 mod passing;
 mod plan;
 mod preempt;
+mod report;
 
 use crate::batch::RowKey;
 use crate::growth::OutputMedian;
@@ -288,7 +289,7 @@ impl Scheduler {
 
     /// Moves pending effects to the caller's. Swapping keeps the memory of both.
     fn deliver(&mut self, effects: &mut Effects) {
-        if effects.events.is_empty() && effects.top.is_empty() {
+        if effects.is_empty() {
             std::mem::swap(&mut self.out, effects);
         } else {
             effects.absorb(&mut self.out);

@@ -109,9 +109,10 @@ impl Scheduler {
     }
 
     /// A running sequence that computes a prefix of `sequence` beyond what is cached, so that waiting for it saves more than
-    /// [`SHARED_TOKENS`]. None once it has waited for long.
+    /// [`SHARED_TOKENS`]. None once it has waited for long, and for one whose prompt is reported and so computed anyway.
     pub(super) fn prefix_to_come(&self, sequence: &Sequence, hit: PrefixHit) -> Option<SequenceId> {
-        if !self.config.prefix_cache || sequence.passes.held >= MAX_HELD {
+        let is_read = !sequence.unread().is_empty();
+        if !self.config.prefix_cache || is_read || sequence.passes.held >= MAX_HELD {
             return None;
         }
         let prompt = &sequence.request.prompt[..];

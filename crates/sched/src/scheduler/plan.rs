@@ -3,7 +3,9 @@
 use super::Scheduler;
 use crate::batch::RowKey;
 use crate::pace::StepLoad;
-use crate::{Batching, BlockId, CompletionReason, LengthKind, Row, SampleRequest, Sequence, Slot, StepInput};
+use crate::{
+    Batching, BlockId, CompletionReason, LengthKind, Row, RowReport, SampleRequest, Sequence, Slot, StepInput,
+};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -261,7 +263,7 @@ fn write_row(input: &mut StepInput, index: usize, sequence: &Sequence) {
         Slot(block * size + position % size)
     };
     input.write_slots.extend((first..context).map(slot));
-    let sampled = context == sequence.total();
+    let sampled = context == sequence.total() && sequence.request.max_tokens > 0;
     let old = input.rows.get_mut(index).and_then(|row| row.sampling.take()).filter(|_| sampled);
     let row = Row {
         id: sequence.request.id,
@@ -270,11 +272,19 @@ fn write_row(input: &mut StepInput, index: usize, sequence: &Sequence) {
         context,
         table: table_start..input.tables.len() as u32,
         sampling: sampled.then(|| sample_request(old, &mut input.history, sequence)),
+        report: row_report(sequence, start, &mut input.next),
     };
     match input.rows.get_mut(index) {
         Some(place) => *place = row,
         None => input.rows.push(row),
     }
+}
+
+/// What is reported of a row whose first token is `start` of the step.
+fn row_report(sequence: &Sequence, start: u32, next: &mut Vec<u32>) -> Option<RowReport> {
+    let (request, first) = (&sequence.request, sequence.computed);
+    let computed = first..first + sequence.scheduled;
+    RowReport::of((request.sampling.report, &request.prompt), sequence.unread(), computed, start, next)
 }
 
 fn push_tokens(into: &mut Vec<u32>, sequence: &Sequence, range: Range<usize>) {

@@ -1,9 +1,10 @@
 //! What became of every request: each sample ends once, for a reason that holds, after the tokens it must have.
 
 use super::SimReport;
+use super::prompts::PromptLedger;
 use crate::fake::{BeamAnswer, FakeModel};
 use crate::{
-    CompletionReason, DeadlineKind, Effect, Failure, LengthKind, Request, RequestId, RequestStats,
+    CompletionReason, DeadlineKind, Effect, Effects, Failure, LengthKind, Request, RequestId, RequestStats,
     SampleIndex, Scheduler, SequenceId, TokenId,
 };
 use rustc_hash::FxHashMap;
@@ -25,6 +26,7 @@ struct Entry {
     place: usize,
     /// What a beam search has to answer; filled at its first token.
     answers: Vec<BeamAnswer>,
+    prompt: PromptLedger,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,8 @@ struct Account {
 
 /// What the scheduler may say at this point.
 pub(super) struct Context<'a> {
+    /// All effects of the call.
+    pub(super) effects: &'a Effects,
     pub(super) model: &'a FakeModel,
     pub(super) scheduler: &'a Scheduler,
     pub(super) now: Instant,
@@ -57,7 +61,8 @@ impl Ledger {
         let (id, samples, place) = (request.id, request.samples, self.open.len());
         self.open.push(id);
         let samples_of = vec![account; usize::from(samples)];
-        let entry = Entry { samples: samples_of, live: samples, place, answers: Vec::new(), request };
+        let (answers, prompt) = (Vec::new(), PromptLedger::default());
+        let entry = Entry { samples: samples_of, live: samples, place, answers, prompt, request };
         assert!(self.entries.insert(id, entry).is_none(), "a known id was accepted");
     }
 
@@ -100,6 +105,13 @@ impl Ledger {
         report: &mut SimReport,
     ) -> Option<RequestId> {
         match effect {
+            Effect::Prompt { id, positions, logprobs, top, hidden } => {
+                let entry = self.entries.get_mut(id).expect("a report belongs to a live request");
+                assert!(entry.samples.iter().all(|account| account.generated == 0), "{id}: a late report");
+                entry.prompt.book(positions, context.effects, (logprobs, top, hidden));
+                report.reports += 1;
+                None
+            }
             Effect::Token { id, sample, token, .. } => {
                 self.book_token(SequenceId { request: *id, sample: *sample }, *token, context);
                 report.tokens += 1;
@@ -109,6 +121,9 @@ impl Ledger {
                 report.searched += u64::from(self.check_search(*id, *sample, reason, context));
                 let (entry, account) = self.account(*id, *sample);
                 check_reason(reason, entry, account, context);
+                if !matches!(reason, CompletionReason::Cancelled | CompletionReason::Timeout(_)) {
+                    entry.prompt.check(&entry.request, context.model);
+                }
                 check_stats(stats, entry, account);
                 report.finish(reason, stats);
                 self.close(*id, *sample)
@@ -140,6 +155,9 @@ impl Ledger {
     fn book_token(&mut self, id: SequenceId, token: TokenId, context: &Context<'_>) {
         let (entry, account) = self.account(id.request, id.sample);
         let params = &entry.request.sampling;
+        if account.generated == 0 {
+            entry.prompt.check(&entry.request, context.model);
+        }
         if let Some(last) = account.last {
             let stopped = account.generated > params.min_tokens && params.stop_ids.contains(&last);
             assert!(!stopped, "{id} went on after a stop id");

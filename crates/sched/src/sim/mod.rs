@@ -5,6 +5,7 @@
 //! the end all blocks have to be back. One seed is one run, always the same.
 
 mod ledger;
+mod prompts;
 mod report;
 mod rng;
 mod setup;
@@ -190,6 +191,7 @@ impl Simulation {
     /// Books all effects and forgets what has ended.
     fn book(&mut self, step_failed: bool) {
         let context = Context {
+            effects: &self.effects,
             model: self.executor.model(),
             scheduler: &self.scheduler,
             now: self.now,
@@ -226,6 +228,9 @@ impl Simulation {
 /// Hash of all effects so far.
 fn trace(before: u64, effect: &Effect) -> u64 {
     let (id, sample, what) = match effect {
+        Effect::Prompt { id, logprobs, top, .. } => {
+            (id, &SampleIndex(0), 3 << 40 | (logprobs.len() as u64) << 16 | top.len() as u64)
+        }
         Effect::Token { id, sample, token, .. } => (id, sample, u64::from(*token)),
         Effect::Finished { id, sample, reason, stats } => {
             let class = match reason {

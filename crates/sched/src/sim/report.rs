@@ -18,6 +18,8 @@ pub struct SimReport {
     pub tokens: u64,
     /// Outputs of beam searches, each compared with the plain way.
     pub searched: u64,
+    /// Reports on prompts, all of which were compared with the closed form.
+    pub reports: u64,
     /// Blocks copied because samples or beams parted.
     pub copies: u64,
     /// Most preemptions of one sample.
@@ -57,6 +59,7 @@ impl SimReport {
         self.failed += other.failed;
         self.tokens += other.tokens;
         self.searched += other.searched;
+        self.reports += other.reports;
         self.copies += other.copies;
         self.max_preemptions = self.max_preemptions.max(other.max_preemptions);
         self.counters.add(&other.counters);
@@ -81,8 +84,8 @@ impl fmt::Display for SimReport {
         writeln!(f, " {} failed", self.failed)?;
         writeln!(
             f,
-            "tokens: {computed_tokens} computed, {recomputed_tokens} of them again, {} generated; {} outputs of searches",
-            self.tokens, self.searched
+            "tokens: {computed_tokens} computed, {recomputed_tokens} of them again, {} generated; {} outputs of searches, {} reports on prompts",
+            self.tokens, self.searched, self.reports
         )?;
         writeln!(f, "prefix cache: {prefix_hits} of {prefix_queries} tokens; {} blocks copied", self.copies)?;
         write!(

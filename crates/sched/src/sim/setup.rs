@@ -3,8 +3,9 @@
 use super::rng::Rng;
 use crate::fake::FakeExecutor;
 use crate::{
-    Batching, BeamSearch, CacheSalt, Deadlines, EarlyStopping, KvCapacity, Priority, Request, RequestId,
-    Reservation, Retention, SamplingParams, SchedulerConfig, Tenant, TenantId, TokenId, Weight,
+    Batching, BeamSearch, CacheSalt, Deadlines, EarlyStopping, KvCapacity, Pooling, Priority, PromptReport,
+    Request, RequestId, Reservation, Retention, SamplingParams, SchedulerConfig, Tenant, TenantId, TokenId,
+    Weight,
 };
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -29,6 +30,8 @@ pub(super) struct Setup {
     prefixes: Vec<Vec<TokenId>>,
     /// Whether some requests keep or pin their prompts.
     retains: bool,
+    /// Whether some requests want to know of their prompts.
+    reports: bool,
 }
 
 impl Setup {
@@ -77,6 +80,7 @@ impl Setup {
             longest_output: rng.log_within(1, 128),
             prefixes,
             retains: false,
+            reports: false,
         };
         // Drawn last, so that the rest of a seed is what it is without.
         let target = rng.chance(300).then(|| Duration::from_micros(u64::from(rng.log_within(1, 100_000))));
@@ -91,6 +95,7 @@ impl Setup {
         setup.retains = rng.chance(400);
         setup.config.max_pinned_blocks = rng.within(0, blocks / 2) * u32::from(setup.retains);
         setup.searches = *rng.pick(&[0, 0, 100, 500]);
+        setup.reports = rng.chance(300);
         setup
     }
 
@@ -108,13 +113,14 @@ impl Setup {
             min_tokens: if rng.chance(200) { rng.within(0, 8) } else { 0 },
             repetition_penalty: if rng.chance(100) { 1.1 } else { 1.0 },
             logprobs: rng.chance(100).then_some(2),
+            report: self.report(id),
             ..SamplingParams::greedy()
         };
         let request = Request {
             id: RequestId(id),
             prompt: prompt.into(),
             sampling: sampling.into(),
-            max_tokens,
+            max_tokens: if self.generates_nothing(id) { 0 } else { max_tokens },
             samples: if rng.chance(300) { rng.within(1, self.samples) as u16 } else { 1 },
             priority: *rng.pick(&Priority::ALL),
             tenant: self.tenant(rng),
@@ -143,6 +149,21 @@ impl Setup {
             power @ 1..=4 if self.retains => Retention::ttl(Duration::from_secs(1 << power)),
             _ => Retention::ORDINARY,
         }
+    }
+
+    /// Decided by the id, like [`retention`](Self::retention).
+    fn report(&self, id: Uuid) -> PromptReport {
+        match id.as_u64_pair().0 % 8 {
+            top @ 0..=2 if self.reports => PromptReport::Logprobs { top: top as u8 },
+            3 if self.reports => PromptReport::Hidden(Pooling::Mean),
+            4 if self.reports => PromptReport::Hidden(Pooling::Last),
+            _ => PromptReport::Nothing,
+        }
+    }
+
+    /// Whether a request is over with its prompt.
+    fn generates_nothing(&self, id: Uuid) -> bool {
+        self.reports && (id.as_u64_pair().0 / 8).is_multiple_of(4)
     }
 
     /// A piece of a shared prefix and a tail of its own. Sometimes too long to be accepted.
@@ -178,7 +199,8 @@ fn searched(mut request: Request, rng: &mut Rng) -> Request {
     let too_many = u32::from(rng.chance(20));
     request.samples = rng.within(1, u32::from(beam.width) + too_many) as u16;
     let sampling = SamplingParams { beam: Some(beam), ..(*request.sampling).clone() };
-    Request { sampling: sampling.into(), ..request }
+    // A search without a token is refused.
+    Request { sampling: sampling.into(), max_tokens: request.max_tokens.max(1), ..request }
 }
 
 fn draw_tokens(rng: &mut Rng, longest: u32, vocab_size: u32) -> Vec<TokenId> {

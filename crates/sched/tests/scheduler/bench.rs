@@ -1,9 +1,10 @@
 //! A scheduler over a fake executor, with a clock that tests turn.
 
-use pagoda_sched::fake::FakeExecutor;
+use pagoda_sched::fake::{FakeExecutor, FakeModel};
 use pagoda_sched::{
-    CompletionReason, Deadlines, Effect, Effects, Executor, Failure, Priority, Request, RequestId,
-    RequestStats, SampleIndex, SamplingParams, Scheduler, SchedulerConfig, StepInput, StepOutput, TokenId,
+    CompletionReason, Deadlines, Effect, Effects, Executor, Failure, Priority, PromptLogprob, Request,
+    RequestId, RequestStats, SampleIndex, SamplingParams, Scheduler, SchedulerConfig, StepInput, StepOutput,
+    TokenId, TokenLogprob,
 };
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,6 +24,16 @@ pub(crate) struct Bench {
     pub(crate) cost: fn(&StepInput) -> Duration,
     pub(crate) outputs: HashMap<(RequestId, u16), Vec<TokenId>>,
     pub(crate) ends: HashMap<(RequestId, u16), (End, RequestStats)>,
+    pub(crate) reports: HashMap<RequestId, PromptReading>,
+}
+
+/// All that was reported of a prompt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PromptReading {
+    pub(crate) logprobs: Vec<PromptLogprob>,
+    pub(crate) top: Vec<TokenLogprob>,
+    pub(crate) hidden: [f64; FakeModel::WIDTH],
+    pub(crate) reports: usize,
 }
 
 /// A greedy request of one sample in the normal class.
@@ -57,6 +68,7 @@ impl Bench {
             cost: |_| Duration::ZERO,
             outputs: HashMap::new(),
             ends: HashMap::new(),
+            reports: HashMap::new(),
         }
     }
 
@@ -114,8 +126,19 @@ impl Bench {
     }
 
     pub(crate) fn apply(&mut self, effects: Effects) {
-        for event in effects.events {
+        let Effects { events, prompt, top: likely, hidden: sums } = effects;
+        let of = |range: std::ops::Range<u32>| range.start as usize..range.end as usize;
+        for event in events {
             let (key, end) = match event {
+                Effect::Prompt { id, positions: _, logprobs, top, hidden } => {
+                    assert!(!self.outputs.contains_key(&(id, 0)), "a report after the first token");
+                    let reading = self.reports.entry(id).or_default();
+                    reading.logprobs.extend(&prompt[of(logprobs)]);
+                    reading.top.extend(&likely[of(top)]);
+                    reading.hidden.iter_mut().zip(&sums[of(hidden)]).for_each(|(all, more)| *all += more);
+                    reading.reports += 1;
+                    continue;
+                }
                 Effect::Token { id, sample, token, .. } => {
                     assert!(!self.ends.contains_key(&(id, sample.0)), "a token after the end");
                     self.outputs.entry((id, sample.0)).or_default().push(token);

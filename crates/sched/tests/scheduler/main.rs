@@ -14,4 +14,5 @@ mod pace;
 mod passing;
 mod preemption;
 mod progress;
+mod prompts;
 mod tenants;

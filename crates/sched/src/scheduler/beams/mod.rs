@@ -218,6 +218,15 @@ impl Scheduler {
         }
     }
 
+    /// Ends all outputs of a search whose prompt gave non-finite numbers in the sequence `key`.
+    pub(super) fn fail_beam_prompt(&mut self, key: RowKey, failure: &Failure, now: Instant) {
+        let SequenceId { request, sample } = self.batch.at(key).id();
+        let mut search = self.take_search(request);
+        search.faulty.push(sample);
+        self.put_search(request, search);
+        self.fail_beams(key, failure, now);
+    }
+
     /// Ends one output without tokens; with the last one the search is over.
     pub(super) fn end_beam_output(&mut self, id: SequenceId, reason: CompletionReason, now: Instant) {
         let mut search = self.take_search(id.request);
