@@ -2,11 +2,13 @@
 
 use crate::error::ApiError;
 use crate::finish::{self, Ending};
-use crate::wire::common::{Delivery, Usage};
+use crate::logprobs::Names;
+use crate::wire::common::{Delivery, Shown, Usage};
+use crate::wire::prompt_logprobs::PromptLogprobs;
 use crate::wire::tools::Tools;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream, SelectAll};
-use pagoda_engine::{RequestResult, ServedModel, Session, SessionEvent, TokenInfo};
+use pagoda_engine::{PromptResult, RequestResult, ServedModel, Session, SessionEvent, TokenInfo};
 use std::sync::Arc;
 
 /// What the events and the body of one call have in common.
@@ -17,8 +19,7 @@ pub(crate) struct Call {
     pub(crate) created: u64,
     pub(crate) model: Arc<ServedModel>,
     pub(crate) delivery: Delivery,
-    /// Whether log-probabilities were asked for.
-    pub(crate) logprobs: bool,
+    pub(crate) shown: Shown,
     /// Stop ids of the request itself.
     pub(crate) stop_ids: Vec<u32>,
     /// Text to repeat before each choice; empty unless asked for.
@@ -36,6 +37,17 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// How tokens are named beside their numbers.
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names { tokenizer: &self.model.tokenizer, as_ids: self.shown.tokens_as_ids }
+    }
+
+    /// What was found in a prompt in vLLM's shape, if that was asked for.
+    pub(crate) fn prompt_logprobs(&self, found: Option<&Arc<PromptResult>>) -> Option<PromptLogprobs> {
+        let (most, found) = (self.shown.prompt_logprobs?, Arc::clone(found?));
+        Some(PromptLogprobs { model: Arc::clone(&self.model), found, most })
+    }
+
     /// How the ending of a choice looks to the client.
     ///
     /// # Errors
@@ -47,6 +59,7 @@ impl Call {
 
 /// What one session said, with the index of its choice.
 pub(crate) enum Part {
+    Prompt { choice: usize, found: Arc<PromptResult> },
     Delta { choice: usize, text: String, tokens: Vec<TokenInfo> },
     Finished { choice: usize, result: Box<RequestResult> },
     Failed(ApiError),
@@ -64,6 +77,7 @@ pub(crate) fn merge(sessions: Vec<Session>) -> Merged {
 
 fn part(choice: usize, event: SessionEvent) -> Part {
     match event {
+        SessionEvent::Prompt(found) => Part::Prompt { choice, found },
         SessionEvent::Delta { text, tokens } => Part::Delta { choice, text, tokens },
         SessionEvent::Finished(result) => Part::Finished { choice, result },
         SessionEvent::Failed(error) => Part::Failed(error.into()),
@@ -102,6 +116,8 @@ impl Tally {
 /// One choice, complete.
 pub(crate) struct Answer {
     pub(crate) text: String,
+    /// What was found in the prompt, if it was asked for.
+    pub(crate) prompt: Option<Arc<PromptResult>>,
     pub(crate) ending: Ending,
     /// The deltas, if log-probabilities were asked for.
     pub(crate) deltas: Vec<(String, Vec<TokenInfo>)>,
@@ -117,12 +133,14 @@ pub(crate) async fn collect(call: &Call, sessions: Vec<Session>) -> Result<(Vec<
     let mut parts = merge(sessions);
     let mut tally = Tally::new(call);
     let mut deltas: Vec<Vec<_>> = (0..call.choices).map(|_| Vec::new()).collect();
+    let mut prompts: Vec<Option<_>> = vec![None; call.choices];
     let mut answers: Vec<Option<Answer>> = (0..call.choices).map(|_| None).collect();
     while let Some(part) = parts.next().await {
         match part {
+            Part::Prompt { choice, found } => prompts[choice] = Some(found),
             Part::Delta { choice, text, tokens } => {
                 tally.delta(choice, tokens.len());
-                if call.logprobs {
+                if call.shown.logprobs.is_some() {
                     deltas[choice].push((text, tokens));
                 }
             }
@@ -130,7 +148,8 @@ pub(crate) async fn collect(call: &Call, sessions: Vec<Session>) -> Result<(Vec<
                 tally.finished(choice, &result);
                 let (ending, deltas) = (call.ending(&result)?, std::mem::take(&mut deltas[choice]));
                 let merit = result.mean_logprob();
-                answers[choice] = Some(Answer { text: result.text, ending, deltas, merit });
+                let prompt = prompts[choice].take();
+                answers[choice] = Some(Answer { text: result.text, prompt, ending, deltas, merit });
             }
             Part::Failed(error) => return Err(error),
         }

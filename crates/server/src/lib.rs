@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! POST /v1/completions   POST /v1/chat/completions   each also with /render: the exact prompt
-//! GET /v1/models[/{id}]   POST /tokenize   POST /detokenize   GET /tokenizer_info
+//! POST /v1/embeddings   GET /v1/models[/{id}]   POST /tokenize   POST /detokenize   GET /tokenizer_info
 //! GET /v1/requests[/{id}]   DELETE /v1/requests/{id}   POST /abort_request
 //! GET /health (/ping /healthz /ready)   /live   /metrics   /version   /load   /v1/loads   /server_info
 //! ```
@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod base64;
 mod calls;
 mod config;
 mod cors;

@@ -2,21 +2,33 @@
 
 use crate::wire::chat::{ChatLogprobs, ChatToken, ChatTokenLogprob};
 use crate::wire::completions::{CompletionLogprobs, TopLogprobs};
-use pagoda_engine::TokenInfo;
-use pagoda_text::Tokenizer;
+use pagoda_engine::{PromptResult, TokenInfo, TokenLogprob};
+use pagoda_text::{Detokenizer, Tokenizer};
+use std::sync::Arc;
 
 /// What stands for minus infinity, which JSON does not have.
 const LEAST: f32 = -9999.0;
 
+/// How tokens are named beside their numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) tokenizer: &'a Arc<Tokenizer>,
+    /// As `token_id:7`, which no two tokens have in common, instead of by their text.
+    pub(crate) as_ids: bool,
+}
+
+impl Names<'_> {
+    fn of(self, token: u32) -> String {
+        if self.as_ids { format!("token_id:{token}") } else { text(self.tokenizer, token) }
+    }
+}
+
 /// The shape of chat: every token with its bytes.
-pub(crate) fn chat<'a>(
-    tokenizer: &Tokenizer,
-    tokens: impl IntoIterator<Item = &'a TokenInfo>,
-) -> ChatLogprobs {
+pub(crate) fn chat<'a>(names: Names<'_>, tokens: impl IntoIterator<Item = &'a TokenInfo>) -> ChatLogprobs {
     let one = |token: u32, logprob: f32| ChatTokenLogprob {
-        token: text(tokenizer, token),
+        token: names.of(token),
         logprob: finite(logprob),
-        bytes: tokenizer.token_bytes(token).map(<[u8]>::to_vec),
+        bytes: names.tokenizer.token_bytes(token).map(<[u8]>::to_vec),
     };
     let content = tokens.into_iter().map(|info| ChatToken {
         chosen: one(info.token, info.logprob),
@@ -28,7 +40,7 @@ pub(crate) fn chat<'a>(
 /// The shape of completions: appends the tokens of a delta with text `delta`, which starts at character `start`
 /// of the choice's text. Returns where the next delta starts.
 pub(crate) fn completion(
-    tokenizer: &Tokenizer,
+    names: Names<'_>,
     (delta, tokens): (&str, &[TokenInfo]),
     start: usize,
     into: &mut CompletionLogprobs,
@@ -36,44 +48,102 @@ pub(crate) fn completion(
     let end = start + delta.chars().count();
     let mut offset = start;
     for info in tokens {
-        let token = text(tokenizer, info.token);
         into.text_offset.push(offset);
         // Pieces of a character and special tokens have text of their own that is not in the delta.
-        offset = (offset + token.chars().count()).min(end);
-        into.token_logprobs.push(finite(info.logprob));
-        into.top_logprobs.push(top(tokenizer, info, &token));
-        into.tokens.push(token);
+        offset = (offset + text(names.tokenizer, info.token).chars().count()).min(end);
+        push(names, (info.token, info.logprob), &info.top, into);
     }
     end
 }
 
-/// The alternatives by text, the chosen token among them with exactly its own number. Where two other tokens
-/// have the same text, the more likely one stays.
-fn top(tokenizer: &Tokenizer, info: &TokenInfo, chosen: &str) -> TopLogprobs {
-    let mut entries: Vec<(String, f32)> = Vec::with_capacity(info.top.len() + 1);
-    let mut has_chosen = false;
-    for alternative in &info.top {
-        let token = text(tokenizer, alternative.token);
-        if token == chosen {
-            if !has_chosen {
-                entries.push((token, finite(info.logprob)));
+/// The same of a prompt that begins the choice's text as `text`, with at most `most` tokens in each place. Nothing can be said
+/// of its first token.
+pub(crate) fn echo(names: Names<'_>, text: &str, found: &PromptResult, most: usize) -> CompletionLogprobs {
+    let mut logprobs = CompletionLogprobs {
+        text_offset: offsets(names.tokenizer, text, found.prompt()),
+        ..Default::default()
+    };
+    logprobs.tokens.extend(found.prompt().first().map(|&token| names.of(token)));
+    logprobs.token_logprobs.push(None);
+    logprobs.top_logprobs.push(None);
+    for token in found.tokens() {
+        let top = &token.top[..token.top.len().min(most)];
+        push(names, (token.token, token.logprob), top, &mut logprobs);
+    }
+    logprobs
+}
+
+/// Where each of `tokens` begins in `text`, in characters. Special tokens that the tokenizer has added have no text, and the parts
+/// of one character all begin where it does.
+fn offsets(tokenizer: &Arc<Tokenizer>, text: &str, tokens: &[u32]) -> Vec<usize> {
+    let mut detokenizer = Detokenizer::new(Arc::clone(tokenizer), true);
+    let (mut rest, mut offset, mut piece) = (text, 0, String::new());
+    let begin = |&token: &u32| {
+        let begins = offset;
+        piece.clear();
+        if tokenizer.is_special(token) {
+            let special = self::text(tokenizer, token);
+            if rest.starts_with(&special) {
+                piece = special;
             }
-            has_chosen = true;
-        } else if entries.iter().all(|(known, _)| *known != token) {
-            entries.push((token, finite(alternative.logprob)));
+        } else {
+            detokenizer.push(token, &mut piece);
+        }
+        for _ in piece.chars() {
+            let mut letters = rest.chars();
+            offset += usize::from(letters.next().is_some());
+            rest = letters.as_str();
+        }
+        begins
+    };
+    tokens.iter().map(begin).collect()
+}
+
+fn push(names: Names<'_>, (token, logprob): (u32, f32), top: &[TokenLogprob], into: &mut CompletionLogprobs) {
+    let name = names.of(token);
+    into.token_logprobs.push(Some(finite(logprob)));
+    into.top_logprobs.push(Some(alternatives(names, (&name, logprob), top)));
+    into.tokens.push(name);
+}
+
+/// The alternatives by name, the token itself among them with exactly its own number. Where two other tokens
+/// have the same name, the more likely one stays.
+fn alternatives(names: Names<'_>, (own, logprob): (&str, f32), top: &[TokenLogprob]) -> TopLogprobs {
+    let mut entries: Vec<(String, f32)> = Vec::with_capacity(top.len() + 1);
+    let mut has_own = false;
+    for alternative in top {
+        let name = names.of(alternative.token);
+        if name == own {
+            if !has_own {
+                entries.push((name, finite(logprob)));
+            }
+            has_own = true;
+        } else if entries.iter().all(|(known, _)| *known != name) {
+            entries.push((name, finite(alternative.logprob)));
         }
     }
-    if !has_chosen {
-        entries.push((chosen.to_owned(), finite(info.logprob)));
+    if !has_own {
+        entries.push((own.to_owned(), finite(logprob)));
     }
     TopLogprobs(entries)
 }
 
 /// A token's text, with replacement characters where it is a piece of a character.
-fn text(tokenizer: &Tokenizer, token: u32) -> String {
+pub(crate) fn text(tokenizer: &Tokenizer, token: u32) -> String {
     String::from_utf8_lossy(tokenizer.token_bytes(token).unwrap_or_default()).into_owned()
 }
 
-fn finite(logprob: f32) -> f32 {
+/// The number as JSON can hold it.
+pub(crate) fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { LEAST }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_impossible_is_a_finite_number() {
+        assert_eq!([finite(f32::NEG_INFINITY), finite(f32::NAN), finite(-0.5)], [-9999.0, -9999.0, -0.5]);
+    }
 }

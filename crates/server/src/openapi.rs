@@ -33,6 +33,7 @@ pub(crate) fn document(endpoints: &[Endpoint], version: &str) -> Value {
             "schemas": {
                 "Completion": schema::completion(),
                 "Chat": schema::chat(),
+                "Embedding": schema::embedding(),
                 "Tokenize": schema::tokenize(),
                 "Detokenize": schema::detokenize(),
                 "Abort": schema::abort(),
@@ -68,9 +69,10 @@ pub(crate) fn page(endpoints: &[Endpoint], version: &str) -> String {
          <style>body{{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          td{{padding:.2rem 1rem .2rem 0;vertical-align:top}}dt{{float:left;clear:left;width:16rem}}\
          dd{{margin-left:17rem}}</style>\n<h1>Pagoda {version}</h1>\n\
-         <p><a href=\"openapi.json\">openapi.json</a></p>\n<table>\n{rows}</table>\n{}{}{}</html>\n",
+         <p><a href=\"openapi.json\">openapi.json</a></p>\n<table>\n{rows}</table>\n{}{}{}{}</html>\n",
         fields("/v1/completions", &schema::completion()),
         fields("/v1/chat/completions", &schema::chat()),
+        fields("/v1/embeddings", &schema::embedding()),
         fields("/tokenize", &schema::tokenize()),
     )
 }
@@ -116,6 +118,7 @@ fn body(path: &str) -> Option<&'static str> {
         | "/v1/chat/completions/render"
         | "/v1/chat/completions/input_tokens"
         | "/apply-template" => Some("Chat"),
+        "/v1/embeddings" => Some("Embedding"),
         "/v1/tokenize" => Some("Tokenize"),
         "/v1/detokenize" => Some("Detokenize"),
         "/v1/abort_request" => Some("Abort"),
@@ -128,6 +131,7 @@ fn summary(path: &str) -> &'static str {
     match path {
         "/v1/completions" => "Continue prompts.",
         "/v1/chat/completions" => "Answer a conversation.",
+        "/v1/embeddings" => "Turn texts into vectors.",
         "/v1/completions/render" => "The tokens of the prompts, without running them.",
         "/v1/chat/completions/render" => "The exact prompt of a conversation, without running it.",
         "/v1/chat/completions/input_tokens" => "The length of the prompt of a conversation, in tokens.",

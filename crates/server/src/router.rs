@@ -3,8 +3,8 @@
 use crate::gate;
 use crate::request_id;
 use crate::routes::{
-    admin, chat, completions, docs, health, llama, load, metrics, models, render, requests, server_info,
-    tokenize, tokenizer_info, version,
+    admin, chat, completions, docs, embeddings, health, llama, load, metrics, models, render, requests,
+    server_info, tokenize, tokenizer_info, version,
 };
 use crate::state::ServerState;
 use crate::table::{Endpoint, Table};
@@ -51,6 +51,7 @@ fn table() -> Table {
     let table = Table::default()
         .both("/completions", POST, post(completions::create))
         .both("/chat/completions", POST, post(chat::create))
+        .both("/embeddings", POST, post(embeddings::create))
         .both("/completions/render", POST, post(render::completions))
         .both("/chat/completions/render", POST, post(render::chat))
         .both("/chat/completions/input_tokens", POST, post(render::input_tokens))

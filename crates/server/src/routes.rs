@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod docs;
+pub(crate) mod embeddings;
 mod generate;
 pub(crate) mod health;
 pub(crate) mod llama;

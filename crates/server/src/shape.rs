@@ -7,12 +7,13 @@ pub(crate) use chat::ChatShape;
 pub(crate) use completions::CompletionShape;
 
 use crate::answer::{Answer, Call};
+use crate::error::ApiError;
 use crate::finish::Ending;
 use crate::wire::common::Usage;
 use axum::body::Bytes;
-use axum::response::Response;
-use pagoda_engine::TokenInfo;
+use pagoda_engine::{PromptResult, TokenInfo};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Says which build and which numerics made an answer.
 const FINGERPRINT: &str = concat!("pagoda-", env!("CARGO_PKG_VERSION"));
@@ -21,6 +22,9 @@ const FINGERPRINT: &str = concat!("pagoda-", env!("CARGO_PKG_VERSION"));
 pub(crate) trait Shape: Send + 'static {
     /// State for the stream of a call.
     fn new(call: &Call) -> Self;
+
+    /// What was found in the prompt of a choice, before anything else of it.
+    fn prompt(&mut self, choice: usize, found: Arc<PromptResult>);
 
     /// More text of a choice.
     fn delta(&mut self, call: &Call, piece: Piece<'_>, out: &mut VecDeque<Bytes>);
@@ -38,7 +42,10 @@ pub(crate) trait Shape: Send + 'static {
     fn usage(&mut self, call: &Call, usage: Usage, out: &mut VecDeque<Bytes>);
 
     /// The answer in one body.
-    fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Response;
+    ///
+    /// # Errors
+    /// [`ApiError::Internal`] if it cannot be written.
+    fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Result<Vec<u8>, ApiError>;
 }
 
 /// More text of a choice.

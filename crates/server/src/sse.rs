@@ -88,6 +88,7 @@ impl<S: Shape> Driver<S> {
             };
             match waited {
                 Err(_) => return Some(Bytes::from_static(KEEP_ALIVE)),
+                Ok(Some(Part::Prompt { choice, found })) => self.shape.prompt(choice, found),
                 Ok(Some(Part::Delta { choice, text, tokens })) => self.delta(choice, text, &tokens),
                 Ok(Some(Part::Finished { choice, result })) => self.finished(choice, &result),
                 Ok(Some(Part::Failed(error))) => self.fail(&error),

@@ -33,7 +33,8 @@ fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiErr
     state.check_model(request.model.as_deref())?;
     request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
     let tokens = tokens(state, &prompt(state, &mut request)?)?;
-    let plan = Plan::new(state, caller, request.delivery, request.params, vec![tokens]).map_err(rename)?;
+    let plan = Plan::new(state, caller, (request.delivery, request.shown), request.params, vec![tokens])
+        .map_err(rename)?;
     Ok(plan.calling(request.tools))
 }
 

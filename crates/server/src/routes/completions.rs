@@ -32,7 +32,7 @@ fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiErr
     let echo = request.echo.then(|| request.prompts.iter().map(|prompt| text(state, prompt)).collect());
     let tokens = request.prompts.into_iter().map(|prompt| tokens(state, prompt, special));
     let tokens = tokens.collect::<Result<_, _>>()?;
-    let plan = Plan::new(state, caller, request.delivery, request.params, tokens)?;
+    let plan = Plan::new(state, caller, (request.delivery, request.shown), request.params, tokens)?;
     Ok(match echo {
         Some(texts) => plan.echo(texts),
         None => plan,
@@ -44,6 +44,7 @@ pub(super) fn special(request: &CompletionRequest) -> Special {
     if request.add_special_tokens { Special::Add } else { Special::Skip }
 }
 
+/// Tokens of one prompt.
 pub(super) fn tokens(state: &ServerState, prompt: Prompt, special: Special) -> Result<Vec<u32>, ApiError> {
     match prompt {
         Prompt::Tokens(ids) => Ok(ids),

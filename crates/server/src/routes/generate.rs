@@ -8,7 +8,7 @@ use crate::shape::Shape;
 use crate::sse;
 use crate::state::{InFlight, ServerState};
 use crate::tenant::Caller;
-use crate::wire::common::Delivery;
+use crate::wire::common::{Delivery, Shown};
 use crate::wire::tools::Tools;
 use axum::response::Response;
 use futures_util::{StreamExt as _, future, stream};
@@ -22,7 +22,7 @@ pub(super) struct Plan {
     requests: Vec<ValidatedRequest>,
     caller: Caller,
     delivery: Delivery,
-    logprobs: bool,
+    shown: Shown,
     stop_ids: Vec<u32>,
     echo: Vec<String>,
     tools: Option<Arc<Tools>>,
@@ -36,18 +36,18 @@ impl Plan {
     pub(super) fn new(
         state: &ServerState,
         caller: Caller,
-        delivery: Delivery,
+        (delivery, shown): (Delivery, Shown),
         mut params: GenerateParams,
         prompts: Vec<Vec<u32>>,
     ) -> Result<Self, ApiError> {
         check_stream(delivery, &params)?;
         params.tenant = caller.tenant;
-        let (logprobs, stop_ids) = (params.logprobs.is_some(), params.stop_token_ids.clone());
+        let stop_ids = params.stop_token_ids.clone();
         let validate = |prompt_tokens| {
             state.model().validate(GenerateParams { prompt_tokens, ..params.clone() }).map_err(ApiError::from)
         };
         let requests = prompts.into_iter().map(validate).collect::<Result<_, _>>()?;
-        Ok(Self { requests, caller, delivery, logprobs, stop_ids, echo: Vec::new(), tools: None })
+        Ok(Self { requests, caller, delivery, shown, stop_ids, echo: Vec::new(), tools: None })
     }
 
     /// Repeats each prompt's text before each of its choices.
@@ -98,7 +98,7 @@ impl Plan {
             created: seconds_since_epoch(),
             model: state.model().clone(),
             delivery: self.delivery,
-            logprobs: self.logprobs,
+            shown: self.shown,
             stop_ids: self.stop_ids,
             echo: self.echo,
             choices: sessions.len(),
@@ -114,12 +114,12 @@ impl Plan {
         }
         let (answers, usage) = answer::collect(&call, sessions).await?;
         drop(in_flight);
-        Ok(with_place(S::whole(&call, answers, usage), first, place))
+        Ok(with_place(state.bulky(S::whole(&call, answers, usage)?)?, first, place))
     }
 }
 
 /// Names the response after its first request and says where in the queue that was.
-fn with_place(mut response: Response, first: RequestId, place: Option<Place>) -> Response {
+pub(super) fn with_place(mut response: Response, first: RequestId, place: Option<Place>) -> Response {
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, request_id::of(first));
     if let Some(place) = place {

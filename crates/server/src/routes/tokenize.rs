@@ -113,6 +113,6 @@ fn check(model: &ServedModel, tokens: &[u32]) -> Result<(), ApiError> {
     Ok(())
 }
 
-pub(super) fn write(answer: &impl Serialize) -> Result<Vec<u8>, ApiError> {
+pub(crate) fn write(answer: &impl Serialize) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(answer).map_err(|error| ApiError::internal(&error))
 }

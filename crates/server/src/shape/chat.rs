@@ -2,18 +2,20 @@
 
 use super::{FINGERPRINT, Piece, Shape};
 use crate::answer::{Answer, Call};
+use crate::error::ApiError;
 use crate::finish::Ending;
 use crate::logprobs;
+use crate::routes::tokenize::write;
 use crate::sse::event;
 use crate::tool_calls::{Reading, ToolReader};
 use crate::wire::chat::{
     ChatCall, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage,
 };
 use crate::wire::common::Usage;
-use axum::Json;
 use axum::body::Bytes;
-use axum::response::{IntoResponse as _, Response};
+use pagoda_engine::PromptResult;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 const ASSISTANT: &str = "assistant";
 
@@ -46,9 +48,12 @@ impl Shape for ChatShape {
         }
     }
 
+    /// Not shown in a stream.
+    fn prompt(&mut self, _: usize, _: Arc<PromptResult>) {}
+
     fn delta(&mut self, call: &Call, piece: Piece<'_>, out: &mut VecDeque<Bytes>) {
         self.open(call, piece.choice, piece.usage, out);
-        let logprobs = call.logprobs.then(|| logprobs::chat(&call.model.tokenizer, piece.tokens));
+        let logprobs = call.shown.logprobs.map(|_| logprobs::chat(call.names(), piece.tokens));
         let text = match self.readers.get_mut(piece.choice) {
             Some(reader) => reader.push(&piece.text),
             None => piece.text,
@@ -94,7 +99,8 @@ impl Shape for ChatShape {
         out.push_back(chunk(call, &[], Some(usage)));
     }
 
-    fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Response {
+    fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Result<Vec<u8>, ApiError> {
+        let prompt_logprobs = call.prompt_logprobs(answers.first().and_then(|answer| answer.prompt.as_ref()));
         let choice = |(index, answer): (usize, Answer)| {
             let tokens = answer.deltas.iter().flat_map(|(_, tokens)| tokens);
             let Reading { content, calls } = match &call.tools {
@@ -106,7 +112,7 @@ impl Shape for ChatShape {
             let tool_calls = calls.into_iter().map(|call| ChatCall::new(call, None)).collect();
             ChatChoice {
                 index,
-                logprobs: call.logprobs.then(|| logprobs::chat(&call.model.tokenizer, tokens)),
+                logprobs: call.shown.logprobs.map(|_| logprobs::chat(call.names(), tokens)),
                 message: ChatMessage {
                     role: ASSISTANT,
                     content: (!only_called).then_some(content),
@@ -116,7 +122,7 @@ impl Shape for ChatShape {
                 stop_reason: ending.stop_reason,
             }
         };
-        Json(ChatCompletion {
+        write(&ChatCompletion {
             id: &call.id,
             object: "chat.completion",
             created: call.created,
@@ -124,8 +130,8 @@ impl Shape for ChatShape {
             system_fingerprint: FINGERPRINT,
             choices: answers.into_iter().enumerate().map(choice).collect(),
             usage,
+            prompt_logprobs,
         })
-        .into_response()
     }
 }
 

@@ -2,15 +2,17 @@
 
 use super::{FINGERPRINT, Piece, Shape};
 use crate::answer::{Answer, Call};
+use crate::error::ApiError;
 use crate::finish::Ending;
 use crate::logprobs;
+use crate::routes::tokenize::write;
 use crate::sse::event;
 use crate::wire::common::Usage;
 use crate::wire::completions::{Completion, CompletionChoice, CompletionChunk, CompletionLogprobs};
-use axum::Json;
 use axum::body::Bytes;
-use axum::response::{IntoResponse as _, Response};
+use pagoda_engine::PromptResult;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Writes plain completions.
 pub(crate) struct CompletionShape {
@@ -24,6 +26,8 @@ struct Progress {
     opened: bool,
     /// Characters of the choice's text so far.
     chars: usize,
+    /// What was found in the prompt, until it has been repeated.
+    found: Option<Arc<PromptResult>>,
 }
 
 impl CompletionShape {
@@ -34,7 +38,8 @@ impl CompletionShape {
         }
         if let Some(prompt) = call.echo.get(choice) {
             progress.chars = prompt.chars().count();
-            out.push_back(chunk(call, &[going_on(choice, prompt.clone(), None)], usage));
+            let logprobs = echoed(call, prompt, progress.found.take().as_deref());
+            out.push_back(chunk(call, &[going_on(choice, prompt.clone(), logprobs)], usage));
         }
     }
 }
@@ -44,14 +49,17 @@ impl Shape for CompletionShape {
         Self { choices: vec![Progress::default(); call.choices] }
     }
 
+    fn prompt(&mut self, choice: usize, found: Arc<PromptResult>) {
+        self.choices[choice].found = Some(found);
+    }
+
     fn delta(&mut self, call: &Call, piece: Piece<'_>, out: &mut VecDeque<Bytes>) {
         self.open(call, piece.choice, piece.usage, out);
         let progress = &mut self.choices[piece.choice];
-        let logprobs = call.logprobs.then(|| {
+        let logprobs = call.shown.logprobs.map(|_| {
             let mut logprobs = CompletionLogprobs::default();
             let delta = (piece.text.as_str(), piece.tokens);
-            progress.chars =
-                logprobs::completion(&call.model.tokenizer, delta, progress.chars, &mut logprobs);
+            progress.chars = logprobs::completion(call.names(), delta, progress.chars, &mut logprobs);
             logprobs
         });
         if piece.text.is_empty() && logprobs.is_none() {
@@ -80,19 +88,19 @@ impl Shape for CompletionShape {
         out.push_back(chunk(call, &[], Some(usage)));
     }
 
-    fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Response {
+    fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Result<Vec<u8>, ApiError> {
         let choice = |(index, answer): (usize, Answer)| {
-            let logprobs = call.logprobs.then(|| collect_logprobs(call, &answer));
-            let prompt = call.echo.get(index).map_or("", String::as_str);
+            let echo = call.echo.get(index).map(String::as_str);
             CompletionChoice {
                 index,
-                text: [prompt, &answer.text].concat(),
-                logprobs,
+                logprobs: call.shown.logprobs.map(|_| collect_logprobs(call, echo, &answer)),
+                prompt_logprobs: call.prompt_logprobs(answer.prompt.as_ref()),
+                text: [echo.unwrap_or(""), &answer.text].concat(),
                 finish_reason: Some(answer.ending.finish_reason),
                 stop_reason: answer.ending.stop_reason,
             }
         };
-        Json(Completion {
+        write(&Completion {
             id: &call.id,
             object: "text_completion",
             created: call.created,
@@ -101,21 +109,27 @@ impl Shape for CompletionShape {
             choices: answers.into_iter().enumerate().map(choice).collect(),
             usage,
         })
-        .into_response()
     }
 }
 
-fn collect_logprobs(call: &Call, answer: &Answer) -> CompletionLogprobs {
-    let mut logprobs = CompletionLogprobs::default();
-    let mut chars = 0;
+/// Numbers of a prompt that begins a choice's text, if they were asked for.
+fn echoed(call: &Call, prompt: &str, found: Option<&PromptResult>) -> Option<CompletionLogprobs> {
+    Some(logprobs::echo(call.names(), prompt, found?, call.shown.logprobs?))
+}
+
+/// Numbers of the whole text of a choice, after the prompt that it begins with.
+fn collect_logprobs(call: &Call, echo: Option<&str>, answer: &Answer) -> CompletionLogprobs {
+    let prompt = echo.unwrap_or("");
+    let mut logprobs = echo.and_then(|_| echoed(call, prompt, answer.prompt.as_deref())).unwrap_or_default();
+    let mut chars = prompt.chars().count();
     for (text, tokens) in &answer.deltas {
-        chars = logprobs::completion(&call.model.tokenizer, (text, tokens), chars, &mut logprobs);
+        chars = logprobs::completion(call.names(), (text, tokens), chars, &mut logprobs);
     }
     logprobs
 }
 
 fn going_on(index: usize, text: String, logprobs: Option<CompletionLogprobs>) -> CompletionChoice {
-    CompletionChoice { index, text, logprobs, finish_reason: None, stop_reason: None }
+    CompletionChoice { index, text, logprobs, prompt_logprobs: None, finish_reason: None, stop_reason: None }
 }
 
 fn chunk(call: &Call, choices: &[CompletionChoice], usage: Option<Usage>) -> Bytes {

@@ -4,7 +4,10 @@ use crate::error::ApiError;
 use crate::finish::StopReason;
 use crate::json::Fields;
 use crate::tool_calls::ToolCall;
-use crate::wire::common::{Delivery, Usage, take_cache_salt, take_delivery, take_generation};
+use crate::wire::common::{
+    Delivery, LeastTokens, Shown, Usage, take_cache_salt, take_delivery, take_generation,
+};
+use crate::wire::prompt_logprobs::PromptLogprobs;
 use crate::wire::refused::{self, Endpoint};
 use crate::wire::tools::Tools;
 use pagoda_engine::GenerateParams;
@@ -20,6 +23,7 @@ pub(crate) struct ChatRequest {
     pub(crate) delivery: Delivery,
     /// Everything but the prompt.
     pub(crate) params: GenerateParams,
+    pub(crate) shown: Shown,
     pub(crate) add_generation_prompt: bool,
     /// Further variables of the template.
     pub(crate) template_extra: Map<String, Value>,
@@ -38,18 +42,21 @@ impl ChatRequest {
         let model = fields.string("model")?;
         let messages = fields.value("messages")?.ok_or_else(|| ApiError::missing("messages"))?;
         let delivery = take_delivery(fields)?;
-        let mut params = take_generation(fields)?;
+        let mut params = take_generation(fields, LeastTokens::One)?;
         params.logprobs = take_logprobs(fields)?;
         let tools = Tools::take(fields)?;
         if let Some(tools) = &tools {
             check_free(&params)?;
             params.constraint = tools.constraint();
         }
+        let shown = Shown::take(fields, delivery, params.logprobs)?;
+        params.prompt_logprobs = shown.prompt_logprobs.map(|most| most as u32);
         Ok(Self {
             model,
             messages,
             delivery,
             params,
+            shown,
             add_generation_prompt: fields.flag("add_generation_prompt")?.unwrap_or(true),
             template_extra: take_template_extra(fields)?,
             cache_salt: take_cache_salt(fields)?,
@@ -99,6 +106,8 @@ pub(crate) struct ChatCompletion<'a> {
     pub(crate) system_fingerprint: &'static str,
     pub(crate) choices: Vec<ChatChoice>,
     pub(crate) usage: Usage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt_logprobs: Option<PromptLogprobs>,
 }
 
 /// One sample.

@@ -51,12 +51,64 @@ pub(crate) fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiErro
     })
 }
 
+/// Which numbers are shown beside an answer, and how tokens are named in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Most likely tokens beside each token of the text; `None` without log-probabilities.
+    pub(crate) logprobs: Option<usize>,
+    /// Most likely tokens beside each token of the prompt, in vLLM's shape; `None` without that.
+    pub(crate) prompt_logprobs: Option<usize>,
+    /// Names that no two tokens have in common.
+    pub(crate) tokens_as_ids: bool,
+}
+
+impl Shown {
+    /// Takes `prompt_logprobs` and `return_tokens_as_token_ids`, beside the `logprobs` that were asked for.
+    ///
+    /// # Errors
+    /// For wrong types, and for `prompt_logprobs` in a stream.
+    pub(crate) fn take(
+        fields: &mut Fields<'_>,
+        delivery: Delivery,
+        logprobs: Option<u32>,
+    ) -> Result<Self, ApiError> {
+        const NAME: &str = "prompt_logprobs";
+        let prompt_logprobs = fields.count(NAME)?;
+        if let (Some(most), true) = (prompt_logprobs, delivery.stream) {
+            let message = format!(
+                "prompt_logprobs is {most}; a stream has no place for it, so leave out one of the two"
+            );
+            return Err(ApiError::invalid(NAME, message));
+        }
+        Ok(Self {
+            logprobs: logprobs.map(|most| most as usize),
+            prompt_logprobs: prompt_logprobs.map(|most| most as usize),
+            tokens_as_ids: fields.flag("return_tokens_as_token_ids")?.unwrap_or(false),
+        })
+    }
+}
+
+/// Fewest tokens that a limit may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeastTokens {
+    /// None, where something is said of the prompt.
+    Zero,
+    /// One.
+    One,
+}
+
 /// Takes every field that says how tokens are chosen and where generation ends, except logprobs and the prompt.
 ///
 /// # Errors
 /// Names the field, the value and what is expected. Ranges are checked when the request is validated.
-pub(crate) fn take_generation(fields: &mut Fields<'_>) -> Result<GenerateParams, ApiError> {
-    let max_tokens = smaller(take_limit(fields, "max_tokens")?, take_limit(fields, "max_completion_tokens")?);
+pub(crate) fn take_generation(
+    fields: &mut Fields<'_>,
+    least: LeastTokens,
+) -> Result<GenerateParams, ApiError> {
+    let max_tokens = smaller(
+        take_limit(fields, "max_tokens", least)?,
+        take_limit(fields, "max_completion_tokens", least)?,
+    );
     let n = fields.count("n")?;
     Ok(GenerateParams {
         max_tokens,
@@ -114,9 +166,11 @@ fn take_repetition(fields: &mut Fields<'_>) -> Result<Option<f32>, ApiError> {
     }
 }
 
-fn take_limit(fields: &mut Fields<'_>, name: &str) -> Result<Option<u32>, ApiError> {
+fn take_limit(fields: &mut Fields<'_>, name: &str, least: LeastTokens) -> Result<Option<u32>, ApiError> {
     match fields.count(name)? {
-        Some(0) => Err(ApiError::invalid(name, format!("{name} is 0; allowed: 1 or more"))),
+        Some(0) if least == LeastTokens::One => {
+            Err(ApiError::invalid(name, format!("{name} is 0; allowed: 1 or more")))
+        }
         limit => Ok(limit),
     }
 }
@@ -132,7 +186,7 @@ fn take_seed(fields: &mut Fields<'_>) -> Result<Option<u64>, ApiError> {
 }
 
 /// Time limits in seconds, which OpenAI's interface does not have. Each can only shorten the server's own.
-fn take_deadlines(fields: &mut Fields<'_>) -> Result<Deadlines, ApiError> {
+pub(crate) fn take_deadlines(fields: &mut Fields<'_>) -> Result<Deadlines, ApiError> {
     Ok(Deadlines {
         queue: fields.seconds("queue_timeout", LONGEST_LIMIT)?,
         first_token: fields.seconds("first_token_timeout", LONGEST_LIMIT)?,
@@ -211,7 +265,7 @@ fn take_logit_bias(fields: &mut Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError>
 }
 
 /// A class by name, or vLLM's number, of which lower goes first and 0 is normal.
-fn take_priority(fields: &mut Fields<'_>) -> Result<Priority, ApiError> {
+pub(crate) fn take_priority(fields: &mut Fields<'_>) -> Result<Priority, ApiError> {
     const EXPECTED: &str = "low, normal, high, urgent or an integer (lower goes first, 0 is normal)";
     let Some(raw) = fields.take_raw("priority") else { return Ok(Priority::default()) };
     match serde_json::from_str::<PriorityField>(raw) {
@@ -287,7 +341,7 @@ mod tests {
     use super::*;
 
     fn generation(body: &str) -> Result<GenerateParams, ApiError> {
-        take_generation(&mut Fields::parse(body.as_bytes()).unwrap())
+        take_generation(&mut Fields::parse(body.as_bytes()).unwrap(), LeastTokens::One)
     }
 
     fn refused(body: &str, param: &str, text: &str) {

@@ -3,7 +3,10 @@
 use crate::error::ApiError;
 use crate::finish::StopReason;
 use crate::json::{Fields, mistyped};
-use crate::wire::common::{Delivery, Usage, take_cache_salt, take_delivery, take_generation};
+use crate::wire::common::{
+    Delivery, LeastTokens, Shown, Usage, take_cache_salt, take_delivery, take_generation,
+};
+use crate::wire::prompt_logprobs::PromptLogprobs;
 use crate::wire::refused::{self, Endpoint};
 use pagoda_engine::GenerateParams;
 use serde::ser::SerializeMap as _;
@@ -33,6 +36,7 @@ pub(crate) struct CompletionRequest {
     pub(crate) delivery: Delivery,
     /// Everything but the prompt.
     pub(crate) params: GenerateParams,
+    pub(crate) shown: Shown,
     /// Repeat the prompt before the answer.
     pub(crate) echo: bool,
     /// Let the tokenizer add its special tokens to text prompts.
@@ -48,20 +52,24 @@ impl CompletionRequest {
     pub(crate) fn take(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
         refused::check(fields, Endpoint::Completions)?;
         let model = fields.string("model")?;
-        let prompts = take_prompts(fields)?;
+        let prompts = take_prompts(fields, "prompt", MAX_PROMPTS)?;
         let delivery = take_delivery(fields)?;
-        let mut params = take_generation(fields)?;
-        params.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
-        params.logprobs = fields.count("logprobs")?;
         let echo = fields.flag("echo")?.unwrap_or(false);
-        if echo && params.logprobs.is_some() {
-            return Err(ApiError::unsupported("echo", "together with logprobs; leave one of them out"));
-        }
+        let logprobs = fields.count("logprobs")?;
+        let shown = Shown::take(fields, delivery, logprobs)?;
+        // Without anything said of the prompt, an answer without tokens would be none.
+        let reads = echo || shown.prompt_logprobs.is_some();
+        let least = if reads { LeastTokens::Zero } else { LeastTokens::One };
+        let mut params = take_generation(fields, least)?;
+        params.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
+        params.logprobs = logprobs;
+        params.prompt_logprobs = logprobs.filter(|_| echo).max(shown.prompt_logprobs.map(|most| most as u32));
         Ok(Self {
             model,
             prompts,
             delivery,
             params,
+            shown,
             echo,
             add_special_tokens: fields.flag("add_special_tokens")?.unwrap_or(true),
             cache_salt: take_cache_salt(fields)?,
@@ -69,15 +77,22 @@ impl CompletionRequest {
     }
 }
 
-fn take_prompts(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, ApiError> {
-    const NAME: &str = "prompt";
+/// Takes the field `name`, which has at least one prompt and at most `most`.
+///
+/// # Errors
+/// If it is missing or empty, has another shape, or more prompts.
+pub(crate) fn take_prompts(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    most: usize,
+) -> Result<Vec<Prompt>, ApiError> {
     const SHAPES: &str =
         "a string, a list of strings, a list of token ids or a list of lists of token ids (0 to 4294967295)";
-    let raw = fields.take_raw(NAME).ok_or_else(|| ApiError::missing(NAME))?;
-    let prompts = parse_prompts(raw).ok_or_else(|| mistyped(NAME, SHAPES, raw))?;
-    if prompts.len() > MAX_PROMPTS {
-        let message = format!("prompt has {} prompts; at most {MAX_PROMPTS} are allowed", prompts.len());
-        return Err(ApiError::invalid(NAME, message));
+    let raw = fields.take_raw(name).ok_or_else(|| ApiError::missing(name))?;
+    let prompts = parse_prompts(raw).ok_or_else(|| mistyped(name, SHAPES, raw))?;
+    if prompts.len() > most {
+        let message = format!("{name} has {} prompts; at most {most} are allowed", prompts.len());
+        return Err(ApiError::invalid(name, message));
     }
     for (at, prompt) in prompts.iter().enumerate() {
         let empty = match prompt {
@@ -85,9 +100,9 @@ fn take_prompts(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, ApiError> {
             Prompt::Tokens(ids) => ids.is_empty(),
         };
         if empty {
-            let which = if prompts.len() == 1 { NAME.to_owned() } else { format!("{NAME}[{at}]") };
+            let which = if prompts.len() == 1 { name.to_owned() } else { format!("{name}[{at}]") };
             return Err(ApiError::invalid(
-                NAME,
+                name,
                 format!("{which} is empty; send at least one token of text"),
             ));
         }
@@ -128,6 +143,8 @@ pub(crate) struct CompletionChoice {
     pub(crate) index: usize,
     pub(crate) text: String,
     pub(crate) logprobs: Option<CompletionLogprobs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt_logprobs: Option<PromptLogprobs>,
     /// `None` while it goes on.
     pub(crate) finish_reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,8 +169,9 @@ pub(crate) struct CompletionChunk<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct CompletionLogprobs {
     pub(crate) tokens: Vec<String>,
-    pub(crate) token_logprobs: Vec<f32>,
-    pub(crate) top_logprobs: Vec<TopLogprobs>,
+    /// `None` for a token that nothing precedes.
+    pub(crate) token_logprobs: Vec<Option<f32>>,
+    pub(crate) top_logprobs: Vec<Option<TopLogprobs>>,
     /// Where each token starts in the text, in characters.
     pub(crate) text_offset: Vec<usize>,
 }
@@ -222,19 +240,37 @@ mod tests {
     }
 
     #[test]
-    fn echo_excludes_logprobs() {
-        assert!(take(r#"{"prompt": "a", "echo": true}"#).unwrap().echo);
-        assert!(
-            message(r#"{"prompt": "a", "echo": true, "logprobs": 0}"#).starts_with("echo is not offered")
-        );
+    fn a_prompt_is_read_for_what_is_shown_of_it() {
+        let read = |fields: &str| {
+            let request = take(&format!(r#"{{"prompt": "a", {fields}}}"#)).unwrap();
+            (request.params.logprobs, request.params.prompt_logprobs)
+        };
+        assert_eq!(read(r#""echo": true"#), (None, None));
+        assert_eq!(read(r#""logprobs": 2"#), (Some(2), None));
+        assert_eq!(read(r#""echo": true, "logprobs": 0"#), (Some(0), Some(0)));
+        assert_eq!(read(r#""echo": true, "logprobs": 2, "prompt_logprobs": 5"#), (Some(2), Some(5)));
+        assert_eq!(read(r#""echo": false, "logprobs": 2, "prompt_logprobs": 1"#), (Some(2), Some(1)));
+        assert_eq!(read(r#""echo": null, "logprobs": null, "prompt_logprobs": null"#), (None, None));
+    }
+
+    #[test]
+    fn no_tokens_may_be_asked_for_where_the_prompt_is_the_answer() {
+        let limit = |fields: &str| take(&format!(r#"{{"prompt": "a", "max_tokens": 0{fields}}}"#));
+        assert!(limit("").unwrap_err().to_string().starts_with("max_tokens is 0"));
+        assert!(limit(r#", "echo": false, "logprobs": 1"#).is_err());
+        for reads in [r#", "echo": true"#, r#", "prompt_logprobs": 0"#] {
+            assert_eq!(limit(reads).unwrap().params.max_tokens, Some(0));
+        }
+        let stream = message(r#"{"prompt": "a", "prompt_logprobs": 1, "stream": true}"#);
+        assert!(stream.starts_with("prompt_logprobs is 1; a stream has no place for it"), "{stream}");
     }
 
     #[test]
     fn equal_numbers_are_printed_equally() {
         let logprobs = CompletionLogprobs {
             tokens: vec!["a".into()],
-            token_logprobs: vec![-0.3],
-            top_logprobs: vec![TopLogprobs(vec![("a".into(), -0.3), ("b".into(), -1.7)])],
+            token_logprobs: vec![Some(-0.3)],
+            top_logprobs: vec![Some(TopLogprobs(vec![("a".into(), -0.3), ("b".into(), -1.7)]))],
             text_offset: vec![0],
         };
         assert_eq!(

@@ -40,9 +40,7 @@ const COMMON: &[Refusal] = &[
     refuse("bad_words", Harmless::Empty, "use logit_bias"),
     refuse("guided_whitespace_pattern", Harmless::Never, LEAVE_OUT),
     refuse("structural_tag", Harmless::Never, "use response_format or structured_outputs"),
-    refuse("prompt_logprobs", Harmless::Never, LEAVE_OUT),
     refuse("return_token_ids", Harmless::False, LEAVE_OUT),
-    refuse("return_tokens_as_token_ids", Harmless::False, LEAVE_OUT),
     refuse("truncate_prompt_tokens", Harmless::Never, "shorten the prompt"),
     refuse("typical_p", Harmless::Number(1.0), LEAVE_OUT),
     refuse("mirostat", Harmless::Number(0.0), LEAVE_OUT),
@@ -127,7 +125,6 @@ mod tests {
             (Endpoint::Chat, "modalities", r#"["text","audio"]"#),
             (Endpoint::Chat, "structural_tag", r#"{"type":"structural_tag"}"#),
             (Endpoint::Completions, "suffix", r#""end""#),
-            (Endpoint::Completions, "prompt_logprobs", "0"),
         ];
         for (endpoint, name, value) in asking {
             let error = verdict(endpoint, &format!("{{\"{name}\":{value}}}")).unwrap_err();

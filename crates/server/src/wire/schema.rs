@@ -44,12 +44,13 @@ fn generation() -> Map<String, Value> {
     ];
     let mut fields: Map<_, _> = fields.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
     add(&mut fields, ends());
+    add(&mut fields, admission());
     add(&mut fields, constraints());
     fields
 }
 
-/// Where an answer ends, and how it is served.
-fn ends() -> [(&'static str, Value); 11] {
+/// Where an answer ends, and what is shown beside it.
+fn ends() -> [(&'static str, Value); 8] {
     [
         (
             "stop",
@@ -65,6 +66,22 @@ fn ends() -> [(&'static str, Value); 11] {
         ("ignore_eos", flag("Go on after the model's own end tokens.")),
         ("skip_special_tokens", flag("Leave special tokens out of the text; on if absent.")),
         (
+            "prompt_logprobs",
+            integer(0, 20, "Most likely tokens reported for each token of the prompt; not in a stream."),
+        ),
+        ("return_tokens_as_token_ids", flag("Name tokens token_id:7 beside their numbers.")),
+        (
+            "cache_retention",
+            json!({"type": ["object", "null"], "description": "{\"ttl\": seconds} or {\"pin\": true}: how long the prompt \
+                stays cached."}),
+        ),
+    ]
+}
+
+/// Fields that say when a request runs and what it shares.
+fn admission() -> [(&'static str, Value); 5] {
+    [
+        (
             "priority",
             json!({"type": ["string", "integer", "null"], "description": "low, normal, high, urgent, or an integer of \
                 which lower goes first."}),
@@ -76,11 +93,6 @@ fn ends() -> [(&'static str, Value); 11] {
             "cache_salt",
             json!({"type": ["string", "null"], "minLength": 1, "maxLength": 256, "description": "A prefix cache of its \
                 own."}),
-        ),
-        (
-            "cache_retention",
-            json!({"type": ["object", "null"], "description": "{\"ttl\": seconds} or {\"pin\": true}: how long the prompt \
-                stays cached."}),
         ),
     ]
 }
@@ -121,6 +133,40 @@ pub(crate) fn completion() -> Value {
     ];
     add(&mut fields, own);
     object(fields, &["prompt"])
+}
+
+/// `/v1/embeddings`.
+pub(crate) fn embedding() -> Value {
+    let mut fields = Map::new();
+    let own = [
+        ("model", text("As in completions.")),
+        (
+            "input",
+            json!({"description": "A text, several, token ids, or several lists of them.", "oneOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "minItems": 1, "maxItems": 2048, "items": {"type": "string", "minLength": 1}},
+                {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+                {"type": "array", "minItems": 1, "maxItems": 2048, "items":
+                    {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}}]}),
+        ),
+        (
+            "encoding_format",
+            json!({"enum": ["float", "base64", null], "description": "How vectors are written."}),
+        ),
+        (
+            "dimensions",
+            json!({"type": ["integer", "null"], "minimum": 1, "description": "Elements kept; scaled anew."}),
+        ),
+        (
+            "pooling",
+            json!({"enum": ["mean", "last", null], "description": "Whose hidden states stand for an input: those of all \
+                tokens, or of the last one."}),
+        ),
+        ("add_special_tokens", flag("Let the tokenizer add its special tokens to texts; on if absent.")),
+    ];
+    add(&mut fields, own);
+    add(&mut fields, admission());
+    object(fields, &["input"])
 }
 
 /// `/v1/chat/completions`.

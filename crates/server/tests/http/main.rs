@@ -9,6 +9,8 @@ mod chat;
 mod client;
 mod completions;
 mod constraints;
+mod echo;
+mod embeddings;
 mod frames;
 mod lifecycle;
 mod limits;

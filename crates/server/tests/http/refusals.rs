@@ -110,6 +110,15 @@ async fn bad_values() {
         (r#"{"prompt": "x", "use_beam_search": true, "stop": "y"}"#, invalid("stop", "ends at token ids")),
         (r#"{"prompt": "x", "use_beam_search": 1}"#, invalid("use_beam_search", "true or false")),
         (r#"{"prompt": "x", "logprobs": 21}"#, invalid("logprobs", "0 to 20")),
+        (r#"{"prompt": "x", "echo": true, "logprobs": 21}"#, invalid("logprobs", "0 to 20")),
+        (r#"{"prompt": "x", "echo": "yes", "logprobs": 1}"#, invalid("echo", "true or false")),
+        (r#"{"prompt": "x", "prompt_logprobs": 21}"#, invalid("prompt_logprobs", "0 to 20")),
+        (r#"{"prompt": "x", "prompt_logprobs": -1}"#, invalid("prompt_logprobs", "got -1")),
+        (r#"{"prompt": "x", "prompt_logprobs": 1, "stream": true}"#, invalid("prompt_logprobs", "a stream")),
+        (
+            r#"{"prompt": "x", "return_tokens_as_token_ids": 1}"#,
+            invalid("return_tokens_as_token_ids", "got 1"),
+        ),
         (r#"{"prompt": "x", "stop": [""]}"#, invalid("stop", "empty")),
         (r#"{"prompt": "x", "stop": 3}"#, invalid("stop", "got 3")),
         (r#"{"prompt": "x", "stop_token_ids": [257]}"#, invalid("stop_token_ids", "257")),
@@ -131,8 +140,6 @@ async fn what_is_not_offered_is_named() {
     let unknown = |part| Expected(404, "model_not_found", Some("model"), part);
     let cases = [
         (r#"{"prompt": "x", "suffix": "y"}"#, unsupported("suffix", "not offered")),
-        (r#"{"prompt": "x", "echo": true, "logprobs": 1}"#, unsupported("echo", "logprobs")),
-        (r#"{"prompt": "x", "prompt_logprobs": 1}"#, unsupported("prompt_logprobs", "not offered")),
         (r#"{"prompt": "x", "model": "gpt-9"}"#, unknown("this server has: toy")),
         (r#"{"prompt": "x", "model": "../../etc/passwd"}"#, unknown("not loaded")),
     ];

@@ -17,7 +17,7 @@ async fn models_are_listed_with_their_context() {
     assert_eq!(list["object"], "list");
     let card = json!({"id": "toy", "object": "model", "created": 1_700_000_000_u64, "owned_by": "pagoda", "root": "toy",
         "parent": null, "max_model_len": 64, "meta": {"n_params": 6_000_000, "size": 12_000_000, "n_vocab": 257,
-        "n_ctx_train": 128, "n_embd": 32, "dtype": "bf16", "quantization": null}});
+        "n_ctx_train": 128, "n_embd": 8, "dtype": "bf16", "quantization": null}});
     assert_eq!(list["data"][0], card);
     assert_eq!(list["data"][1]["id"], "org/story");
     assert_eq!(list["data"][1]["root"], "toy");

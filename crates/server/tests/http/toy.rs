@@ -38,7 +38,7 @@ pub(crate) fn model(max_model_len: u32, has_template: bool) -> ServedModel {
     model.parameters = 6_000_000;
     model.stored_bytes = 12_000_000;
     model.trained_context = 128;
-    model.hidden = 32;
+    model.hidden = pagoda_sched::fake::FakeModel::WIDTH as u32;
     model.dtype = Some("bf16".into());
     model
 }
