@@ -23,6 +23,7 @@ pub mod client;
 pub mod embedded;
 mod engine;
 mod error;
+pub mod eval;
 pub mod memory;
 mod served;
 

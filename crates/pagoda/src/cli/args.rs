@@ -1,6 +1,7 @@
 //! The command line as typed. Names are vLLM's where vLLM has one; llama.cpp's are accepted as aliases.
 
 use super::bench::BenchCommand;
+use super::eval::EvalCommand;
 use super::sim::SimArgs;
 use super::size::ByteSize;
 use super::talk::{ChatArgs, CompleteArgs};
@@ -77,6 +78,11 @@ pub(crate) enum Command {
     ///
     /// Example: pagoda verify --seeds 400 --steps 2500
     Verify(VerifyArgs),
+    /// Score a model on texts.
+    ///
+    /// Example: pagoda eval ppl book.txt
+    #[command(subcommand)]
+    Eval(EvalCommand),
     /// Look at this machine: what it can do at most, what limits it, what is wrong.
     ///
     /// Example: pagoda doctor --random llama-3.2-1b

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod doctor;
+mod eval;
 mod exit;
 mod explain;
 mod generated;
@@ -41,6 +42,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Quantize(args) => quantize::quantize(args),
         Command::Sim(args) => sim::sim(args),
         Command::Verify(args) => verify::verify(args),
+        Command::Eval(command) => eval::eval(command),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Bench(command) => bench::bench(command),
         Command::Completions(args) => generated::completions(args),
