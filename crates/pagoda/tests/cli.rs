@@ -187,7 +187,7 @@ fn wrong_arguments_exit_with_2_and_name_the_argument() {
         (&["run", "x", "--kv-cache-memory", "lots"], "GiB"),
         (&["run", "x", "--block-size", "12"], "multiple of 16"),
         (&["run", "x", "--temperature", "nan"], "temperature"),
-        (&["run", "x", "--max-tokens", "0"], "max_tokens"),
+        (&["run", "x", "--max-tokens", "0"], "--max-tokens"),
         (&["run", "x", "--top-p", "1.5"], "top_p"),
         (&["run", "", "--raw"], "prompt"),
         (&["run", "x", "--max-num-seqs", "0"], "--max-num-seqs"),

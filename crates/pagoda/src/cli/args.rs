@@ -122,7 +122,7 @@ pub(crate) struct RunArgs {
 #[command(next_help_heading = "Sampling (default: the model's own)")]
 pub(crate) struct SamplingArgs {
     /// Most tokens to generate.
-    #[arg(short = 'n', long, alias = "n-predict", default_value_t = 256, value_name = "N")]
+    #[arg(short = 'n', long, alias = "n-predict", default_value_t = 256, value_name = "N", value_parser = at_least_one())]
     pub(crate) max_tokens: u32,
 
     /// 0 is greedy.
