@@ -9,6 +9,7 @@ mod chat;
 mod client;
 mod completions;
 mod constraints;
+mod dashboard;
 mod echo;
 mod embeddings;
 mod frames;
