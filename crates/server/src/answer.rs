@@ -39,7 +39,8 @@ pub(crate) struct Call {
 impl Call {
     /// How tokens are named beside their numbers.
     pub(crate) fn names(&self) -> Names<'_> {
-        Names { tokenizer: &self.model.tokenizer, as_ids: self.shown.tokens_as_ids }
+        let Shown { tokens_as_ids: as_ids, skip_special, .. } = self.shown;
+        Names { tokenizer: &self.model.tokenizer, as_ids, skip_special }
     }
 
     /// What was found in a prompt in vLLM's shape, if that was asked for.

@@ -3,7 +3,7 @@
 use crate::wire::chat::{ChatLogprobs, ChatToken, ChatTokenLogprob};
 use crate::wire::completions::{CompletionLogprobs, TopLogprobs};
 use pagoda_engine::{PromptResult, TokenInfo, TokenLogprob};
-use pagoda_text::{Detokenizer, Tokenizer};
+use pagoda_text::{Detokenizer, TextStart, Tokenizer};
 use std::sync::Arc;
 
 /// What stands for minus infinity, which JSON does not have.
@@ -15,6 +15,8 @@ pub(crate) struct Names<'a> {
     pub(crate) tokenizer: &'a Arc<Tokenizer>,
     /// As `token_id:7`, which no two tokens have in common, instead of by their text.
     pub(crate) as_ids: bool,
+    /// Whether special tokens are left out of texts.
+    pub(crate) skip_special: bool,
 }
 
 impl Names<'_> {
@@ -37,23 +39,43 @@ pub(crate) fn chat<'a>(names: Names<'_>, tokens: impl IntoIterator<Item = &'a To
     ChatLogprobs { content: content.collect(), refusal: None }
 }
 
-/// The shape of completions: appends the tokens of a delta with text `delta`, which starts at character `start`
-/// of the choice's text. Returns where the next delta starts.
+/// Where the tokens of a choice begin in its text, in characters. It follows them one by one, so that nothing depends on the
+/// pieces in which they come; the parts of one character all begin where it does.
+#[derive(Clone)]
+pub(crate) struct Offsets {
+    detokenizer: Detokenizer,
+    chars: usize,
+    piece: String,
+}
+
+impl Offsets {
+    /// Of tokens that go on after `prompt`.
+    pub(crate) fn after(prompt: &str, names: Names<'_>) -> Self {
+        let tokenizer = Arc::clone(names.tokenizer);
+        let detokenizer = Detokenizer::starting(tokenizer, TextStart::Continuation, names.skip_special);
+        Self { detokenizer, chars: prompt.chars().count(), piece: String::new() }
+    }
+
+    fn next(&mut self, token: u32) -> usize {
+        let begins = self.chars;
+        self.piece.clear();
+        self.detokenizer.push(token, &mut self.piece);
+        self.chars += self.piece.chars().count();
+        begins
+    }
+}
+
+/// The shape of completions: appends tokens that `offsets` has come to.
 pub(crate) fn completion(
     names: Names<'_>,
-    (delta, tokens): (&str, &[TokenInfo]),
-    start: usize,
+    tokens: &[TokenInfo],
+    offsets: &mut Offsets,
     into: &mut CompletionLogprobs,
-) -> usize {
-    let end = start + delta.chars().count();
-    let mut offset = start;
+) {
     for info in tokens {
-        into.text_offset.push(offset);
-        // Pieces of a character and special tokens have text of their own that is not in the delta.
-        offset = (offset + text(names.tokenizer, info.token).chars().count()).min(end);
+        into.text_offset.push(offsets.next(info.token));
         push(names, (info.token, info.logprob), &info.top, into);
     }
-    end
 }
 
 /// The same of a prompt that begins the choice's text as `text`, with at most `most` tokens in each place. Nothing can be said

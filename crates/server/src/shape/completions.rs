@@ -4,7 +4,7 @@ use super::{FINGERPRINT, Piece, Shape};
 use crate::answer::{Answer, Call};
 use crate::error::ApiError;
 use crate::finish::Ending;
-use crate::logprobs;
+use crate::logprobs::{self, Offsets};
 use crate::routes::tokenize::write;
 use crate::sse::event;
 use crate::wire::common::Usage;
@@ -24,8 +24,8 @@ pub(crate) struct CompletionShape {
 struct Progress {
     /// Whether the prompt has been repeated, if it was to be.
     opened: bool,
-    /// Characters of the choice's text so far.
-    chars: usize,
+    /// Where its tokens are, from the first of them on.
+    offsets: Option<Offsets>,
     /// What was found in the prompt, until it has been repeated.
     found: Option<Arc<PromptResult>>,
 }
@@ -37,7 +37,7 @@ impl CompletionShape {
             return;
         }
         if let Some(prompt) = call.echo.get(choice) {
-            progress.chars = prompt.chars().count();
+            progress.offsets = Some(Offsets::after(prompt, call.names()));
             let logprobs = echoed(call, prompt, progress.found.take().as_deref());
             out.push_back(chunk(call, &[going_on(choice, prompt.clone(), logprobs)], usage));
         }
@@ -58,8 +58,8 @@ impl Shape for CompletionShape {
         let progress = &mut self.choices[piece.choice];
         let logprobs = call.shown.logprobs.map(|_| {
             let mut logprobs = CompletionLogprobs::default();
-            let delta = (piece.text.as_str(), piece.tokens);
-            progress.chars = logprobs::completion(call.names(), delta, progress.chars, &mut logprobs);
+            let offsets = progress.offsets.get_or_insert_with(|| Offsets::after("", call.names()));
+            logprobs::completion(call.names(), piece.tokens, offsets, &mut logprobs);
             logprobs
         });
         if piece.text.is_empty() && logprobs.is_none() {
@@ -121,9 +121,9 @@ fn echoed(call: &Call, prompt: &str, found: Option<&PromptResult>) -> Option<Com
 fn collect_logprobs(call: &Call, echo: Option<&str>, answer: &Answer) -> CompletionLogprobs {
     let prompt = echo.unwrap_or("");
     let mut logprobs = echo.and_then(|_| echoed(call, prompt, answer.prompt.as_deref())).unwrap_or_default();
-    let mut chars = prompt.chars().count();
-    for (text, tokens) in &answer.deltas {
-        chars = logprobs::completion(call.names(), (text, tokens), chars, &mut logprobs);
+    let mut offsets = Offsets::after(prompt, call.names());
+    for (_, tokens) in &answer.deltas {
+        logprobs::completion(call.names(), tokens, &mut offsets, &mut logprobs);
     }
     logprobs
 }

@@ -60,6 +60,8 @@ pub(crate) struct Shown {
     pub(crate) prompt_logprobs: Option<usize>,
     /// Names that no two tokens have in common.
     pub(crate) tokens_as_ids: bool,
+    /// Whether special tokens are left out of texts.
+    pub(crate) skip_special: bool,
 }
 
 impl Shown {
@@ -84,6 +86,7 @@ impl Shown {
             logprobs: logprobs.map(|most| most as usize),
             prompt_logprobs: prompt_logprobs.map(|most| most as usize),
             tokens_as_ids: fields.flag("return_tokens_as_token_ids")?.unwrap_or(false),
+            skip_special: true,
         })
     }
 }

@@ -56,11 +56,12 @@ impl CompletionRequest {
         let delivery = take_delivery(fields)?;
         let echo = fields.flag("echo")?.unwrap_or(false);
         let logprobs = fields.count("logprobs")?;
-        let shown = Shown::take(fields, delivery, logprobs)?;
+        let mut shown = Shown::take(fields, delivery, logprobs)?;
         // Without anything said of the prompt, an answer without tokens would be none.
         let reads = echo || shown.prompt_logprobs.is_some();
         let least = if reads { LeastTokens::Zero } else { LeastTokens::One };
         let mut params = take_generation(fields, least)?;
+        shown.skip_special = params.skip_special_tokens.unwrap_or(true);
         params.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
         params.logprobs = logprobs;
         params.prompt_logprobs = logprobs.filter(|_| echo).max(shown.prompt_logprobs.map(|most| most as u32));

@@ -165,7 +165,8 @@ async fn logprobs_are_four_arrays_of_equal_length() {
     let whole = answer(&server, &body).await["choices"][0]["logprobs"].clone();
     assert_eq!(whole["tokens"], json!(["a", "\u{fffd}", "\u{fffd}", "</s>"]));
     assert_eq!(whole["token_logprobs"], json!([-0.25, -0.25, -0.25, -0.25]));
-    assert_eq!(whole["text_offset"], json!([0, 1, 2, 2]));
+    // The parts of a character begin where it does, as those of a prompt do.
+    assert_eq!(whole["text_offset"], json!([0, 1, 1, 2]));
     assert_eq!(whole["top_logprobs"][0], json!({"a": -0.25, "b": -1.25}));
     // Two pieces of characters share their text: the chosen one's number stays.
     assert_eq!(whole["top_logprobs"][1], json!({"\u{fffd}": -0.25}));
