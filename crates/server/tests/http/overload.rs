@@ -1,7 +1,7 @@
 //! Many times the load that the server can take: what it can do it still does, and it refuses the rest at once.
 
 use crate::client::{Exchange, request};
-use crate::server::{Server, Setup};
+use crate::server::{Server, Setup, resident_kib};
 use pagoda_sched::SchedulerConfig;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -112,7 +112,7 @@ async fn ten_times_what_the_server_can_do_is_served_or_refused() {
     }
     server.idle().await;
 
-    let (begun, before, rss) = (Instant::now(), tokens(), rss_mib());
+    let (begun, before, rss) = (Instant::now(), tokens(), resident_kib() / 1024);
     let (mut tasks, mut peak) = (JoinSet::new(), rss);
     let mut sent = 0;
     while begun.elapsed() < Duration::from_secs(seconds) {
@@ -120,7 +120,7 @@ async fn ten_times_what_the_server_can_do_is_served_or_refused() {
             tasks.spawn(ask(address));
             sent += 1;
         }
-        peak = peak.max(rss_mib());
+        peak = peak.max(resident_kib() / 1024);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let served = (tokens() - before) as f64 / TOKENS as f64 / begun.elapsed().as_secs_f64();
@@ -140,11 +140,4 @@ async fn ten_times_what_the_server_can_do_is_served_or_refused() {
     println!("{} refused: p50 {:?}, p99 {:?}; Retry-After {least} to {largest}", times.len(), at(50), at(99));
     println!("resident, clients included: {rss} MiB before, at most {peak}");
     server.idle().await;
-}
-
-/// Resident memory of this process.
-fn rss_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }

@@ -1,7 +1,7 @@
 //! Many clients that leave, stay silent or dawdle: nobody else hears of them, and nothing of theirs stays.
 
 use crate::client::{Exchange, request};
-use crate::server::{Server, Setup};
+use crate::server::{Server, Setup, resident_kib};
 use pagoda_sched::SchedulerConfig;
 use pagoda_server::ServerConfig;
 use serde_json::json;
@@ -166,13 +166,6 @@ async fn besiege(connections: usize) {
         begun.elapsed()
     );
     server.idle().await;
-}
-
-/// Resident memory of this process, KiB.
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// 60 connections, or as many as `PAGODA_DAWDLERS` says, which need twice as many file descriptors:
