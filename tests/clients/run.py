@@ -1,146 +1,93 @@
 #!/usr/bin/env python3
-"""Clients of others against a server of ours: the `openai` package, and `schemathesis` on /openapi.json.
+"""Clients of others against a server of ours, with the embedded model.
 
-    python tests/clients/run.py target/release/pagoda [--examples 300]
+    python tests/clients/run.py target/release/pagoda [--only openai_python] [--examples 300]
+    python tests/clients/run.py target/release/pagoda --install target/clients
 
-Needs both packages (pip install openai schemathesis); what is missing is skipped and named. Downloads nothing.
+Each file in checks/ drives one client. One that is not installed is skipped and named; `--install` makes a folder with what
+requirements.txt and package.json name, and runs in it. Models and data sets are not downloaded.
 """
 
 import argparse
+import importlib
 import importlib.util
-import json
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
-import urllib.error
-import urllib.request
+import time
 
-KEY = "sk-of-the-tests"
-CHECKS = "not_a_server_error,response_schema_conformance,status_code_conformance,content_type_conformance"
-# A request may set a deadline that passes, which 504 tells.
-SCHEMATHESIS = '[checks]\nnot_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "504"]\n'
+HERE = os.path.dirname(os.path.abspath(__file__))
+CHECKS = [
+    "openai_python", "openai_npm", "lm_eval_scores", "interface", "guidellm_run", "vllm_bench",
+]
 
 
-class Server:
-    """A server with the embedded model on a free port."""
-
-    def __init__(self, binary, *options):
-        environment = {**os.environ, "PAGODA_API_KEY": KEY}
-        command = [binary, "serve", "--port", "0", "--max-model-len", "256", *options]
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        self.base = line.removeprefix("listening on ").strip().removesuffix("/v1")
-        while self.get("/health") != 200:
-            pass
-
-    def get(self, path):
-        try:
-            return urllib.request.urlopen(self.base + path).status
-        except urllib.error.HTTPError as error:
-            return error.code
-
-    def load(self):
-        request = urllib.request.Request(self.base + "/load", headers={"x-api-key": KEY})
-        return json.load(urllib.request.urlopen(request))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        code = self.process.wait(timeout=60)
-        assert code == 0, f"the server ended with {code}"
+def install(folder):
+    """Installs the clients into `folder`. False, with the reason told, where a package cannot be had."""
+    python = os.path.join(folder, "bin", "python")
+    steps = [
+        [sys.executable, "-m", "venv", folder],
+        [python, "-m", "pip", "install", "--quiet", "--requirement", os.path.join(HERE, "requirements.txt")],
+    ]
+    for command in steps:
+        if subprocess.run(command).returncode != 0:
+            print(f"clients: skipped, {' '.join(command)} failed")
+            return False
+    if shutil.which("npm"):
+        shutil.copy(os.path.join(HERE, "package.json"), folder)
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--prefix", folder])
+    return True
 
 
-def check_openai(binary):
-    import openai
-
-    with Server(binary, "--max-in-flight-per-key", "2") as server:
-        client = openai.OpenAI(base_url=server.base + "/v1", api_key=KEY)
-        messages = [{"role": "user", "content": "Once upon a time"}]
-
-        model = client.models.list().data[0].id
-        chat = client.chat.completions.create(model=model, messages=messages, max_tokens=8, seed=1, logprobs=True)
-        assert chat.usage.completion_tokens <= 8 and chat.choices[0].finish_reason in ("stop", "length")
-        assert chat._request_id, "x-request-id is read into the answer"
-
-        options = {"include_usage": True}
-        common = {"model": model, "messages": messages, "max_tokens": 8, "seed": 1}
-        chunks = list(client.chat.completions.create(stream=True, stream_options=options, **common))
-        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert text == chat.choices[0].message.content
-        assert chunks[-1].usage.completion_tokens == chat.usage.completion_tokens
-
-        whole = client.completions.create(model="default", prompt=["Once", "There was"], max_tokens=4, n=2)
-        assert [choice.index for choice in whole.choices] == [0, 1, 2, 3]
-
-        stream = client.completions.create(
-            model=model, prompt="Once", max_tokens=200, stream=True, extra_body={"ignore_eos": True}
-        )
-        next(iter(stream))
-        stream.close()
-        while server.load()["running"]:
-            pass
-
-        # Two streams are all that the key may have; the third call is sent again until one of them ends.
-        running = [
-            client.completions.create(
-                model=model, prompt="Once", max_tokens=200, stream=True, extra_body={"ignore_eos": True}
-            )
-            for _ in range(2)
-        ]
-        refused = client.with_options(max_retries=0)
-        expect(openai.RateLimitError, lambda: refused.completions.create(model=model, prompt="x", max_tokens=1))
-        for stream in running:
-            stream.close()
-        client.with_options(max_retries=5).completions.create(model=model, prompt="x", max_tokens=1)
-
-        wrong = openai.OpenAI(base_url=server.base + "/v1", api_key="sk-other")
-        expect(openai.AuthenticationError, lambda: wrong.models.list())
-        expect(openai.NotFoundError, lambda: client.completions.create(model="gpt-9", prompt="x"))
-        error = expect(openai.BadRequestError, lambda: client.completions.create(model=model, prompt="x", n=99))
-        assert error.param == "n" and error.code == "invalid_value", error
+def installed(package):
+    if package.startswith("npm:"):
+        folder = os.environ.get("CLIENTS_NPM", "")
+        return os.path.isdir(os.path.join(folder, "node_modules", package.removeprefix("npm:")))
+    return importlib.util.find_spec(package) is not None
 
 
-def expect(kind, call):
-    try:
-        call()
-    except kind as error:
-        return error
-    raise AssertionError(f"{kind.__name__} was expected")
+def run(names, binary):
+    passed = skipped = 0
+    for name in names:
+        package = package_of(name)
+        if not installed(package):
+            print(f"{name}: skipped, {package} is not installed")
+            skipped += 1
+            continue
+        begun = time.monotonic()
+        importlib.import_module(f"checks.{name}").check(binary)
+        print(f"{name}: passed, {time.monotonic() - begun:.0f} s", flush=True)
+        passed += 1
+    print(f"clients: {passed} passed, 0 failed, {skipped} skipped")
 
 
-def check_schemathesis(binary, examples):
-    with Server(binary, "--any-model-name") as server, tempfile.TemporaryDirectory() as folder:
-        config = os.path.join(folder, "schemathesis.toml")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(SCHEMATHESIS)
-        command = [
-            os.path.join(os.path.dirname(sys.executable), "schemathesis"),
-            *("--config-file", config, "run", server.base + "/openapi.json"),
-            *("--header", f"x-api-key: {KEY}", "--checks", CHECKS, "--max-examples", str(examples)),
-            *("--phases", "examples,coverage,fuzzing", "--generation-allow-x00", "true", "--mode", "all"),
-            *("--request-timeout", "60", "--seed", "1"),
-        ]
-        subprocess.run(command, check=True, cwd=folder)
+def package_of(name):
+    """The line `PACKAGE = "…"` of a check, which cannot be imported where the package is missing."""
+    with open(os.path.join(HERE, "checks", name + ".py"), encoding="utf-8") as file:
+        line = next(line for line in file if line.startswith("PACKAGE = "))
+    return line.split('"')[1]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
+    parser.add_argument("--only", action="append", choices=CHECKS, help="one of the checks; may be repeated")
     parser.add_argument("--examples", type=int, default=300, help="per operation of the interface")
+    parser.add_argument("--install", metavar="FOLDER", help="install the clients there first")
     arguments = parser.parse_args()
     binary = os.path.abspath(arguments.binary)
-    for name, check in [
-        ("openai", lambda: check_openai(binary)),
-        ("schemathesis", lambda: check_schemathesis(binary, arguments.examples)),
-    ]:
-        if importlib.util.find_spec(name) is None:
-            print(f"{name}: skipped, it is not installed")
-            continue
-        check()
-        print(f"{name}: passed")
+    names = arguments.only or CHECKS
+    if arguments.install:
+        folder = os.path.abspath(arguments.install)
+        if not install(folder):
+            return
+        command = [os.path.join(folder, "bin", "python"), __file__, binary, "--examples", str(arguments.examples)]
+        for name in names:
+            command += ["--only", name]
+        sys.exit(subprocess.run(command, env={**os.environ, "CLIENTS_NPM": folder}).returncode)
+    os.environ["CLIENTS_EXAMPLES"] = str(arguments.examples)
+    run(names, binary)
 
 
 if __name__ == "__main__":
