@@ -129,6 +129,7 @@ impl Forward<'_> {
                 AttentionSpan::Window(tokens) => Some(tokens),
             },
             softcap: None,
+            sinks: None,
         };
         let attended = &mut scratch.attended[..self.tokens * q_width];
         let kv = self.kv.layer(index);

@@ -175,6 +175,7 @@ fn measure(
         scale,
         window,
         softcap,
+        sinks: None,
     };
     let (count, threads) = (sequences * tokens, pool.threads());
     let limits = AttentionLimits { heads, kv_heads, head_dim, tokens: count, rows: sequences, threads };

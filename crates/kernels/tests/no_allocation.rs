@@ -71,6 +71,7 @@ fn no_operation_allocates() {
                 scale: 0.125,
                 window: None,
                 softcap: None,
+                sinks: None,
             };
             let kv = KvRef::Bf16 { keys: &keys, values: &values };
             kernels.attention(&pool, &input, kv, &mut attention, &mut y);

@@ -51,6 +51,8 @@ pub struct AttentionInput<'a> {
     pub window: Option<u32>,
     /// Scores `s` become `softcap * tanh(s / softcap)`.
     pub softcap: Option<f32>,
+    /// `[heads]`: a score of each head that takes part in the softmax, after softcap, and has no value.
+    pub sinks: Option<&'a [f32]>,
 }
 
 /// Positions of a span.
@@ -115,6 +117,8 @@ fn check(input: &AttentionInput<'_>, kv: KvRef<'_>, out: usize) {
         shape.kv_heads
     );
     assert!(input.window != Some(0), "a token sees at least itself");
+    let sinks = input.sinks.map_or(input.heads, <[f32]>::len);
+    assert!(sinks == input.heads, "{sinks} sinks of {} query heads", input.heads);
     assert!(input.scale > 0.0, "the scores' factor {} is not positive", input.scale);
     let width = input.heads * shape.head_dim;
     assert!(out.is_multiple_of(width), "the output is [tokens, {width}]");

@@ -33,6 +33,7 @@ struct Query<'a> {
     q: &'a [f32],
     table: &'a [u32],
     kv_head: usize,
+    sink: Option<f32>,
     /// Positions that it sees.
     first: usize,
     end: usize,
@@ -47,6 +48,7 @@ impl<'a> Query<'a> {
             q: &input.q[start..start + dim],
             table: &input.tables[tile.table.clone()],
             kv_head: tile.kv_head,
+            sink: input.sinks.map(|sinks| sinks[head]),
             first: input.first_visible(position),
             end: position + 1,
         }
@@ -82,13 +84,15 @@ impl<'a> Query<'a> {
 
     fn attend<T: KvElement>(&self, keys: Scaled<'_, T>, values: Scaled<'_, T>, out: &mut [f32]) {
         let shape = &self.input.shape;
-        let mut max = f64::NEG_INFINITY;
+        let sink = self.sink.map_or(f64::NEG_INFINITY, f64::from);
+        let mut max = sink;
         for position in self.first..self.end {
             let score = self.score(keys, position);
             max = if score > max || score.is_nan() { score } else { max };
         }
         let mut sums = [0f64; KvShape::MAX_HEAD_DIM];
-        let mut total = 0.0;
+        // Without a sink its weight is that of the score that is infinitely low.
+        let mut total = if self.sink.is_some() { (sink - max).exp() } else { 0.0 };
         for position in self.first..self.end {
             let weight = (self.score(keys, position) - max).exp();
             total += weight;

@@ -12,6 +12,7 @@ struct Case {
     heads: usize,
     window: Option<u32>,
     softcap: Option<f32>,
+    sinks: Option<Vec<f32>>,
     kind: Kind,
     sequences: Vec<Sequence>,
     /// `[tokens, heads * head_dim]` of each sequence.
@@ -55,7 +56,8 @@ impl Case {
             .collect();
         let window = rng.pick(&[None, None, Some(1), Some(5), Some(33), Some(100)]);
         let softcap = rng.pick(&[None, None, Some(5.0)]);
-        Case { shape, heads, window, softcap, kind, sequences, queries, store }
+        let sinks = rng.pick(&[false, false, true]).then(|| rng.floats(heads));
+        Case { shape, heads, window, softcap, sinks, kind, sequences, queries, store }
     }
 
     fn width(&self) -> usize {
@@ -102,6 +104,7 @@ impl Case {
             scale: (self.shape.head_dim as f32).powf(-0.5),
             window: self.window,
             softcap: self.softcap,
+            sinks: self.sinks.as_deref(),
         };
         let mut out = vec![f32::NAN; total * width];
         kernels.attention(pool, &input, store.read(), &mut scratch(&input, pool), &mut out);
@@ -153,10 +156,11 @@ fn scratch(input: &AttentionInput<'_>, pool: &WorkerPool) -> AttentionScratch {
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let lengths: Vec<_> = (0..self.sequences.len()).map(|i| self.tokens(i)).collect();
-        let Case { shape, heads, window, softcap, kind, .. } = self;
+        let Case { shape, heads, window, softcap, sinks, kind, .. } = self;
+        let sinks = sinks.is_some();
         write!(
             f,
-            "{shape:?} heads={heads} window={window:?} softcap={softcap:?} kind={kind:?} lengths={lengths:?}"
+            "{shape:?} heads={heads} window={window:?} softcap={softcap:?} sinks={sinks} kind={kind:?} lengths={lengths:?}"
         )
     }
 }
@@ -177,9 +181,10 @@ fn plain(case: &Case, sequence: usize, token: usize, head: usize) -> Vec<f64> {
             case.softcap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
         })
         .collect();
-    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sink = case.sinks.as_ref().map(|sinks| f64::from(sinks[head]));
+    let max = scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
-    let total: f64 = weights.iter().sum();
+    let total = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| (sink - max).exp());
     let seen: Vec<_> = (first..=token).map(|t| round(&values[place(t)])).collect();
     let sum = |d: usize| weights.iter().zip(&seen).map(|(w, value)| w * value[d]).sum::<f64>();
     (0..dim).map(|d| sum(d) / total).collect()
@@ -316,7 +321,7 @@ fn bad_values_reach_the_tokens_that_see_them_and_no_others() {
     for kernels in all_kernels() {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut case = Case::new(&mut Rng(10), shape, 6, &[100, 20]);
-            (case.window, case.softcap) = (None, None);
+            (case.window, case.softcap, case.sinks) = (None, None, None);
             let at = 70 * 64 + 32 + 5;
             case.sequences[0].values[at] = bad;
             case.sequences[0].store(&pool, &shape, &mut case.store, 0..100);
@@ -340,6 +345,27 @@ fn bad_values_reach_the_tokens_that_see_them_and_no_others() {
                     "{} head {i}",
                     kernels.isa()
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sink_takes_its_share_however_large_and_a_bad_one_spoils_its_head_alone() {
+    let pool = WorkerPool::new(2).unwrap();
+    let shape = KvShape { kv_heads: 2, head_dim: 32, block_size: 16 };
+    for kernels in all_kernels() {
+        let mut case = Case::new(&mut Rng(12), shape, 4, &[600]);
+        (case.window, case.softcap, case.sinks) = (None, None, None);
+        let without = case.attend(kernels, &pool, &case.store, &case.everything());
+        case.sinks = Some(vec![f32::NEG_INFINITY, -300.0, 1e30, f32::NAN]);
+        let out = case.attend(kernels, &pool, &case.store, &case.everything());
+        for (i, (head, old)) in out.chunks(32).zip(without.chunks(32)).enumerate() {
+            let what = format!("{} head {i}", kernels.isa());
+            match i % 4 {
+                0 | 1 => assert_close(&what, head, old, |i| 4.0 * EPS * f64::from(old[i].abs())),
+                2 => assert!(head.iter().all(|&x| x == 0.0), "{what}: {head:?}"),
+                _ => assert!(head.iter().all(|x| x.is_nan()), "{what}: {head:?}"),
             }
         }
     }
@@ -370,6 +396,7 @@ fn refused(change: impl Fn(&mut AttentionInput<'_>)) -> String {
         scale: 1.0,
         window: None,
         softcap: None,
+        sinks: None,
     };
     change(&mut input);
     let mut scratch = AttentionScratch::new(&LIMITS).unwrap();
@@ -395,6 +422,7 @@ fn wrong_tables_and_shapes_are_refused() {
     assert!(refused(|input| input.rows = leak(&early)).contains("context"));
     assert!(refused(|input| input.heads = 0).contains("query heads"));
     assert!(refused(|input| input.window = Some(0)).contains("itself"));
+    assert!(refused(|input| input.sinks = Some(&[0.0; 3])).contains("3 sinks of 2"));
     assert!(refused(|input| input.q = &[0.0; 63]).contains("no query"));
     assert!(refused(|input| input.shape.head_dim = 15).contains("geometry"));
 }

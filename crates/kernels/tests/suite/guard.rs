@@ -124,6 +124,7 @@ fn attend(kernels: &Kernels, rng: &mut Rng, head_dim: usize, context: usize) {
         scale: 0.1,
         window: None,
         softcap: None,
+        sinks: None,
     };
     let limits = AttentionLimits { heads: 3, kv_heads: 1, head_dim, tokens, rows: 1, threads: 1 };
     let mut scratch = AttentionScratch::new(&limits).unwrap();

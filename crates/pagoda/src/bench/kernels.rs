@@ -153,6 +153,7 @@ impl KernelBench<'_> {
             scale: spec.attn_scale,
             window: None,
             softcap: None,
+            sinks: None,
         };
         let mut scratch = AttentionScratch::new(&self.attention_limits(case))?;
         let seconds = self.time(copies, || {

@@ -5,6 +5,7 @@ use super::{Rows, Seen, Weighed, Work};
 use crate::attention::{Area, PARTIAL_HEAD, QUERY_ROWS, SPAN, Unit};
 use crate::kv::KvElement;
 use crate::vector::math::exp2;
+use std::f32::consts::LOG2_E;
 
 impl<T: KvElement> Work<'_, T> {
     /// Adds what a span gave to what the spans before it gave, or puts it away where the tile is split.
@@ -61,18 +62,22 @@ impl<T: KvElement> Work<'_, T> {
             }
         }
         for row in 0..self.tile.rows() {
-            self.write(s, row, rows.total[row].sum, &area.totals[row * width..(row + 1) * width]);
+            self.write(s, row, rows.total[row], &area.totals[row * width..(row + 1) * width]);
         }
     }
 
-    /// Divides the values of a row by the sum of its weights.
+    /// Divides the values of a row by the sum of its weights and that of its sink.
     #[inline(always)]
-    fn write<S: KvSimd>(&self, s: S, row: usize, sum: f32, total: &[f32]) {
+    fn write<S: KvSimd>(&self, s: S, row: usize, weighed: Weighed, total: &[f32]) {
         let ((token, head), dim) = (self.token_and_head(row), self.task.input.shape.head_dim);
         let start = (token * self.task.input.heads + head) * dim;
         // SAFETY: each head of each token belongs to one tile, whose last unit alone comes here.
         let out = unsafe { self.task.out.slice(start..start + dim) };
-        let inverse = s.splat(1.0 / sum);
+        let inverse = match self.task.input.sinks {
+            Some(sinks) => with_sink(s, weighed, sinks[head] * LOG2_E),
+            None => 1.0 / weighed.sum,
+        };
+        let inverse = s.splat(inverse);
         for at in (0..dim).step_by(S::LANES) {
             s.put(out, at, s.mul(s.get(total, at), inverse));
         }
@@ -94,4 +99,14 @@ fn merge<S: KvSimd>(s: S, before: Weighed, total: &mut [f32], part: Weighed, sum
         s.put(total, at, s.fma(s.get(sums, at), s.splat(new), kept));
     }
     Weighed { max, sum: before.sum * old + part.sum * new }
+}
+
+/// The factor of values whose weights sum to `weighed.sum`, relative to its largest score, when a score of `sink` that has no
+/// value joins them; scores are powers of 2.
+#[inline(always)]
+fn with_sink<S: KvSimd>(s: S, weighed: Weighed, sink: f32) -> f32 {
+    let max = if weighed.max > sink { weighed.max } else { sink };
+    let kept = s.largest(exp2(s, s.splat(weighed.max - max)));
+    let lost = s.largest(exp2(s, s.splat(sink - max)));
+    kept / (weighed.sum * kept + lost)
 }
