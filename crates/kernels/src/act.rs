@@ -1,12 +1,20 @@
 //! Activations and what the sampler asks of a row of logits.
 
 /// Activation of a gated linear unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Glu {
     /// `x / (1 + exp(-x))`.
     Silu,
     /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x³)))`.
     GeluTanh,
+    /// `x / (1 + exp(-alpha x))` of a gate `x` of at most `limit`, times one more than what it lets through, which is held
+    /// between `-limit` and `limit`; both are positive.
+    ClampedSwish {
+        /// Steepness of the sigmoid.
+        alpha: f32,
+        /// Bound of both inputs.
+        limit: f32,
+    },
 }
 
 /// `sqrt(2 / pi)`.

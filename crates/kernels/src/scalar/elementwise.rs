@@ -40,13 +40,27 @@ fn activate(kind: Glu, x: f64) -> f64 {
             let inner = f64::from(GELU_SCALE) * (x + f64::from(GELU_CUBIC) * x * x * x);
             0.5 * x * (1.0 + inner.tanh())
         }
+        Glu::ClampedSwish { alpha, limit } => {
+            // A comparison with NaN is false.
+            let x = if x > f64::from(limit) { f64::from(limit) } else { x };
+            x / (1.0 + (-f64::from(alpha) * x).exp())
+        }
+    }
+}
+
+/// What a gate is multiplied by.
+fn let_through(kind: Glu, up: f64) -> f64 {
+    match kind {
+        Glu::ClampedSwish { limit, .. } => up.clamp(-f64::from(limit), f64::from(limit)) + 1.0,
+        _ => up,
     }
 }
 
 pub(super) fn glu(task: &GluTask<'_>) {
     for ([gate, up], out) in task.rows().flatten() {
         for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-            *out = (activate(task.kind, f64::from(gate)) * f64::from(up)) as f32;
+            let up = let_through(task.kind, f64::from(up));
+            *out = (activate(task.kind, f64::from(gate)) * up) as f32;
         }
     }
 }

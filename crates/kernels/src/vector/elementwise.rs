@@ -56,6 +56,23 @@ fn activate<S: Simd>(s: S, kind: Glu, x: S::F) -> S::F {
             let cubic = s.fma(s.mul(s.mul(x, x), s.splat(GELU_CUBIC)), x, x);
             gate(s, x, s.mul(cubic, s.splat(2.0 * GELU_SCALE)))
         }
+        Glu::ClampedSwish { alpha, limit } => {
+            // The second operand keeps a NaN.
+            let x = s.min(s.splat(limit), x);
+            gate(s, x, s.mul(x, s.splat(alpha)))
+        }
+    }
+}
+
+/// What a gate is multiplied by.
+#[inline(always)]
+fn let_through<S: Simd>(s: S, kind: Glu, up: S::F) -> S::F {
+    match kind {
+        Glu::ClampedSwish { limit, .. } => {
+            let up = s.max(s.splat(-limit), s.min(s.splat(limit), up));
+            s.add(up, s.splat(1.0))
+        }
+        _ => up,
     }
 }
 
@@ -64,7 +81,8 @@ pub(crate) fn glu<S: Simd>(s: S, task: &GluTask<'_>) {
     for units in task.rows() {
         for ([gate, up], out) in units {
             for at in (0..out.len()).step_by(S::LANES) {
-                s.put(out, at, s.mul(activate(s, task.kind, s.get(gate, at)), s.get(up, at)));
+                let up = let_through(s, task.kind, s.get(up, at));
+                s.put(out, at, s.mul(activate(s, task.kind, s.get(gate, at)), up));
             }
         }
     }

@@ -118,15 +118,30 @@ fn gated(kernels: &Kernels, pool: &WorkerPool, kind: Glu, n: usize, [gate, up]: 
 fn gated_units_agree() {
     each(|kernels, pool, n| {
         let mut rng = Rng(n as u64);
-        for kind in [Glu::Silu, Glu::GeluTanh] {
+        for kind in [Glu::Silu, Glu::GeluTanh, Glu::ClampedSwish { alpha: 1.7, limit: 4.0 }] {
             let [gate, up] = [(); 2].map(|()| rng.floats(n).iter().map(|x| 3.0 * x).collect::<Vec<_>>());
             let out = gated(kernels, pool, kind, n, [&gate, &up]);
             let want = gated(scalar(), pool, kind, n, [&gate, &up]);
             // The exponent of GELU is a cubic, whose rounding errors are relative to the exponent.
-            let bound = |i: usize| 60.0 * EPS * f64::from(want[i].abs()) + 1e-12 * f64::from(up[i].abs());
+            let bound =
+                |i: usize| 60.0 * EPS * f64::from(want[i].abs()) + 1e-12 * (1.0 + f64::from(up[i].abs()));
             assert_close(&format!("{} {kind:?} {n}", kernels.isa()), &out, &want, bound);
         }
     });
+}
+
+#[test]
+fn clamped_units_hold_both_inputs_and_pass_nan_on() {
+    let pool = WorkerPool::new(1).unwrap();
+    let kind = Glu::ClampedSwish { alpha: 1.5, limit: 2.0 };
+    let (gate, up) = ([50.0, -50.0, 1.0, 1.0, 1.0, f32::NAN, 1.0], [1.0, 1.0, 9.0, -9.0, 0.5, 1.0, f32::NAN]);
+    let swish = |x: f32| x / (1.0 + (-1.5 * x).exp());
+    let want = [2.0 * swish(2.0), 0.0, 3.0 * swish(1.0), -swish(1.0), 1.5 * swish(1.0)];
+    for kernels in all_kernels() {
+        let out = gated(kernels, &pool, kind, 7, [&gate, &up]);
+        assert_close(kernels.isa().name(), &out[..5], &want, |_| 1e-5);
+        assert!(out[5].is_nan() && out[6].is_nan(), "{}: {out:?}", kernels.isa());
+    }
 }
 
 #[test]
