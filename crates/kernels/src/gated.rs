@@ -1,10 +1,9 @@
 //! Gated unit: the two linear operations, and the activation while their outputs are in cache.
 
 use crate::act::Glu;
-use crate::linear::{LinearTask, Output, pieces, prepare, share};
-use crate::packed::{PackedLinear, UNIT};
-use crate::pool::WorkerPool;
-use crate::scratch::{LinearScratch, filled};
+use crate::linear::{LinearTask, Operation, Output, pieces};
+use crate::packed::UNIT;
+use crate::scratch::filled;
 use crate::shared::SharedOut;
 use crate::table::Kernels;
 use std::mem::MaybeUninit;
@@ -42,20 +41,16 @@ impl<'a> GluTask<'a> {
 /// Sums of a gate and what it lets through that one worker has at a time; they stay in the second-level cache.
 const SUMS: usize = 12 << 10;
 
-pub(crate) fn run(
-    kernels: &Kernels,
-    pool: &WorkerPool,
-    x: &[f32],
-    (w, kind): (&PackedLinear, Glu),
-    bias: Option<&[f32]>,
-    scratch: &mut LinearScratch,
-    out: &mut [f32],
-) {
-    let width = w.gated().expect("the matrices of a gated unit");
-    let Some((rows, prepared)) = prepare(kernels, pool, x, w, bias, scratch) else { return };
-    assert_eq!(out.len(), rows.len() * width, "out is [{}, {width}]", rows.len());
-    let out = Output { elements: &SharedOut::new(out), stride: width, first_row: 0, first_column: 0 };
-    share(pool, w, rows, 2 * UNIT, &|units, blocks| {
+impl Operation<'_> {
+    /// Sums of gates and of what they let through, a part at a time, then the outputs made of them.
+    pub(crate) fn compute_gated(
+        &self,
+        kernels: &Kernels,
+        kind: Glu,
+        units: Range<usize>,
+        blocks: Range<usize>,
+    ) {
+        let Operation { x, prepared, w, bias, out, rows, .. } = *self;
         let mut memory = [const { MaybeUninit::uninit() }; SUMS];
         let most = units.len() * UNIT * rows.rows(blocks.clone()).len();
         let memory = filled(&mut memory, most.min(SUMS), 0.0);
@@ -72,9 +67,9 @@ pub(crate) fn run(
                 let blocks = blocks.clone();
                 (kernels.linear)(LinearTask { x, prepared, w, bias, out: to, rows, blocks, units });
                 let start = first_column / 2;
-                let columns = start..(start + stride / 2).min(width);
+                let columns = start..(start + stride / 2).min(out.stride);
                 (kernels.glu)(&GluTask { kind, sums, stride, out, rows: present.clone(), columns });
             }
         }
-    });
+    }
 }

@@ -1,5 +1,6 @@
 //! Linear operation: what is prepared, what is shared out.
 
+use crate::act::Glu;
 use crate::packed::{PackedLinear, UNIT};
 use crate::pool::WorkerPool;
 use crate::rows::RowBlocks;
@@ -76,33 +77,60 @@ impl<'a> Output<'a> {
 }
 
 /// Elements that one worker arranges at least: a few microseconds of work.
-const PREPARE_GRAIN: usize = 16 << 10;
+pub(crate) const PREPARE_GRAIN: usize = 16 << 10;
 
 /// Products that one worker computes at least: about ten microseconds of work.
-const GRAIN: usize = 1 << 20;
+pub(crate) const GRAIN: usize = 1 << 20;
 
 /// Products that take as long as reading a weight from memory.
-const READ: usize = 16;
+pub(crate) const READ: usize = 16;
 
 /// Pieces per worker below which rows are shared out too.
 const PIECES: usize = 4;
+
+/// One linear operation, or gated unit, whose input is arranged: what its tasks have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Operation<'a> {
+    /// `[m, k]`
+    pub(crate) x: &'a [f32],
+    /// `x` as the tasks of preparation arranged it.
+    pub(crate) prepared: &'a [u32],
+    pub(crate) w: &'a PackedLinear,
+    /// `[n]`
+    pub(crate) bias: Option<&'a [f32]>,
+    /// The kind of a gated unit.
+    pub(crate) glu: Option<Glu>,
+    pub(crate) out: Output<'a>,
+    pub(crate) rows: RowBlocks,
+}
+
+impl Operation<'_> {
+    /// Computes `units` of outputs of `blocks` of rows; pairs of units of a gated unit.
+    pub(crate) fn compute(&self, kernels: &Kernels, units: Range<usize>, blocks: Range<usize>) {
+        if let Some(kind) = self.glu {
+            return self.compute_gated(kernels, kind, units, blocks);
+        }
+        let Operation { x, prepared, w, bias, out, rows, .. } = *self;
+        (kernels.linear)(LinearTask { x, prepared, w, bias, out, rows, blocks, units });
+    }
+}
 
 pub(crate) fn run(
     kernels: &Kernels,
     pool: &WorkerPool,
     x: &[f32],
-    w: &PackedLinear,
+    (w, glu): (&PackedLinear, Option<Glu>),
     bias: Option<&[f32]>,
     scratch: &mut LinearScratch,
     out: &mut [f32],
 ) {
     let Some((rows, prepared)) = prepare(kernels, pool, x, w, bias, scratch) else { return };
-    let n = w.n();
-    assert_eq!(out.len(), rows.len() * n, "out is [{}, {n}]", rows.len());
-    let out = Output { elements: &SharedOut::new(out), stride: n, first_row: 0, first_column: 0 };
-    share(pool, w, rows, UNIT, &|units, blocks| {
-        (kernels.linear)(LinearTask { x, prepared, w, bias, out, rows, blocks, units });
-    });
+    let columns = glu.map_or(w.n(), |_| w.gated().expect("the matrices of a gated unit"));
+    assert_eq!(out.len(), rows.len() * columns, "out is [{}, {columns}]", rows.len());
+    let out = Output { elements: &SharedOut::new(out), stride: columns, first_row: 0, first_column: 0 };
+    let operation = Operation { x, prepared, w, bias, glu, out, rows };
+    let piece = if glu.is_some() { 2 * UNIT } else { UNIT };
+    share(pool, w, rows, piece, &|units, blocks| operation.compute(kernels, units, blocks));
 }
 
 /// `blocks` in as few pieces of about equal length as hold `most` each.
@@ -114,9 +142,15 @@ pub(crate) fn pieces(blocks: Range<usize>, most: usize) -> impl Iterator<Item = 
     })
 }
 
+/// In how many parts the rows of an operation are shared out whose outputs are in `pieces`.
+pub(crate) fn row_parts(pool: &WorkerPool, pieces: usize, rows: RowBlocks) -> usize {
+    let wanted = (PIECES * pool.threads()).div_ceil(pieces);
+    if pool.threads() == 1 { 1 } else { wanted.min(rows.count()) }
+}
+
 /// Shares out the outputs of `w`, `piece` of them at least at a time, and the rows where few outputs meet many workers, to
 /// `task`: units of outputs and blocks of rows.
-pub(crate) fn share(
+fn share(
     pool: &WorkerPool,
     w: &PackedLinear,
     rows: RowBlocks,
@@ -125,8 +159,7 @@ pub(crate) fn share(
 ) {
     let units = piece / UNIT;
     let pieces = w.units() / units;
-    let row_parts = (PIECES * pool.threads()).div_ceil(pieces).min(rows.count());
-    let row_parts = if pool.threads() == 1 { 1 } else { row_parts };
+    let row_parts = row_parts(pool, pieces, rows);
     let products = piece * w.k() * (rows.len() / row_parts + READ);
     pool.share(pieces * row_parts, GRAIN.div_ceil(products), &|items| {
         if row_parts == 1 {
@@ -140,7 +173,7 @@ pub(crate) fn share(
 }
 
 /// Arranges the whole input, on the calling thread alone if it is small. None where there are no rows.
-pub(crate) fn prepare<'a>(
+fn prepare<'a>(
     kernels: &Kernels,
     pool: &WorkerPool,
     x: &[f32],

@@ -10,7 +10,7 @@ pub struct LinearScratch {
 }
 
 /// What rows are padded to at most: the rows of a matrix tile.
-const MAX_STEP: usize = 16;
+pub(crate) const MAX_STEP: usize = 16;
 
 /// What K is padded to at most: the largest group of a quantised format.
 const MAX_GROUP: usize = 128;
@@ -45,6 +45,16 @@ impl LinearScratch {
         let needed = words(m, k);
         assert!(needed <= self.words.len(), "the scratch memory is too small for {m} rows of {k} inputs");
         &mut self.words[..needed]
+    }
+
+    /// What was written to that memory.
+    pub(crate) fn words(&self, m: usize, k: usize) -> &[u32] {
+        &self.words[..words(m, k)]
+    }
+
+    /// Words for `m` rows of `k` inputs.
+    pub(crate) fn needed(m: usize, k: usize) -> usize {
+        words(m, k)
     }
 }
 

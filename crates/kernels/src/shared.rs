@@ -39,6 +39,15 @@ impl<'a, T> SharedOut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 
+    /// The part `range`, for its own parts to be taken.
+    ///
+    /// # Panics
+    ///
+    /// When `range` is not within the slice.
+    pub(crate) fn part(&self, range: Range<usize>) -> SharedOut<'a, T> {
+        SharedOut { len: range.len(), start: self.pointer(range), slice: PhantomData }
+    }
+
     /// The first element of `range`. Elements may be read and written through it as [`slice`](Self::slice) says, those
     /// between parts that others take left out.
     ///

@@ -2,8 +2,10 @@
 
 use crate::attention::{Area, AttentionInput, AttentionScratch, AttentionTask};
 use crate::gated::GluTask;
+use crate::groups::{GroupScratch, GroupedInput};
 use crate::kv::{KvMut, KvRef, KvRows, KvShape};
 use crate::linear::{LinearTask, PrepareTask};
+use crate::route::{RouteWeights, RoutedRow};
 use crate::rows::Blocking;
 use crate::{Glu, HeadRows, Isa, LinearScratch, PackedLinear, RowStats, WeightFormat, WorkerPool};
 
@@ -93,7 +95,7 @@ impl Kernels {
         scratch: &mut LinearScratch,
         out: &mut [f32],
     ) {
-        crate::linear::run(self, pool, x, w, bias, scratch, out);
+        crate::linear::run(self, pool, x, (w, None), bias, scratch, out);
     }
 
     /// `out = kind(x · gateᵀ) * (x · upᵀ)`: `w` holds both matrices, see [`PackedLinear::pack_gated`], and `bias` those of
@@ -111,7 +113,90 @@ impl Kernels {
         scratch: &mut LinearScratch,
         out: &mut [f32],
     ) {
-        crate::gated::run(self, pool, x, unit, bias, scratch, out);
+        let (w, kind) = unit;
+        crate::linear::run(self, pool, x, (w, Some(kind)), bias, scratch, out);
+    }
+
+    /// [`linear`](Self::linear) of rows in groups, each with weights of its own; `out` is `[m, n]`. A row has the same bits as
+    /// alone.
+    ///
+    /// # Panics
+    ///
+    /// When groups, lengths or weights do not fit each other, or `scratch` is too small.
+    pub fn grouped_linear(
+        &self,
+        pool: &WorkerPool,
+        input: GroupedInput<'_>,
+        scratch: &mut GroupScratch,
+        out: &mut [f32],
+    ) {
+        crate::groups::run(self, pool, input, None, scratch, out);
+    }
+
+    /// [`gated_linear`](Self::gated_linear) of rows in groups, each with weights of its own; `out` is `[m, width]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`grouped_linear`](Self::grouped_linear), and when weights are no gated unit.
+    pub fn grouped_gated_linear(
+        &self,
+        pool: &WorkerPool,
+        input: GroupedInput<'_>,
+        kind: Glu,
+        scratch: &mut GroupScratch,
+        out: &mut [f32],
+    ) {
+        crate::groups::run(self, pool, input, Some(kind), scratch, out);
+    }
+
+    /// Chooses experts: of each row of `scores`, `[m, experts]`, the largest ones, the first among equals, in falling order, to
+    /// `chosen`, and their weights to `weights`, both `[m, per_row]`. Of a row that holds NaN all weights are NaN.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit or there are fewer experts than are to be chosen.
+    pub fn route(
+        &self,
+        pool: &WorkerPool,
+        scores: (&[f32], usize),
+        rule: RouteWeights,
+        chosen: &mut [u32],
+        weights: &mut [f32],
+    ) {
+        crate::route::route(pool, scores, rule, chosen, weights);
+    }
+
+    /// Copies rows of `x`, `[m, width]`, to `out`, `[rows, width]`, in the order of `rows`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit or there is no such row.
+    pub fn gather_rows(
+        &self,
+        pool: &WorkerPool,
+        x: &[f32],
+        width: usize,
+        rows: &[RoutedRow],
+        out: &mut [f32],
+    ) {
+        crate::route::gather(pool, x, width, rows, out);
+    }
+
+    /// Adds the rows of `y`, `[rows, width]`, times their weights to the rows of `out`, `[m, width]`, that they belong to, in
+    /// the order of `rows`. The same bits on every instruction set.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit or there is no such row.
+    pub fn add_weighted_rows(
+        &self,
+        pool: &WorkerPool,
+        y: &[f32],
+        width: usize,
+        rows: &[RoutedRow],
+        out: &mut [f32],
+    ) {
+        crate::route::add_weighted(pool, y, width, rows, out);
     }
 
     /// Root mean square norm of the rows of `x`, `[m, h]`: `out = x / sqrt(mean(x²) + eps) * weight`, `weight` `[h]`.

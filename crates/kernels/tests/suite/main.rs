@@ -4,6 +4,7 @@
 mod attention;
 mod common;
 mod elementwise;
+mod groups;
 mod guard;
 mod kv;
 mod linear;
