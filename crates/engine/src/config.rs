@@ -13,6 +13,9 @@ pub struct EngineConfig {
     /// The engine counts as stalled when it has made no progress for this long. It must exceed the longest step
     /// of the backend. Default: 30 s.
     pub stall_after: Duration,
+    /// An engine that has made no progress for about this long is given up: every request is ended with an error, the engine
+    /// counts as failed, and with it the process. It must exceed [`stall_after`](Self::stall_after). Default: 300 s.
+    pub give_up_after: Duration,
     /// The engine fails, and with it the process, after this many failed steps without a good one between.
     /// Default: 8.
     pub step_error_limit: u32,
@@ -24,6 +27,7 @@ impl Default for EngineConfig {
             scheduler: SchedulerConfig::default(),
             deadlines: Deadlines { queue: Some(Duration::from_secs(60)), first_token: None, total: None },
             stall_after: Duration::from_secs(30),
+            give_up_after: Duration::from_secs(300),
             step_error_limit: 8,
         }
     }

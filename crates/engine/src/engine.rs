@@ -4,6 +4,7 @@ use crate::health::EngineState;
 use crate::row_cost;
 use crate::run::EngineLoop;
 use crate::shared::Shared;
+use crate::watch::Watch;
 use crate::{EngineConfig, EngineHandle, ServedModel};
 use pagoda_sched::{ConfigError, ExecError, Executor, Scheduler};
 use std::any::Any;
@@ -12,12 +13,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A running engine: one thread that owns the scheduler and the backend. Dropping it shuts the engine down and
-/// waits for the step in progress.
+/// A running engine: one thread that owns the scheduler and the backend, and one that looks whether it lives. Dropping it shuts
+/// the engine down and waits for the step in progress, unless the engine was given up.
 #[derive(Debug)]
 pub struct Engine {
     handle: EngineHandle,
     thread: Option<JoinHandle<()>>,
+    _watch: Watch,
 }
 
 /// Why an engine could not start, or how it came to its end.
@@ -108,12 +110,14 @@ impl Engine {
         shared: Arc<Shared>,
         body: impl FnOnce(Arc<Shared>) + Send + 'static,
     ) -> Result<Self, EngineError> {
+        let refused = |error: std::io::Error| EngineError::Thread(error.to_string());
         let handle = EngineHandle { shared: Arc::clone(&shared) };
+        let watch = Watch::start(Arc::clone(&shared)).map_err(refused)?;
         let thread = std::thread::Builder::new()
             .name("pagoda-engine".to_owned())
             .spawn(move || body(shared))
-            .map_err(|error| EngineError::Thread(error.to_string()))?;
-        Ok(Self { handle, thread: Some(thread) })
+            .map_err(refused)?;
+        Ok(Self { handle, thread: Some(thread), _watch: watch })
     }
 
     /// The way to the engine; clone it freely.
@@ -137,9 +141,17 @@ impl Engine {
     }
 
     fn join_thread(&mut self) {
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.take() else { return };
+        let mut pause = Duration::from_micros(100);
+        while !thread.is_finished() {
+            if self.handle.shared.pulse.is_given_up() {
+                // It hangs, and is left to itself.
+                return;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+        if thread.join().is_err() {
             self.handle.shared.end(Some("the engine thread panicked while it ended".to_owned()));
         }
     }

@@ -199,19 +199,23 @@ impl EngineHandle {
         self.check_fits(&request)?;
         let own = Waiting { requests: 1, tokens: u64::from(request.prompt_tokens()) };
         self.shared.admission.reserve(own.tokens).map_err(|waiting| self.queue_full(waiting))?;
-        let text = request.text().clone();
+        let (text, max_unread) = (request.text().clone(), request.max_unread());
+        let asked = request.deadlines();
         let request = request.into_request(Instant::now(), &self.shared.config.deadlines);
-        let Some(ticket) = Ticket::open(&self.shared, &request) else {
+        let Some(ticket) = Ticket::open(&self.shared, &request, asked) else {
             self.shared.admission.release(own);
             return Err(SubmitError::DuplicateId(request.id));
         };
         let (samples, sampling) = (request.samples, Arc::clone(&request.sampling));
-        // The prompt, every token, the end, and one to spare, so that a send can only fail when the client has gone away.
+        // The prompt, every token, the end, and that of an engine that was given up, so that a send can only fail when the
+        // client has gone away.
         let room = request.max_tokens as usize + 3;
         let (responders, receivers): (Vec<_>, Vec<_>) = (0..samples)
             .map(|sample| {
                 let (sender, receiver) = mpsc::channel(room);
-                (Responder::new(sender, Arc::clone(ticket.progress(SampleIndex(sample)))), receiver)
+                let sample = SampleIndex(sample);
+                ticket.listen(sample, &sender);
+                (Responder::new(sender, Arc::clone(ticket.progress(sample)), max_unread), receiver)
             })
             .unzip();
         let account = self.shared.metrics.accounts.of(request.tenant.id);

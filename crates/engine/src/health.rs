@@ -1,7 +1,7 @@
 //! Whether the engine lives: its state and its heartbeat.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -64,6 +64,8 @@ pub(crate) struct Pulse {
     loaded_ppm: AtomicU64,
     state: watch::Sender<EngineState>,
     failure: OnceLock<String>,
+    /// The engine thread is left to itself: nobody waits for its end.
+    given_up: AtomicBool,
 }
 
 impl Pulse {
@@ -74,7 +76,24 @@ impl Pulse {
             loaded_ppm: AtomicU64::new(0),
             state: watch::Sender::new(EngineState::Loading),
             failure: OnceLock::new(),
+            given_up: AtomicBool::new(false),
         }
+    }
+
+    /// The latest beat, in nanoseconds since the engine was made.
+    pub(crate) fn last_beat(&self) -> u64 {
+        self.last_beat_ns.load(Ordering::Relaxed)
+    }
+
+    /// The engine thread hangs, and the engine fails with `message` without it.
+    pub(crate) fn give_up(&self, message: String) {
+        self.given_up.store(true, Ordering::Release);
+        self.fail(message);
+    }
+
+    /// Whether the engine thread was left to itself.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// The engine thread is alive at `now`.
@@ -119,7 +138,7 @@ impl Pulse {
 
     pub(crate) fn health(&self, now: Instant, stall_after: Duration, paused: bool) -> Health {
         let state = self.state();
-        let beat = Duration::from_nanos(self.last_beat_ns.load(Ordering::Relaxed));
+        let beat = Duration::from_nanos(self.last_beat());
         let since_progress = now.saturating_duration_since(self.epoch).saturating_sub(beat);
         let watched = matches!(state, EngineState::Ready | EngineState::Draining);
         let loaded = self.loaded_ppm.load(Ordering::Relaxed) as f32 / 1e6;

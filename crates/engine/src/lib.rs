@@ -35,6 +35,7 @@ mod shared;
 mod text;
 mod ticket;
 mod validate;
+mod watch;
 
 pub use config::EngineConfig;
 pub use engine::{Engine, EngineError, LoadReport};

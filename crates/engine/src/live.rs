@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct LiveRequests {
     requests: FxHashMap<RequestId, LiveRequest>,
+    /// Samples whose clients were found to read too slowly since they were taken from here.
+    too_slow: Vec<(RequestId, SampleIndex)>,
 }
 
 /// A request that has not ended, and what was counted of it.
@@ -159,7 +161,14 @@ impl LiveRequests {
         }
         metrics.generation_tokens.inc();
         live.account.generated_tokens.inc();
-        responder.token(info);
+        if responder.token(info) {
+            self.too_slow.push((id, sample));
+        }
+    }
+
+    /// The samples to cancel because nobody reads what they say.
+    pub(crate) fn take_too_slow(&mut self) -> impl Iterator<Item = (RequestId, SampleIndex)> {
+        self.too_slow.drain(..)
     }
 
     /// Counts what the prompt took from the prefix cache, once for all samples.

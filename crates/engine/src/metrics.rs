@@ -52,6 +52,7 @@ pub(crate) struct Metrics {
     pub(crate) prefix_queries: Counter,
     pub(crate) prefix_hits: Counter,
     pub(crate) refused: Counter,
+    pub(crate) too_slow: Counter,
     pub(crate) failed_steps: Counter,
     steps: StepTimes,
     pub(crate) time_to_first_token: Histogram,
@@ -96,6 +97,7 @@ impl Metrics {
             ),
             prefix_hits: counter(r, "vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache"),
             refused: counter(r, "pagoda_requests_refused", "Requests refused because the queue was full"),
+            too_slow: counter(r, "pagoda_requests_too_slow", "Samples ended because nobody read them"),
             failed_steps: counter(r, "pagoda_steps_failed", "Steps that the backend could not run"),
             steps: StepTimes::new(r),
             time_to_first_token: histogram(

@@ -82,6 +82,10 @@ pub struct GenerateParams {
     pub salt: CacheSalt,
     /// How long the prompt stays in that cache.
     pub retention: Retention,
+    /// Most bytes of tokens and their log-probabilities that may wait for each session to be read; a sample with more is ended
+    /// with [`RequestError::TooSlow`](crate::RequestError::TooSlow). `None`: all that is generated may. Not for beam searches,
+    /// whose tokens come all at once.
+    pub max_unread: Option<usize>,
     /// Time limits; each can only shorten the engine's own.
     pub deadlines: Deadlines,
 }

@@ -70,6 +70,8 @@ pub struct RequestResult {
     pub time_to_first_token: Option<Duration>,
     /// Time limits that were in force.
     pub deadlines: Deadlines,
+    /// Those that the request itself asked for; where they were longer, the engine's own were in force.
+    pub asked: Deadlines,
 }
 
 impl RequestResult {
@@ -103,6 +105,7 @@ impl RequestResult {
             queue_time: stats.queue_time,
             time_to_first_token: stats.time_to_first_token,
             deadlines: ticket.deadlines,
+            asked: ticket.asked,
         }
     }
 }
@@ -127,6 +130,9 @@ pub enum RequestError {
     /// The scheduler refused the request after the handle had accepted it.
     #[error(transparent)]
     Refused(#[from] SubmitError),
+    /// The client left more unread than [`GenerateParams::max_unread`](crate::GenerateParams::max_unread) lets wait.
+    #[error("the client reads too slowly: what it had not read was more than is kept for it")]
+    TooSlow,
     /// The engine was shut down before the request ended.
     #[error("the engine was shut down before the request was finished")]
     Shutdown,

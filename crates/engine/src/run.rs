@@ -65,6 +65,9 @@ impl<E: Executor> EngineLoop<E> {
     /// A message when the backend keeps failing.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         loop {
+            if self.shared.pulse.is_given_up() {
+                return Ok(());
+            }
             self.intake();
             let order = self.shared.inbox.stop_order();
             if order == StopOrder::Shutdown {
@@ -207,6 +210,10 @@ impl<E: Executor> EngineLoop<E> {
         self.publish(now);
         self.live.apply(&self.effects, now, &self.shared.metrics);
         self.effects.clear();
+        for (id, sample) in self.live.take_too_slow() {
+            self.shared.metrics.too_slow.inc();
+            self.scheduler.cancel_sample(id, sample);
+        }
     }
 
     fn publish(&mut self, now: Instant) {

@@ -145,6 +145,9 @@ impl Session {
 
     /// Takes in a message; `None` when the engine closed the channel without an end.
     fn absorb(&mut self, event: Option<Event>) {
+        if let Some(Event::Token(info)) = &event {
+            self.ticket.progress(self.sample).taken(info);
+        }
         match event {
             Some(Event::Prompt(prompt)) => self.prompt = Some(prompt),
             Some(Event::Token(info)) if self.text.stopped().is_none() => {

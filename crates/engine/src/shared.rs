@@ -54,6 +54,18 @@ impl Shared {
         self.sweep_if_ended();
     }
 
+    /// Ends the engine without its thread, which hangs: every client hears of it, those whose requests the thread holds too.
+    pub(crate) fn give_up(&self) {
+        let silence = self.pulse.health(Instant::now(), self.config.stall_after, false).since_progress;
+        let message = format!("no progress for {:.1} s; the engine thread hangs", silence.as_secs_f64());
+        tracing::error!(%message, "the engine is given up; every request is ended");
+        self.pulse.give_up(message);
+        self.sweep_if_ended();
+        for ticket in self.tickets.all() {
+            ticket.end_all(&self.lost());
+        }
+    }
+
     /// Answers what is in the inbox if nobody else will. A submitter calls it after sending: either it sees the
     /// end here, or the engine's own call sees the submission.
     pub(crate) fn sweep_if_ended(&self) {

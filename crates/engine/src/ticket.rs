@@ -1,14 +1,16 @@
 //! What the sessions of one request share, and how a request is found by its id.
 
-use crate::RequestBrief;
 use crate::cancel::CancelFlag;
+use crate::event::Event;
 use crate::responder::ProgressCell;
 use crate::shared::Shared;
+use crate::{RequestBrief, RequestError};
 use pagoda_sched::{Deadlines, Request, RequestId, SampleIndex, TenantId};
 use rustc_hash::FxHashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
+use tokio::sync::mpsc::{Sender, WeakSender};
 
 /// A request that clients still hold sessions of.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Ticket {
     pub(crate) tenant: TenantId,
     /// Time limits in force.
     pub(crate) deadlines: Deadlines,
+    /// Those that the request itself asked for.
+    pub(crate) asked: Deadlines,
     samples: Box<[SampleCell]>,
     pub(crate) shared: Arc<Shared>,
 }
@@ -27,17 +31,20 @@ pub(crate) struct Ticket {
 struct SampleCell {
     cancel: CancelFlag,
     progress: Arc<ProgressCell>,
+    /// Where the session listens, for an end that the engine thread cannot send.
+    events: OnceLock<WeakSender<Event>>,
 }
 
 impl Ticket {
-    /// Enters a request, or returns `None` if its id is taken.
-    pub(crate) fn open(shared: &Arc<Shared>, request: &Request) -> Option<Arc<Self>> {
+    /// Enters a request that `asked` for these time limits, or returns `None` if its id is taken.
+    pub(crate) fn open(shared: &Arc<Shared>, request: &Request, asked: Deadlines) -> Option<Arc<Self>> {
         shared.tickets.enter(request.id, || Self {
             id: request.id,
             prompt_tokens: request.prompt.len() as u32,
             accepted_at: request.enqueued_at,
             tenant: request.tenant.id,
             deadlines: request.deadlines,
+            asked,
             samples: (0..request.samples).map(|_| SampleCell::default()).collect(),
             shared: Arc::clone(shared),
         })
@@ -45,6 +52,21 @@ impl Ticket {
 
     pub(crate) fn progress(&self, sample: SampleIndex) -> &Arc<ProgressCell> {
         &self.samples[usize::from(sample.0)].progress
+    }
+
+    /// Lets [`end_all`](Self::end_all) reach the session of a sample.
+    pub(crate) fn listen(&self, sample: SampleIndex, events: &Sender<Event>) {
+        let first = self.samples[usize::from(sample.0)].events.set(events.downgrade());
+        first.expect("a sample has one session");
+    }
+
+    /// Ends all samples whose end the engine thread has not sent, with `error`.
+    pub(crate) fn end_all(&self, error: &RequestError) {
+        let senders = self.samples.iter().filter_map(|cell| cell.events.get()?.upgrade());
+        for sender in senders {
+            // There is room for it; without a session there is nobody to tell.
+            let _ = sender.try_send(Event::Ended(Box::new(Err(error.clone()))));
+        }
     }
 
     /// Tells the engine to end a sample; more than once is the same as once. Returns whether it was still

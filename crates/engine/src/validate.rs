@@ -33,6 +33,7 @@ pub struct ValidatedRequest {
     salt: CacheSalt,
     retention: Retention,
     deadlines: Deadlines,
+    max_unread: Option<usize>,
     text: TextOptions,
 }
 
@@ -87,6 +88,14 @@ impl ValidatedRequest {
 
     pub(crate) fn retention(&self) -> Retention {
         self.retention
+    }
+
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    pub(crate) fn max_unread(&self) -> Option<usize> {
+        self.max_unread
     }
 
     pub(crate) fn text(&self) -> &TextOptions {
@@ -178,6 +187,7 @@ impl ServedModel {
             salt: params.salt,
             retention: params.retention,
             deadlines: params.deadlines,
+            max_unread: params.max_unread.filter(|_| !params.use_beam_search),
             text: TextOptions {
                 matcher: StopMatcher::new(Arc::clone(&stops), params.include_stop),
                 stops,

@@ -39,6 +39,9 @@ pub struct ServerConfig {
     /// Longest time for which a client may leave a response unread; then the connection is closed and what it asked
     /// for is cancelled. Default: 30 s.
     pub stall_timeout: Duration,
+    /// Most bytes of tokens and log-probabilities that may wait for each choice of a stream to be sent; a choice with more is
+    /// ended. Default: 256 KiB.
+    pub stream_buffer: usize,
     /// Most open connections; further ones wait in the listener's backlog. Default: 12,000.
     pub max_connections: usize,
     /// Most generating calls between their head and their last byte; further ones are refused. Default: 4,096.
@@ -93,6 +96,7 @@ impl Default for ServerConfig {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
+            stream_buffer: 256 << 10,
             max_connections: 12_000,
             max_in_flight: 4_096,
             max_in_flight_per_key: Some(64),

@@ -4,6 +4,7 @@ use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pagoda_engine::{DeadlineKind, Failure, InvalidCode, InvalidRequest, RequestError, SubmitError};
+use pagoda_text::TextError;
 use serde_json::{Map, Value, json};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -161,18 +162,23 @@ pub enum ApiError {
     #[error("the server is not ready: {0}")]
     Unavailable(String),
     /// A time limit of the request or of the server passed.
-    #[error("{}", describe_timeout(*which, *limit, *elapsed))]
+    #[error("{}", describe_timeout(*which, *limit, *asked, *elapsed))]
     Timeout {
         /// Which one.
         which: DeadlineKind,
         /// How long it was.
         limit: Option<Duration>,
+        /// Whether the request asked for it; else it is the server's own.
+        asked: bool,
         /// Time since the request was accepted.
         elapsed: Duration,
     },
     /// The request was cancelled by its id.
     #[error("the request was cancelled")]
     Cancelled,
+    /// The client has left too much of a stream unread.
+    #[error("the stream was ended because too much of it was left unread")]
+    TooSlow,
     /// The output could not go on within what the request says that it has to be.
     #[error("{0}")]
     Constraint(String),
@@ -219,6 +225,21 @@ impl ApiError {
         Self::Internal { id }
     }
 
+    /// A text that cannot be made tokens of.
+    pub(crate) fn of_text(param: &'static str, error: &TextError) -> Self {
+        match *error {
+            TextError::TooLong { tokens, most, .. } => {
+                let count = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);
+                let message = format!(
+                    "This model's maximum context length is {most} tokens. The beginning of the prompt alone has {tokens} tokens, \
+                     which exceeds the available context size. Shorten the prompt."
+                );
+                Self::ContextLength { param, prompt: count(tokens), context: count(most), message }
+            }
+            _ => Self::invalid(param, error.to_string()),
+        }
+    }
+
     fn field(fault: FieldFault, param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Field { param: param.into(), fault, message: message.into() }
     }
@@ -249,10 +270,15 @@ impl ApiError {
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "draining"),
             Self::Loading { .. } => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "model_loading"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "unavailable"),
-            Self::Timeout { which, .. } => {
+            Self::Timeout { which, asked: true, .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "timeout_error", timeout_code(*which))
             }
+            // The client did not ask for it: the server has more to do than it can.
+            Self::Timeout { which, asked: false, .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "timeout_error", timeout_code(*which))
+            }
             Self::Cancelled => (client_closed_request(), "cancelled_error", "request_cancelled"),
+            Self::TooSlow => (client_closed_request(), "cancelled_error", "client_too_slow"),
             Self::Constraint(_) => (StatusCode::BAD_REQUEST, INVALID, "constraint_failed"),
             Self::Model(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "model_error"),
             Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error"),
@@ -294,7 +320,10 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::QueueFull { retry_after, .. } => Some(spread(*retry_after)),
-            Self::Draining | Self::Loading { .. } | Self::Unavailable(_) => Some(Duration::from_secs(5)),
+            Self::Draining
+            | Self::Loading { .. }
+            | Self::Unavailable(_)
+            | Self::Timeout { asked: false, .. } => Some(Duration::from_secs(5)),
             _ => None,
         }
     }
@@ -328,6 +357,7 @@ impl From<RequestError> for ApiError {
             }
             RequestError::Model(failure) => Self::Model(failure.to_string()),
             RequestError::Refused(refusal) => refusal.into(),
+            RequestError::TooSlow => Self::TooSlow,
             RequestError::Shutdown => Self::Draining,
             RequestError::EngineFailed => Self::Unavailable(error.to_string()),
         }
@@ -354,19 +384,20 @@ fn timeout_code(which: DeadlineKind) -> &'static str {
     }
 }
 
-/// What took too long, its limit, and the time that has passed. The smaller limit of request and server holds, so the
-/// message names the field and lets either be raised.
-fn describe_timeout(which: DeadlineKind, limit: Option<Duration>, elapsed: Duration) -> String {
+/// What took too long, its limit and whose that is, and the time that has passed. The smaller limit of request and server holds.
+fn describe_timeout(which: DeadlineKind, limit: Option<Duration>, asked: bool, elapsed: Duration) -> String {
     let (what, field) = match which {
         DeadlineKind::Queue => ("waited in the queue", "queue_timeout"),
         DeadlineKind::FirstToken => ("had no first token", "first_token_timeout"),
         DeadlineKind::Total => ("was not finished", "timeout"),
     };
     let limit = limit.map_or_else(String::new, |limit| format!(", its limit is {} s", limit.as_secs_f64()));
-    format!(
-        "the request {what} for {:.3} s{limit} ({field} or the server's); send it again later or allow more time",
-        elapsed.as_secs_f64()
-    )
+    let whose = if asked {
+        "; send it again later or allow more time"
+    } else {
+        " of the server; send it again later"
+    };
+    format!("the request {what} for {:.3} s{limit} ({field}){whose}", elapsed.as_secs_f64())
 }
 
 /// Not retried by OpenAI's clients, unlike 408 and 409.
@@ -446,9 +477,10 @@ mod tests {
 
     #[test]
     fn a_timeout_says_which_with_limit_and_elapsed_time() {
-        let timeout = |which| ApiError::Timeout {
+        let timeout = |which, asked| ApiError::Timeout {
             which,
             limit: Some(Duration::from_millis(1_500)),
+            asked,
             elapsed: Duration::from_micros(1_502_300),
         };
         for (which, code, part) in [
@@ -456,9 +488,12 @@ mod tests {
             (DeadlineKind::FirstToken, "first_token_timeout", "had no first token for 1.502 s"),
             (DeadlineKind::Total, "request_timeout", "was not finished for 1.502 s"),
         ] {
-            let error = timeout(which);
-            assert_eq!((error.status().as_u16(), &error.body()["error"]["code"]), (504, &json!(code)));
-            assert!(error.to_string().contains(part), "{error}");
+            for (asked, status) in [(true, 504), (false, 503)] {
+                let error = timeout(which, asked);
+                assert_eq!((error.status().as_u16(), &error.body()["error"]["code"]), (status, &json!(code)));
+                assert!(error.to_string().contains(part), "{error}");
+                assert_eq!(error.retry_after().is_some(), !asked, "{error}");
+            }
         }
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn ending(result: &RequestResult, asked: &[u32]) -> Result<Ending, Ap
         CompletionReason::Timeout(which) => Err(ApiError::Timeout {
             which: *which,
             limit: result.deadlines.of(*which),
+            asked: result.deadlines.of(*which) == result.asked.of(*which),
             elapsed: result.processing_time,
         }),
     }
@@ -66,7 +67,12 @@ mod tests {
             processing_time: Duration::from_secs(3),
             queue_time: None,
             time_to_first_token: None,
-            deadlines: Deadlines { first_token: Some(Duration::from_secs(2)), ..Deadlines::default() },
+            deadlines: Deadlines {
+                first_token: Some(Duration::from_secs(2)),
+                total: Some(Duration::from_secs(9)),
+                ..Deadlines::default()
+            },
+            asked: Deadlines { first_token: Some(Duration::from_secs(2)), ..Deadlines::default() },
         }
     }
 
@@ -80,14 +86,15 @@ mod tests {
         assert_eq!(stop(CompletionReason::LengthLimit(LengthKind::Pool)), Ok("length"));
         assert_eq!(stop(CompletionReason::Repetition), Ok("length"));
         assert_eq!(stop(CompletionReason::Cancelled).unwrap_err().status(), 499);
-        assert_eq!(stop(CompletionReason::Timeout(DeadlineKind::Queue)).unwrap_err().status(), 504);
+        assert_eq!(stop(CompletionReason::Timeout(DeadlineKind::FirstToken)).unwrap_err().status(), 504);
+        assert_eq!(stop(CompletionReason::Timeout(DeadlineKind::Total)).unwrap_err().status(), 503);
     }
 
     #[test]
     fn a_timeout_has_the_limit_that_passed() {
         let (which, limit) = (DeadlineKind::FirstToken, Some(Duration::from_secs(2)));
         let error = ending(&result(CompletionReason::Timeout(which), Vec::new()), &[]).unwrap_err();
-        assert_eq!(error, ApiError::Timeout { which, limit, elapsed: Duration::from_secs(3) });
+        assert_eq!(error, ApiError::Timeout { which, limit, asked: true, elapsed: Duration::from_secs(3) });
     }
 
     #[test]

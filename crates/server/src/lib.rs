@@ -45,6 +45,7 @@ mod state;
 mod suggest;
 mod table;
 mod tenant;
+mod text_threads;
 mod throughput;
 mod tool_calls;
 mod unknown;

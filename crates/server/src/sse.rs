@@ -8,11 +8,12 @@ use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use pagoda_engine::{RequestResult, Session, TokenInfo};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// An empty line is an empty event, which every reader skips; a comment breaks some.
@@ -48,7 +49,7 @@ pub(crate) fn respond<S: Shape>(
         _in_flight: in_flight,
     };
     let events = stream::unfold(driver, |mut driver| async move {
-        let event = driver.next().await?;
+        let event = driver.next_contained().await?;
         Some((Ok::<_, Infallible>(event), driver))
     });
     let headers = [
@@ -74,6 +75,18 @@ struct Driver<S> {
 }
 
 impl<S: Shape> Driver<S> {
+    /// The next event. A defect in making it ends this stream with an error, and the connection goes on.
+    async fn next_contained(&mut self) -> Option<Bytes> {
+        match AssertUnwindSafe(self.next()).catch_unwind().await {
+            Ok(event) => event,
+            Err(_) => {
+                self.ready.clear();
+                self.fail(&ApiError::internal(&"a stream panicked"));
+                self.ready.pop_front()
+            }
+        }
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(event) = self.ready.pop_front() {

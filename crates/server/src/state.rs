@@ -6,6 +6,7 @@ use crate::error::ApiError;
 use crate::held::hold;
 use crate::key_load::{KeyLoad, KeySlot};
 use crate::tenant::{Admitted, Tenants};
+use crate::text_threads::TextThreads;
 use crate::throughput::Throughput;
 use crate::unknown::UnknownFields;
 use axum::body::Body;
@@ -31,7 +32,7 @@ struct Shared {
     handle: EngineHandle,
     config: ServerConfig,
     in_flight: Arc<Semaphore>,
-    text_threads: Arc<Semaphore>,
+    text_threads: TextThreads,
     unknown_fields: UnknownFields,
     tenants: Tenants,
     calls: Calls,
@@ -48,7 +49,7 @@ impl ServerState {
     /// State for the routes to the model that `handle` runs.
     pub fn new(handle: EngineHandle, config: ServerConfig) -> Self {
         let in_flight = Arc::new(Semaphore::new(config.max_in_flight.min(MAX_PERMITS)));
-        let text_threads = Arc::new(Semaphore::new(config.text_threads.clamp(1, MAX_PERMITS)));
+        let text_threads = TextThreads::new(config.text_threads.clamp(1, MAX_PERMITS), config.body_limit);
         let tenants = Tenants::new(&config.tenants);
         for (id, label) in tenants.known() {
             handle.name_tenant(*id, label);
@@ -111,13 +112,9 @@ impl ServerState {
         let health = self.shared.handle.health();
         match health.state {
             EngineState::Loading => Err(ApiError::Loading { loaded: percent(health.loaded) }),
-            EngineState::Ready if health.stalled => {
-                Err(ApiError::Unavailable("the engine makes no progress".into()))
-            }
-            EngineState::Ready => Ok(()),
+            EngineState::Ready | EngineState::Failed => self.check_live(),
             EngineState::Draining => Err(ApiError::Draining),
             EngineState::Stopped => Err(ApiError::Unavailable("the engine has stopped".into())),
-            EngineState::Failed => Err(ApiError::Unavailable("the engine has failed".into())),
         }
     }
 
@@ -193,15 +190,36 @@ impl ServerState {
         T: Send + 'static,
         F: FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     {
-        let slot = Arc::clone(&self.shared.text_threads).acquire_owned().await;
-        let slot = slot.map_err(|error| ApiError::internal(&error))?;
+        self.on_text_thread_for(0, job).await
+    }
+
+    /// [`on_text_thread`](Self::on_text_thread) for a job that makes tokens of up to `bytes` of text, which takes a hundred times
+    /// that memory and more: all such jobs at a time have no more text than one body may have.
+    pub(crate) async fn on_text_thread_for<T, F>(&self, bytes: usize, job: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    {
         let state = self.clone();
-        let job = tokio::task::spawn_blocking(move || {
-            // The slot goes with the job, which runs on when the caller is gone.
-            let _slot = slot;
-            job(&state)
-        });
-        job.await.unwrap_or_else(|error| Err(ApiError::internal(&error)))
+        let done = self.shared.text_threads.run(bytes, move || job(&state)).await;
+        done.unwrap_or_else(|error| Err(ApiError::internal(&error)))
+    }
+
+    /// Whether the engine lives, and so do the threads that texts pass; only a new process helps where not.
+    pub(crate) fn check_live(&self) -> Result<(), ApiError> {
+        let health = self.shared.handle.health();
+        if health.state == EngineState::Failed {
+            return Err(ApiError::Unavailable("the engine has failed".into()));
+        }
+        if health.stalled {
+            return Err(ApiError::Unavailable("the engine makes no progress".into()));
+        }
+        if self.shared.text_threads.are_stuck(self.shared.handle.config().stall_after, Instant::now()) {
+            return Err(ApiError::Unavailable(
+                "the threads for templates and tokenizers make no progress".into(),
+            ));
+        }
+        Ok(())
     }
 }
 

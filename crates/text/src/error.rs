@@ -24,6 +24,16 @@ pub enum TextError {
         /// The tokenizer's own words.
         problem: String,
     },
+    /// A prompt is so long that it was not tokenized to its end.
+    #[error("the beginning of {bytes} bytes of text alone has {tokens} tokens; at most {most} can be used")]
+    TooLong {
+        /// Length of the text.
+        bytes: usize,
+        /// Tokens of its beginning.
+        tokens: usize,
+        /// Tokens that can be used.
+        most: usize,
+    },
     /// The model has no chat template.
     #[error(
         "{origin} has no chat template (chat_template in tokenizer_config.json, or chat_template.jinja); \

@@ -94,12 +94,24 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError::Encode`] when the tokenizer library refuses the text or panics over it.
     pub fn encode_quoted(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        self.encode_quoted_up_to(text, usize::MAX)
+    }
+
+    /// [`encode_quoted`](Self::encode_quoted) for a prompt of which no more than `most` tokens can be used; see
+    /// [`encode_up_to`](Self::encode_up_to).
+    ///
+    /// # Errors
+    /// As [`encode_quoted`](Self::encode_quoted), and [`TextError::TooLong`].
+    pub fn encode_quoted_up_to(&self, text: &str, most: usize) -> Result<Vec<u32>, TextError> {
         if !text.contains(ESCAPE) {
-            return self.encode(text, Special::Skip);
+            return self.encode_up_to(text, Special::Skip, most);
         }
         let mut ids = Vec::new();
         for piece in pieces(text) {
-            ids.extend(self.encode(&piece, Special::Skip)?);
+            ids.extend(self.encode_up_to(&piece, Special::Skip, most)?);
+            if ids.len() > most.saturating_mul(2) {
+                return Err(TextError::TooLong { bytes: text.len(), tokens: ids.len(), most });
+            }
         }
         Ok(ids)
     }

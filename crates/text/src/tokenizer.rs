@@ -118,6 +118,26 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// [`encode`](Self::encode) for a prompt of which no more than `most` tokens can be used. Where the beginning of a long text
+    /// has more than twice as many, the rest is not looked at, so that time and memory follow what can be used and not what
+    /// was sent.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and [`TextError::TooLong`].
+    pub fn encode_up_to(&self, text: &str, special: Special, most: usize) -> Result<Vec<u32>, TextError> {
+        for bytes_per_token in [8, 64] {
+            let end = text.floor_char_boundary(most.saturating_mul(bytes_per_token));
+            // A beginning that is hardly shorter is no cheaper.
+            if end < text.len() / 2 {
+                let tokens = self.encode(&text[..end], special)?.len();
+                if tokens > most.saturating_mul(2) {
+                    return Err(TextError::TooLong { bytes: text.len(), tokens, most });
+                }
+            }
+        }
+        self.encode(text, special)
+    }
+
     /// The text of a whole sequence, with U+FFFD where its bytes are no valid UTF-8. Ids without a token add nothing.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut bytes = Vec::with_capacity(ids.len() * 4);

@@ -1,12 +1,16 @@
-//! What is streamed token by token is what decoding the whole sequence gives, for every tokenizer family.
+//! What is streamed token by token is what decoding the whole sequence gives, for every tokenizer family:
+//! `PAGODA_CASES=100000 cargo test --release -p pagoda-text --test detokenize` looks at so many sequences of each.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
 
 use std::sync::Arc;
 
+use cases::cases;
 use common::{Family, families, load};
-use pagoda_text::{Detokenizer, Special, TextStart, Tokenizer};
+use pagoda_text::{Detokenizer, Special, TextError, TextStart, Tokenizer};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 
@@ -59,8 +63,9 @@ fn sequences(tokenizer: Arc<Tokenizer>) -> impl Strategy<Value = (Vec<u32>, bool
     (prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat()), any::<bool>())
 }
 
-fn check(family: &Family, cases: u32, test: impl Fn(&Arc<Tokenizer>, &[u32], bool) -> TestCaseResult) {
+fn check(family: &Family, few: u32, test: impl Fn(&Arc<Tokenizer>, &[u32], bool) -> TestCaseResult) {
     let tokenizer = Arc::new(family.load());
+    let cases = cases(few);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let result = runner
         .run(&sequences(Arc::clone(&tokenizer)), |(ids, skip_special)| test(&tokenizer, &ids, skip_special));
@@ -215,4 +220,35 @@ fn an_added_token_spelled_like_the_byte_alphabet_stays_text() {
     let ids = tokenizer.encode("né", Special::Skip).unwrap();
     assert_eq!(ids.len(), 1);
     assert_eq!(tokenizer.decode(&ids, false), "né");
+}
+
+#[test]
+fn a_text_of_which_too_much_is_there_is_refused_by_its_beginning_and_no_other_is() {
+    let mut refused = 0;
+    for family in families() {
+        check(&family, 60, |tokenizer, ids, skip_special| {
+            let text = tokenizer.decode(ids, skip_special).repeat(7);
+            for special in [Special::Add, Special::Skip] {
+                let whole = tokenizer.encode(&text, special).unwrap();
+                for most in [0, 1, 3, 10, whole.len()] {
+                    match tokenizer.encode_up_to(&text, special, most) {
+                        Ok(ids) => prop_assert_eq!(&ids, &whole),
+                        Err(TextError::TooLong { bytes, tokens, .. }) => {
+                            prop_assert_eq!(bytes, text.len());
+                            prop_assert!(
+                                tokens > most && whole.len() > most,
+                                "{tokens} of {} tokens, {most}",
+                                whole.len()
+                            );
+                        }
+                        Err(error) => prop_assert!(false, "{error}"),
+                    }
+                }
+            }
+            Ok(())
+        });
+        let long = "a word ".repeat(1000);
+        refused += usize::from(family.load().encode_up_to(&long, Special::Skip, 10).is_err());
+    }
+    assert_eq!(refused, families().len(), "a long text is refused by every tokenizer");
 }

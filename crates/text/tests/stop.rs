@@ -1,4 +1,8 @@
-//! Stop strings against a naive search of the whole text, for any cut of it.
+//! Stop strings against a naive search of the whole text, for any cut of it:
+//! `PAGODA_CASES=1000000 cargo test --release -p pagoda-text --test stop` looks at so many.
+
+#[path = "common/cases.rs"]
+mod cases;
 
 use std::sync::Arc;
 
@@ -43,7 +47,7 @@ fn cuts(text: &str, places: &[prop::sample::Index]) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases::cases(60_000)))]
     #[test]
     fn any_cut_gives_the_naive_answer_and_never_shows_a_stop_string(
         text in text(40),

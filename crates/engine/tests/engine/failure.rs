@@ -8,6 +8,7 @@ use pagoda_sched::fake::FakeExecutor;
 use pagoda_sched::{CompletionReason, ExecError, Executor, Failure, KvCapacity, StepInput, StepOutput};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn only_failure(mut session: Session) -> RequestError {
     loop {
@@ -55,6 +56,42 @@ fn a_failed_step_ends_its_rows_and_nothing_else() {
     assert_eq!(outside.result_blocking().unwrap().tokens_generated, 9);
     assert!(engine.handle.health().is_ready());
     assert_eq!(metric(&engine.handle.metrics_text(), "pagoda_steps_failed_total", ""), 1.0);
+    engine.finish();
+}
+
+#[test]
+fn an_engine_that_hangs_is_given_up_and_nobody_waits_for_it() {
+    let mut setup = Setup::default();
+    (setup.config.stall_after, setup.config.give_up_after) =
+        (Duration::from_millis(50), Duration::from_millis(300));
+    let (engine, gate) = setup.start_gated();
+    let running = engine.session(prompt_for("in the step", 9));
+    gate.steps(2);
+    gate.wait();
+    let queued = engine.session(prompt_for("in the inbox", 9));
+    for session in [running, queued] {
+        assert_eq!(only_failure(session), RequestError::EngineFailed);
+    }
+    let health = engine.handle.health();
+    assert_eq!((health.state, health.is_live()), (EngineState::Failed, false));
+    let handle = engine.handle.clone();
+    let error = engine.engine.join().unwrap_err();
+    assert!(error.to_string().contains("the engine thread hangs"), "{error}");
+    // What hung may go on after all: it finds that it is no longer needed.
+    drop(gate);
+    assert_eq!(handle.state(), EngineState::Failed);
+}
+
+#[test]
+fn an_engine_that_sleeps_or_pauses_is_not_given_up() {
+    let mut setup = Setup::default();
+    setup.config.give_up_after = Duration::from_millis(1_200);
+    let engine = setup.start();
+    engine.handle.pause();
+    std::thread::sleep(Duration::from_millis(2_000));
+    assert!(engine.handle.health().is_ready());
+    engine.handle.resume();
+    assert_eq!(engine.session(prompt_for("after", 3)).result_blocking().unwrap().tokens_generated, 3);
     engine.finish();
 }
 

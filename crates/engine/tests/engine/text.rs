@@ -1,7 +1,7 @@
 //! From tokens to text: stop strings, stop tokens, characters, deltas.
 
 use crate::common::{EOS, Running, Setup, VOCAB, bytes, decode, prompt_for};
-use pagoda_engine::{GenerateParams, RequestResult, SessionEvent, TokenInfo};
+use pagoda_engine::{GenerateParams, RequestError, RequestResult, SessionEvent, TokenInfo};
 use pagoda_sched::{CompletionReason, TokenId};
 
 /// Takes all events of a request and checks them against its result.
@@ -225,5 +225,30 @@ fn random_tokens_stream_as_they_decode() {
         let tokens: &[TokenId] = &result.token_ids;
         assert_eq!(result.text, decode(tokens));
     }
+    engine.finish();
+}
+
+#[test]
+fn what_may_wait_to_be_read_is_bounded() {
+    let engine = Setup::default().start();
+    let asked = |max_unread| GenerateParams { max_unread, logprobs: Some(3), ..prompt_for("unread", 200) };
+    let (unread, unbounded) = (engine.session(asked(Some(4_000))), engine.session(asked(None)));
+    let read = streamed(&engine, asked(Some(1 << 20))).2;
+    assert_eq!(read.tokens_generated, 200);
+    while !unread.progress().completed {
+        std::thread::yield_now();
+    }
+    let generated = unread.progress().generated;
+    assert!(generated < 200, "{generated}");
+    let (mut tokens, mut session) = (0, unread);
+    let end = loop {
+        match session.next_blocking().expect("an end comes") {
+            SessionEvent::Delta { tokens: more, .. } => tokens += more.len() as u32,
+            other => break other,
+        }
+    };
+    assert_eq!(end, SessionEvent::Failed(RequestError::TooSlow));
+    assert!(tokens > 10 && tokens < generated, "{tokens} of {generated} tokens were kept");
+    assert_eq!(unbounded.result_blocking().unwrap().tokens_generated, 200);
     engine.finish();
 }

@@ -32,7 +32,7 @@ fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiErr
     state.note_unknown(fields.left());
     state.check_model(request.model.as_deref())?;
     request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
-    let tokens = tokens(state, &prompt(state, &mut request)?)?;
+    let tokens = tokens(state, &prompt(state, &mut request)?, state.model().max_model_len as usize)?;
     let plan = Plan::new(state, caller, (request.delivery, request.shown), request.params, vec![tokens])
         .map_err(rename)?;
     Ok(plan.calling(request.tools))
@@ -52,9 +52,10 @@ pub(super) fn prompt(state: &ServerState, request: &mut ChatRequest) -> Result<S
     render(template, request).map_err(|error| in_messages(&error))
 }
 
-/// The tokens of that text.
-pub(super) fn tokens(state: &ServerState, prompt: &str) -> Result<Vec<u32>, ApiError> {
-    state.model().tokenizer.encode_quoted(prompt).map_err(|error| in_messages(&error))
+/// The tokens of that text, of which no more than `most` can be used.
+pub(super) fn tokens(state: &ServerState, prompt: &str, most: usize) -> Result<Vec<u32>, ApiError> {
+    let tokens = state.model().tokenizer.encode_quoted_up_to(prompt, most);
+    tokens.map_err(|error| ApiError::of_text("messages", &error))
 }
 
 fn render(template: &ChatTemplate, request: &mut ChatRequest) -> Result<String, TextError> {

@@ -30,7 +30,8 @@ fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiErr
     request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
     let special = special(&request);
     let echo = request.echo.then(|| request.prompts.iter().map(|prompt| text(state, prompt)).collect());
-    let tokens = request.prompts.into_iter().map(|prompt| tokens(state, prompt, special));
+    let most = state.model().max_model_len as usize;
+    let tokens = request.prompts.into_iter().map(|prompt| tokens(state, prompt, special, most));
     let tokens = tokens.collect::<Result<_, _>>()?;
     let plan = Plan::new(state, caller, (request.delivery, request.shown), request.params, tokens)?;
     Ok(match echo {
@@ -44,15 +45,19 @@ pub(super) fn special(request: &CompletionRequest) -> Special {
     if request.add_special_tokens { Special::Add } else { Special::Skip }
 }
 
-/// Tokens of one prompt.
-pub(super) fn tokens(state: &ServerState, prompt: Prompt, special: Special) -> Result<Vec<u32>, ApiError> {
+/// Tokens of one prompt, of which no more than `most` can be used.
+pub(super) fn tokens(
+    state: &ServerState,
+    prompt: Prompt,
+    special: Special,
+    most: usize,
+) -> Result<Vec<u32>, ApiError> {
     match prompt {
         Prompt::Tokens(ids) => Ok(ids),
-        Prompt::Text(text) => state
-            .model()
-            .tokenizer
-            .encode(&text, special)
-            .map_err(|error| ApiError::invalid("prompt", error.to_string())),
+        Prompt::Text(text) => {
+            let tokens = state.model().tokenizer.encode_up_to(&text, special, most);
+            tokens.map_err(|error| ApiError::of_text("prompt", &error))
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use crate::wire::embeddings::{Embedding, EmbeddingList, EmbeddingRequest, Embedd
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use pagoda_engine::{EngineHandle, GenerateParams, Session, SessionEvent, ValidatedRequest};
-use pagoda_text::{Special, TextError, Tokenizer};
+use pagoda_engine::{EngineHandle, GenerateParams, ServedModel, Session, SessionEvent, ValidatedRequest};
+use pagoda_text::{Special, TextError};
 use std::borrow::Cow;
 
 /// Inputs of one call that are computed at a time; the others wait here, so that a long list does not fill the queue.
@@ -56,7 +56,7 @@ impl Plan {
         };
         let special = if request.add_special_tokens { Special::Add } else { Special::Skip };
         let validated = request.inputs.into_iter().map(|input| {
-            let prompt_tokens = tokens(&state.model().tokenizer, input, special)?;
+            let prompt_tokens = tokens(state.model(), input, special)?;
             Ok(state.model().validate(GenerateParams { prompt_tokens, ..params.clone() })?)
         });
         let requests = validated.collect::<Result<_, ApiError>>()?;
@@ -119,15 +119,16 @@ async fn embed(
 }
 
 /// Tokens of one input. A text that spells a special token is text all the same: who sends it has it from others.
-fn tokens(tokenizer: &Tokenizer, input: Prompt, special: Special) -> Result<Vec<u32>, ApiError> {
-    let refused = |error: TextError| ApiError::invalid("input", error.to_string());
+fn tokens(model: &ServedModel, input: Prompt, special: Special) -> Result<Vec<u32>, ApiError> {
+    let refused = |error: TextError| ApiError::of_text("input", &error);
+    let (tokenizer, most) = (&model.tokenizer, model.max_model_len as usize);
     let text = match input {
         Prompt::Tokens(ids) => return Ok(ids),
         Prompt::Text(text) => text,
     };
     let quoted = match tokenizer.quote(&text) {
-        Cow::Borrowed(text) => return tokenizer.encode(text, special).map_err(refused),
-        Cow::Owned(quoted) => tokenizer.encode_quoted(&quoted).map_err(refused)?,
+        Cow::Borrowed(text) => return tokenizer.encode_up_to(text, special, most).map_err(refused),
+        Cow::Owned(quoted) => tokenizer.encode_quoted_up_to(&quoted, most).map_err(refused)?,
     };
     // What the tokenizer puts around any text.
     let bare = tokenizer.encode("a", Special::Skip).map_err(refused)?;

@@ -42,6 +42,7 @@ impl Plan {
     ) -> Result<Self, ApiError> {
         check_stream(delivery, &params)?;
         params.tenant = caller.tenant;
+        params.max_unread = delivery.stream.then_some(state.config().stream_buffer);
         let stop_ids = params.stop_token_ids.clone();
         let validate = |prompt_tokens| {
             state.model().validate(GenerateParams { prompt_tokens, ..params.clone() }).map_err(ApiError::from)

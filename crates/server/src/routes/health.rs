@@ -9,10 +9,15 @@ use serde_json::{Value, json};
 /// 200 while requests are taken and make progress; else 503 with the reason.
 pub(crate) async fn ready(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
     state.check_ready()?;
-    live().await
+    ok()
 }
 
-/// 200 as soon as the socket is open.
-pub(crate) async fn live() -> Result<Json<Value>, ApiError> {
+/// 200 as soon as the socket is open, until only a new process helps.
+pub(crate) async fn live(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
+    state.check_live()?;
+    ok()
+}
+
+fn ok() -> Result<Json<Value>, ApiError> {
     Ok(Json(json!({"status": "ok"})))
 }

@@ -18,7 +18,8 @@ pub(crate) async fn completions(
     _in_flight: InFlight,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let json = state.on_text_thread(move |state| write(&of_completions(state, &body)?)).await?;
+    let json =
+        state.on_text_thread_for(body.len(), move |state| write(&of_completions(state, &body)?)).await?;
     state.bulky(json)
 }
 
@@ -28,7 +29,7 @@ pub(crate) async fn chat(
     _in_flight: InFlight,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let json = state.on_text_thread(move |state| write(&of_chat(state, &body)?)).await?;
+    let json = state.on_text_thread_for(body.len(), move |state| write(&of_chat(state, &body)?)).await?;
     state.bulky(json)
 }
 
@@ -38,7 +39,7 @@ pub(crate) async fn input_tokens(
     _in_flight: InFlight,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let count = state.on_text_thread(move |state| Ok(of_chat(state, &body)?.count)).await?;
+    let count = state.on_text_thread_for(body.len(), move |state| Ok(of_chat(state, &body)?.count)).await?;
     state.bulky(write(&InputTokens { object: "response.input_tokens", input_tokens: count })?)
 }
 
@@ -64,7 +65,7 @@ fn of_completions(state: &ServerState, body: &Bytes) -> Result<Vec<Rendered>, Ap
     let special = completions::special(&request);
     let render = |prompt| {
         let text = completions::text(state, &prompt);
-        let tokens = completions::tokens(state, prompt, special)?;
+        let tokens = completions::tokens(state, prompt, special, usize::MAX)?;
         Ok(rendered(state, text, tokens))
     };
     request.prompts.into_iter().map(render).collect()
@@ -72,7 +73,7 @@ fn of_completions(state: &ServerState, body: &Bytes) -> Result<Vec<Rendered>, Ap
 
 fn of_chat(state: &ServerState, body: &Bytes) -> Result<Rendered, ApiError> {
     let prompt = read_chat(state, body)?;
-    let tokens = chat::tokens(state, &prompt)?;
+    let tokens = chat::tokens(state, &prompt, usize::MAX)?;
     Ok(rendered(state, unquote(&prompt).into_owned(), tokens))
 }
 

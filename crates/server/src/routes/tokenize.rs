@@ -22,7 +22,7 @@ pub(crate) async fn tokenize(
     _in_flight: InFlight,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let json = state.on_text_thread(move |state| tokens(state, &body)).await?;
+    let json = state.on_text_thread_for(body.len(), move |state| tokens(state, &body)).await?;
     state.bulky(json)
 }
 

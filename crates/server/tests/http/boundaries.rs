@@ -151,13 +151,24 @@ const LEAKS: &[&str] =
     &[".rs:", "src/", "/root", "/home", "/work", "panicked", "thread '", "unwrap", "RUST_", "0x7f"];
 
 fn body(base: &str, field: &str, value: &str) -> String {
-    let own = format!("\"{field}\": {value}");
-    let base: Vec<_> = base.split("; ").filter(|part| !part.starts_with(&format!("\"{field}\""))).collect();
-    format!("{{{}}}", base.into_iter().chain([own.as_str()]).collect::<Vec<_>>().join(", "))
+    body_of(base, &[(field, value)])
+}
+
+/// The parts of `base` other than `fields`, then these.
+fn body_of(base: &str, fields: &[(&str, &str)]) -> String {
+    let is_own = |part: &&str| fields.iter().any(|(field, _)| part.starts_with(&format!("\"{field}\"")));
+    let own = fields.iter().map(|(field, value)| format!("\"{field}\": {value}"));
+    let parts: Vec<_> = base.split("; ").filter(|part| !is_own(part)).map(str::to_owned).chain(own).collect();
+    format!("{{{}}}", parts.join(", "))
 }
 
 /// What is wrong with an answer to a body whose only doubtful field is `field`.
 fn fault(reply: &Reply, field: &str) -> Option<String> {
+    fault_of_any(reply, &[field])
+}
+
+/// What is wrong with an answer to a body whose doubtful fields are `fields`.
+fn fault_of_any(reply: &Reply, fields: &[&str]) -> Option<String> {
     let text = reply.text();
     if let Some(leak) = LEAKS.iter().find(|leak| text.contains(**leak)) {
         return Some(format!("tells {leak:?}: {text}"));
@@ -175,8 +186,10 @@ fn fault(reply: &Reply, field: &str) -> Option<String> {
         return (error["code"] != "invalid_json").then(|| format!("is blamed on nothing: {text}"));
     };
     let root = param.split(['.', '[']).next().unwrap();
-    let partners = PARTNERS.iter().find(|(name, _)| *name == field).map_or(&[][..], |(_, partners)| partners);
-    if root != field && !partners.contains(&root) {
+    let partners = |field: &str| {
+        PARTNERS.iter().find(|(name, _)| *name == field).map_or(&[][..], |(_, partners)| partners)
+    };
+    if !fields.iter().any(|field| root == *field || partners(field).contains(&root)) {
         return Some(format!("is blamed on {param}: {message}"));
     }
     (message.is_empty() || message.len() >= 600).then(|| format!("is refused with {message:?}"))
@@ -386,4 +399,62 @@ async fn limits_hold_exactly_for_chat() {
     let with_logprobs = format!(r#"{base}; "logprobs": true"#);
     let top = vec![limit("top_logprobs", [19, 20, 21].map(Value::from))];
     check_limits(&server, CHAT, &with_logprobs, top).await;
+}
+
+/// Lengths, counts and ids, each with values about its limits, as JSON.
+fn sizes() -> Vec<(&'static str, Vec<String>)> {
+    let numbers = |limits: &[i64]| {
+        let common = [-1, 0, 1, i64::from(i32::MAX), i64::from(u32::MAX) + 1, i64::MAX];
+        common.iter().chain(limits).map(i64::to_string).collect::<Vec<_>>()
+    };
+    let ids = |counts: &[usize]| {
+        let several = counts.iter().map(|count| format!("{:?}", vec![7; *count]));
+        ["[]", "[0]", "[256]", "[257]", "[-1]", "[4294967296]"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(several)
+            .collect()
+    };
+    let texts =
+        |lengths: &[usize]| lengths.iter().map(|length| format!("\"{}\"", "x".repeat(*length))).collect();
+    vec![
+        ("prompt", texts(&[1, 62, 63, 64])),
+        ("max_tokens", numbers(&[2, 62, 63, 64])),
+        ("max_completion_tokens", numbers(&[2, 63])),
+        ("min_tokens", numbers(&[2, 3, 63, 64])),
+        ("n", numbers(&[7, 8, 9])),
+        ("best_of", numbers(&[7, 8, 9])),
+        ("logprobs", numbers(&[19, 20, 21])),
+        ("prompt_logprobs", numbers(&[20, 21])),
+        ("stop_token_ids", ids(&[64, 65])),
+        ("allowed_token_ids", ids(&[64])),
+        ("logit_bias", ["{}", "{\"256\": 1}", "{\"257\": 1}", "{\"-1\": 1}"].map(str::to_owned).to_vec()),
+        ("stop", texts(&[0, 1, 256, 257])),
+        ("truncate_prompt_tokens", numbers(&[2])),
+        ("echo", vec!["true".into()]),
+        ("stream", vec!["true".into()]),
+        ("use_beam_search", vec!["true".into()]),
+    ]
+}
+
+#[tokio::test]
+async fn pairs_of_lengths_and_ids_withstand_every_value() {
+    let server = Setup::repeating("A").start().await;
+    let (sizes, mut cases, mut faults) = (sizes(), 0, Vec::new());
+    for (at, (one, values)) in sizes.iter().enumerate() {
+        for (other, others) in &sizes[at + 1..] {
+            for (value, other_value) in
+                values.iter().flat_map(|value| others.iter().map(move |other| (value, other)))
+            {
+                let body =
+                    body_of(r#""prompt": "x"; "max_tokens": 2"#, &[(one, value), (other, other_value)]);
+                let reply = server.post_text(COMPLETIONS, &body).await;
+                faults.extend(fault_of_any(&reply, &[one, other]).map(|fault| format!("{body} {fault}")));
+                cases += 1;
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} of {cases}:\n{}", faults.len(), faults[..faults.len().min(20)].join("\n"));
+    assert!(cases > 3_000, "{cases}");
+    after(&server).await;
 }

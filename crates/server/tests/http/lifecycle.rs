@@ -148,19 +148,25 @@ async fn a_request_cancelled_by_its_id_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_is_an_error() {
+async fn a_deadline_of_the_server_that_passes_is_no_fault_of_the_client() {
     let queue = Some(Duration::from_millis(10));
     let deadlines = Deadlines { queue, ..Deadlines::default() };
     let server = Setup { deadlines, ..Setup::saying("A") }.start().await;
     server.handle().pause();
     let whole = server.post(PATH, &json!({"prompt": "x"})).await;
-    assert_eq!(whole.head.status, 504);
+    assert_eq!(whole.head.status, 503);
+    assert_eq!(whole.head.field("retry-after"), Some("5"));
     assert_eq!(whole.json()["error"]["type"], "timeout_error");
     assert_eq!(whole.json()["error"]["code"], "queue_timeout");
     let stream = server.post(PATH, &json!({"prompt": "x", "stream": true})).await;
     let events = events(&stream.body);
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["error"]["code"], "queue_timeout");
+    // One that is longer than the server's is not what passed.
+    let longer = server.post(PATH, &json!({"prompt": "x", "queue_timeout": 60})).await;
+    assert_eq!(longer.head.status, 503);
+    let shorter = server.post(PATH, &json!({"prompt": "x", "queue_timeout": 0.005})).await;
+    assert_eq!((shorter.head.status, shorter.head.field("retry-after")), (504, None));
     server.idle().await;
 }
 

@@ -1,7 +1,7 @@
 //! Many times the load that the server can take: what it can do it still does, and it refuses the rest at once.
 
 use crate::client::{Exchange, request};
-use crate::server::{Server, Setup, resident_kib};
+use crate::server::{Server, Setup, resident_kib, times};
 use pagoda_sched::SchedulerConfig;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -86,8 +86,7 @@ async fn rows_stay_full_while_most_are_refused() {
 /// `PAGODA_OVERLOAD_SECONDS=60 cargo test -p pagoda-server --test http -- --nocapture ten_times`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_times_what_the_server_can_do_is_served_or_refused() {
-    let asked = std::env::var("PAGODA_OVERLOAD_SECONDS").ok();
-    let seconds = asked.map_or(3, |text| text.parse().expect("PAGODA_OVERLOAD_SECONDS is a number"));
+    let seconds = times("PAGODA_OVERLOAD_SECONDS", 3);
     let server = start(SchedulerConfig::default().max_waiting_requests, Duration::from_millis(5)).await;
     let address = server.address;
     let tokens = || server.handle().snapshot().generated_tokens;

@@ -207,6 +207,35 @@ async fn a_prompt_that_is_too_long_states_both_numbers() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_cannot_fit_is_not_looked_at_to_its_end() {
+    let server = Setup::repeating("A").start().await;
+    // Special tokens are cut out of chats, and the text between them is tokenized by itself.
+    let long = ["x".repeat(3 << 20), "</s>x".repeat(1000), "é".repeat(1500)];
+    for text in long {
+        for (path, body) in [
+            (COMPLETIONS, json!({"prompt": text})),
+            (CHAT, json!({"messages": [{"role": "user", "content": text}]})),
+            ("/v1/embeddings", json!({"input": text})),
+        ] {
+            let reply = server.post(path, &body).await;
+            let error = &reply.json()["error"];
+            assert_eq!(
+                (reply.head.status, &error["code"]),
+                (400, &json!("context_length_exceeded")),
+                "{path}"
+            );
+            let tokens = error["n_prompt_tokens"].as_u64().unwrap();
+            assert!((64..=64 * 64).contains(&tokens), "{path}: {error}");
+            assert!(
+                error["message"].as_str().unwrap().contains("The beginning of the prompt alone"),
+                "{error}"
+            );
+        }
+    }
+    assert_eq!(server.control.steps(), 0);
+}
+
+#[tokio::test]
 async fn bodies_have_a_size_limit() {
     let config = ServerConfig { body_limit: 100, ..ServerConfig::default() };
     let server = Setup { config, ..Setup::repeating("A") }.start().await;

@@ -20,6 +20,8 @@ pub(crate) struct Setup {
     pub(crate) config: ServerConfig,
     pub(crate) scheduler: SchedulerConfig,
     pub(crate) max_model_len: u32,
+    /// KV blocks of 4 tokens.
+    pub(crate) blocks: u32,
     pub(crate) template: bool,
     /// Tokens of every answer, the last one repeated; `None`: a hash of what came before.
     pub(crate) script: Option<Vec<u32>>,
@@ -32,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) lexer_states: Option<usize>,
     /// The model counts as loaded once this sender sends or is dropped.
     pub(crate) loading: Option<Receiver<()>>,
+    /// An engine without progress is stalled after this time, and given up after three times as long.
+    pub(crate) stall_after: Option<Duration>,
 }
 
 impl Default for Setup {
@@ -42,6 +46,7 @@ impl Default for Setup {
             config,
             scheduler,
             max_model_len: 64,
+            blocks: 4096,
             template: true,
             script: None,
             fail_at: None,
@@ -49,6 +54,7 @@ impl Default for Setup {
             admin: false,
             lexer_states: None,
             loading: None,
+            stall_after: None,
         }
     }
 }
@@ -71,7 +77,7 @@ impl Setup {
         if let Some(states) = self.lexer_states {
             model.limits.grammar.lexer_states = states;
         }
-        let capacity = FakeExecutor::capacity_of(4096, 4, self.max_model_len, toy::VOCAB);
+        let capacity = FakeExecutor::capacity_of(self.blocks, 4, self.max_model_len, toy::VOCAB);
         let mut executor = FakeExecutor::new(capacity);
         if let Some(script) = self.script {
             executor = executor.with_script(script);
@@ -80,8 +86,11 @@ impl Setup {
             executor = executor.failing_at(step);
         }
         let control = executor.control();
-        let config =
+        let mut config =
             EngineConfig { scheduler: self.scheduler, deadlines: self.deadlines, ..EngineConfig::default() };
+        if let Some(limit) = self.stall_after {
+            (config.stall_after, config.give_up_after) = (limit, 3 * limit);
+        }
         let model = Arc::new(model);
         let engine = match self.loading {
             None => Engine::start(model, executor, config),
@@ -195,7 +204,7 @@ impl Server {
     }
 
     /// Waits until the engine's load satisfies `done`.
-    pub(crate) async fn load(&self, done: impl Fn(&EngineSnapshot) -> bool) {
+    pub(crate) async fn load(&self, mut done: impl FnMut(&EngineSnapshot) -> bool) {
         eventually(|| done(&self.handle().snapshot())).await;
     }
 
@@ -218,4 +227,26 @@ pub(crate) fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Numbers that look random and are the same in each run.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.roll(from.len() as u64) as usize]
+    }
+}
+
+/// How many times a test does what it does: as often as the environment says, or `few` times.
+pub(crate) fn times(variable: &str, few: u64) -> u64 {
+    let asked = std::env::var(variable).ok();
+    asked.map_or(few, |count| {
+        count.parse().unwrap_or_else(|_| panic!("{variable} is {count:?} and no number"))
+    })
 }

@@ -1,7 +1,7 @@
 //! Many clients that leave, stay silent or dawdle: nobody else hears of them, and nothing of theirs stays.
 
 use crate::client::{Exchange, request};
-use crate::server::{Server, Setup, resident_kib};
+use crate::server::{Dice, Server, Setup, resident_kib, times};
 use pagoda_sched::SchedulerConfig;
 use pagoda_server::ServerConfig;
 use serde_json::json;
@@ -12,16 +12,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const PATH: &str = "/v1/completions";
-
-/// Numbers that look random and are the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// How a client leaves.
 #[derive(Clone, Copy)]
@@ -172,6 +162,5 @@ async fn besiege(connections: usize) {
 /// `PAGODA_DAWDLERS=9900 cargo test --release -p pagoda-server --test http -- --nocapture dawdle`
 #[tokio::test]
 async fn connections_that_dawdle_are_closed() {
-    let asked = std::env::var("PAGODA_DAWDLERS").ok();
-    besiege(asked.map_or(60, |count| count.parse().expect("PAGODA_DAWDLERS is a number"))).await;
+    besiege(times("PAGODA_DAWDLERS", 60) as usize).await;
 }
