@@ -1,5 +1,8 @@
 //! The command line: parse, set up logs, run the command, say what went wrong in one last line.
 
+#[macro_use]
+mod print;
+
 mod args;
 mod bench;
 mod doctor;

@@ -166,7 +166,7 @@ fn announce(prepared: &Prepared, (host, config): (IpAddr, &ServerConfig), listen
     if let Some((_, address)) = &listeners.admin {
         eprintln!("admin   http://{address}");
     }
-    println!("listening on http://{}/v1", listeners.main.1);
+    super::print::place(format_args!("listening on http://{}/v1\n", listeners.main.1));
 }
 
 /// How much may wait, and for how long higher classes go first.
