@@ -31,7 +31,8 @@ pub struct CpuExecutor {
     profile: Profile,
     weights: ModelWeights,
     kv: KvStorage,
-    rope: RopeTable,
+    /// One for each kind of rotary positions.
+    ropes: Vec<RopeTable>,
     scratch: Scratch,
     samplers: RowSamplers,
     plan: MemoryPlan,
@@ -83,7 +84,7 @@ impl CpuExecutor {
             traffic: Traffic::new(spec, &weights, &plan.layout),
             profile: Profile::default(),
             weights,
-            rope: RopeTable::new(&spec.rope, spec.max_context),
+            ropes: spec.ropes.iter().map(|rope| RopeTable::new(rope, spec.max_context)).collect(),
             scratch: Scratch::new(spec, options)?,
             samplers: RowSamplers::new(plan.threads, spec.vocab_size, kernels),
             solo: workers(1)?,
@@ -109,7 +110,9 @@ impl CpuExecutor {
 
     /// Bytes that the executor does hold: weights, keys and values, everything else.
     pub fn held_bytes(&self) -> [u64; 3] {
-        let rest = self.scratch.bytes() + self.rope.reserved_bytes() + self.samplers.held_bytes();
+        let rest = self.scratch.bytes()
+            + self.ropes.iter().map(RopeTable::reserved_bytes).sum::<u64>()
+            + self.samplers.held_bytes();
         [self.weights.bytes(), self.kv.bytes(), rest]
     }
 
@@ -153,7 +156,7 @@ impl Executor for CpuExecutor {
             spec: &self.spec,
             weights: &self.weights,
             kv: &mut self.kv,
-            rope: &mut self.rope,
+            ropes: &mut self.ropes,
             scratch: &mut self.scratch,
             watch: &mut watch,
             tokens: input.tokens.len(),

@@ -5,11 +5,12 @@ use crate::kv::KvStorage;
 use crate::rope::RopeTable;
 use crate::scratch::{Kept, Scratch};
 use crate::stopwatch::Stopwatch;
-use crate::weights::{LayerWeights, Linear, ModelWeights};
+use crate::weights::{LayerWeights, Linear, MlpWeights, ModelWeights, NormWeights};
 use pagoda_kernels::{
-    AttentionInput, AttentionRow, Glu, HeadRows, Kernels, KvRows, LinearScratch, WorkerPool,
+    Angles, AttentionInput, AttentionRow, Glu, HeadRows, Kernels, KvRows, LinearScratch, Map, Pairing,
+    WorkerPool,
 };
-use pagoda_model::{Activation, AttentionSpan, DecoderSpec};
+use pagoda_model::{Activation, AttentionSpan, DecoderSpec, Flow, QkNorm};
 use pagoda_sched::StepInput;
 
 /// One step: from token ids to hidden states of the tokens whose outputs are asked for, and from those to reports on prompts
@@ -24,7 +25,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) spec: &'a DecoderSpec,
     pub(crate) weights: &'a ModelWeights,
     pub(crate) kv: &'a mut KvStorage,
-    pub(crate) rope: &'a mut RopeTable,
+    pub(crate) ropes: &'a mut [RopeTable],
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) watch: &'a mut Stopwatch,
     /// Tokens that are computed: those of the step, and in the end those whose outputs are asked for.
@@ -42,7 +43,7 @@ impl Forward<'_> {
         let last = weights.layers.len() - 1;
         for (index, layer) in weights.layers.iter().enumerate() {
             if index == 0 {
-                self.norm(&layer.attn_norm);
+                self.read(layer.attn_norm.as_ref());
             }
             self.keys_and_values(index, layer);
             if index == last {
@@ -52,10 +53,14 @@ impl Forward<'_> {
                 return;
             }
             self.attention(index, layer);
-            self.add_norm(&layer.mlp_norm);
+            match self.spec.block.flow {
+                Flow::Sequential => self.join(layer.mlp_norm.as_ref()),
+                Flow::Parallel => self.read(layer.mlp_norm.as_ref()),
+                Flow::ParallelShared => (),
+            }
             self.mlp(layer);
-            let next = weights.layers.get(index + 1).map_or(&weights.final_norm, |next| &next.attn_norm);
-            self.add_norm(next);
+            let next = weights.layers.get(index + 1);
+            self.join(next.map_or(Some(&weights.final_norm), |next| next.attn_norm.as_ref()));
         }
     }
 
@@ -65,9 +70,23 @@ impl Forward<'_> {
         for (&token, row) in input.tokens.iter().zip(scratch.x.chunks_exact_mut(hidden)) {
             self.weights.embedding().read_row(token as usize, row);
         }
+        if self.spec.embedding_scale != 1.0 {
+            let x = &mut scratch.x[..self.tokens * hidden];
+            self.kernels.map(self.pool, x, Map::Scale(self.spec.embedding_scale));
+        }
+        if let Some(positions) = &self.weights.positions {
+            for (&position, row) in input.positions.iter().zip(scratch.x.chunks_exact_mut(hidden)) {
+                let vector = &positions[position as usize * hidden..][..hidden];
+                row.iter_mut().zip(vector).for_each(|(x, y)| *x += y);
+            }
+        }
         self.watch.lap(Operation::Embed);
-        let angles = self.tokens * self.rope.pairs();
-        self.rope.gather(&input.positions, &mut scratch.cos[..angles], &mut scratch.sin[..angles]);
+        let mut start = 0;
+        for rope in self.ropes.iter_mut() {
+            let angles = start..start + self.tokens * rope.pairs();
+            start = angles.end;
+            rope.gather(&input.positions, &mut scratch.cos[angles.clone()], &mut scratch.sin[angles]);
+        }
         self.watch.lap(Operation::Rope);
     }
 
@@ -80,7 +99,7 @@ impl Forward<'_> {
         let hidden = self.tokens * self.spec.hidden as usize;
         linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.qkv, &mut scratch.linear, qkv);
         self.watch.lap(Operation::Qkv);
-        self.turn(layer);
+        self.turn(index, layer);
         let scratch = &mut *self.scratch;
         let (shape, qkv) = (self.kv.shape(), &scratch.qkv[..self.tokens * stride]);
         let rows = KvRows { keys: &qkv[q_width..], values: &qkv[q_width + kv_width..], stride };
@@ -93,13 +112,17 @@ impl Forward<'_> {
     fn narrow(&mut self) {
         let hidden = self.spec.hidden as usize;
         let stride = (self.spec.q_width() + 2 * self.spec.kv_width()) as usize;
-        let Scratch { x, qkv, rows, kept, .. } = &mut *self.scratch;
+        let Scratch { x, h, qkv, rows, kept, .. } = &mut *self.scratch;
+        let parallel = self.spec.block.flow == Flow::ParallelShared;
         let mut to = 0;
         // Rows move towards the front, in order, so none is overwritten before it has moved.
         for (slot, Kept { row, tokens }) in kept.iter().enumerate() {
             let (from, end) = (tokens.start as usize, tokens.end as usize);
             x.copy_within(from * hidden..end * hidden, to * hidden);
             qkv.copy_within(from * stride..end * stride, to * stride);
+            if parallel {
+                h.copy_within(from * hidden..end * hidden, to * hidden);
+            }
             let next = to + end - from;
             rows[slot] = AttentionRow { tokens: to as u32..next as u32, ..rows[*row as usize].clone() };
             to = next;
@@ -109,7 +132,7 @@ impl Forward<'_> {
         self.watch.lap(Operation::Other);
     }
 
-    /// `h = O(attention(queries))`
+    /// What attention gives: in `h`, or in `side` where the MLP needs the same `h`.
     fn attention(&mut self, index: usize, layer: &LayerWeights) {
         let (q_width, kv_width) = (self.spec.q_width() as usize, self.spec.kv_width() as usize);
         let stride = q_width + 2 * kv_width;
@@ -128,19 +151,25 @@ impl Forward<'_> {
                 AttentionSpan::Full => None,
                 AttentionSpan::Window(tokens) => Some(tokens),
             },
-            softcap: None,
+            softcap: self.spec.attn_softcap,
             sinks: None,
         };
         let attended = &mut scratch.attended[..self.tokens * q_width];
         let kv = self.kv.layer(index);
         self.kernels.attention(self.pool, &attention, kv, &mut scratch.attention, attended);
         self.watch.lap(Operation::Attention);
-        linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.linear, &mut scratch.h[..hidden]);
+        let out = match self.spec.block.flow {
+            Flow::Sequential => &mut scratch.h[..hidden],
+            Flow::Parallel | Flow::ParallelShared => &mut scratch.side[..hidden],
+        };
+        linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.linear, out);
         self.watch.lap(Operation::O);
+        finish_branch(self.kernels, self.pool, self.spec, layer.post_attn_norm.as_ref(), out);
+        self.watch.lap(Operation::Norm);
     }
 
-    /// Normalises the heads of queries and keys where the model does so, and rotates them to their positions.
-    fn turn(&mut self, layer: &LayerWeights) {
+    /// Normalises queries and keys where the model does so, and rotates them to their positions.
+    fn turn(&mut self, index: usize, layer: &LayerWeights) {
         let spec = self.spec;
         let (q_width, kv_width) = (spec.q_width() as usize, spec.kv_width() as usize);
         let stride = q_width + 2 * kv_width;
@@ -150,55 +179,83 @@ impl Forward<'_> {
         let scratch = &mut *self.scratch;
         let qkv = &mut scratch.qkv[..self.tokens * stride];
         if let Some((q_norm, k_norm)) = &layer.qk_norm {
-            self.kernels.rms_norm_heads(self.pool, queries, qkv, q_norm, spec.norm_eps);
-            self.kernels.rms_norm_heads(self.pool, keys, &mut qkv[q_width..], k_norm, spec.norm_eps);
+            let whole = |heads: HeadRows| match spec.qk_norm {
+                Some(QkNorm::Row) => HeadRows { heads: 1, head_dim: heads.heads * head_dim, ..heads },
+                _ => heads,
+            };
+            self.kernels.norm_heads(self.pool, whole(queries), qkv, &q_norm.norm());
+            self.kernels.norm_heads(self.pool, whole(keys), &mut qkv[q_width..], &k_norm.norm());
             self.watch.lap(Operation::Norm);
         }
-        let angles = self.tokens * self.rope.pairs();
-        let (cos, sin) = (&scratch.cos[..angles], &scratch.sin[..angles]);
+        let Some(rope) = spec.layers[index].rope.map(usize::from) else { return };
+        let start = self.tokens * self.ropes[..rope].iter().map(RopeTable::pairs).sum::<usize>();
+        let angles = start..start + self.tokens * self.ropes[rope].pairs();
+        let pairing = if spec.ropes[rope].interleaved { Pairing::Neighbours } else { Pairing::Halves };
+        let angles = Angles { cos: &scratch.cos[angles.clone()], sin: &scratch.sin[angles], pairing };
         // Queries and keys stand next to each other, so one call turns the heads of both.
         let heads = HeadRows { heads: queries.heads + keys.heads, ..queries };
-        self.kernels.rope(self.pool, heads, qkv, cos, sin);
+        self.kernels.rope(self.pool, heads, qkv, &angles);
         self.watch.lap(Operation::Rope);
     }
 
-    /// `h = Down(act(Gate(h)) * Up(h))`
+    /// What the MLP gives, in `h`; where attention waits beside it, the sum of both.
     fn mlp(&mut self, layer: &LayerWeights) {
         let inner = self.spec.intermediate as usize;
         let hidden = self.tokens * self.spec.hidden as usize;
         let scratch = &mut *self.scratch;
-        let gated = &mut scratch.gated[..self.tokens * inner];
+        let inner = &mut scratch.gated[..self.tokens * inner];
         let kind = match self.spec.activation {
             Activation::Silu => Glu::Silu,
+            Activation::Gelu => Glu::Gelu,
+            Activation::GeluTanh => Glu::GeluTanh,
+            Activation::Relu => Glu::Relu,
         };
-        let Linear { weight, bias } = &layer.gate_up;
-        let (h, staging) = (&scratch.h[..hidden], &mut scratch.linear);
-        self.kernels.gated_linear(self.pool, h, (weight, kind), bias.as_deref(), staging, gated);
+        let (h, staging) = (&mut scratch.h[..hidden], &mut scratch.linear);
+        let down = match &layer.mlp {
+            MlpWeights::Gated { gate_up: Linear { weight, bias }, down } => {
+                self.kernels.gated_linear(self.pool, h, (weight, kind), bias.as_deref(), staging, inner);
+                down
+            }
+            MlpWeights::Plain { up, down } => {
+                linear(self.kernels, self.pool, h, up, staging, inner);
+                self.kernels.map(self.pool, inner, Map::Activate(kind));
+                down
+            }
+        };
         self.watch.lap(Operation::GateUp);
-        linear(self.kernels, self.pool, gated, &layer.down, &mut scratch.linear, &mut scratch.h[..hidden]);
+        linear(self.kernels, self.pool, inner, down, staging, h);
         self.watch.lap(Operation::Down);
-    }
-
-    /// `x += h; h = norm(x)`
-    fn add_norm(&mut self, weight: &[f32]) {
-        let len = self.tokens * self.spec.hidden as usize;
-        let scratch = &mut *self.scratch;
-        let (x, h) = (&mut scratch.x[..len], &mut scratch.h[..len]);
-        self.kernels.add_rms_norm(self.pool, x, weight, self.spec.norm_eps, h);
+        finish_branch(self.kernels, self.pool, self.spec, layer.post_mlp_norm.as_ref(), h);
+        if self.spec.block.flow != Flow::Sequential {
+            self.kernels.add(self.pool, h, &scratch.side[..hidden]);
+        }
         self.watch.lap(Operation::Norm);
     }
 
-    /// `h = norm(x)`
-    fn norm(&mut self, weight: &[f32]) {
+    /// `x += h`, and what the next branch reads, in `h`: a norm of `x`, or `x` itself.
+    fn join(&mut self, norm: Option<&NormWeights>) {
         let len = self.tokens * self.spec.hidden as usize;
         let scratch = &mut *self.scratch;
-        self.kernels.rms_norm(
-            self.pool,
-            &scratch.x[..len],
-            weight,
-            self.spec.norm_eps,
-            &mut scratch.h[..len],
-        );
+        let (x, h) = (&mut scratch.x[..len], &mut scratch.h[..len]);
+        match norm {
+            Some(norm) => self.kernels.add_norm(self.pool, x, &norm.norm(), h),
+            None => {
+                self.kernels.add(self.pool, x, h);
+                h.copy_from_slice(x);
+            }
+        }
+        self.watch.lap(Operation::Norm);
+    }
+
+    /// What a branch reads, in `h`: a norm of `x`, or `x` itself.
+    fn read(&mut self, norm: Option<&NormWeights>) {
+        let len = self.tokens * self.spec.hidden as usize;
+        let scratch = &mut *self.scratch;
+        let (x, h) = (&scratch.x[..len], &mut scratch.h[..len]);
+        match norm {
+            Some(norm) => self.kernels.norm(self.pool, x, &norm.norm(), h),
+            None => h.copy_from_slice(x),
+        }
         self.watch.lap(Operation::Norm);
     }
 
@@ -220,6 +277,7 @@ impl Forward<'_> {
         }
         let (h, logits) = (&h[..to * hidden], &mut logits[..to * vocab]);
         self.kernels.linear(self.pool, h, &self.weights.head, None, linear, logits);
+        finish_logits(self.kernels, self.pool, self.spec, logits);
         self.watch.lap(Operation::Head);
     }
 }
@@ -233,4 +291,32 @@ fn linear(
     out: &mut [f32],
 ) {
     kernels.linear(pool, x, &linear.weight, linear.bias.as_deref(), scratch, out);
+}
+
+/// What a branch gives, `[tokens, hidden]`, as it joins the residual stream.
+fn finish_branch(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    spec: &DecoderSpec,
+    norm: Option<&NormWeights>,
+    out: &mut [f32],
+) {
+    let width = spec.hidden as usize;
+    if let Some(norm) = norm {
+        let rows = HeadRows { rows: out.len() / width, stride: width, heads: 1, head_dim: width };
+        kernels.norm_heads(pool, rows, out, &norm.norm());
+    }
+    if spec.residual_scale != 1.0 {
+        kernels.map(pool, out, Map::Scale(spec.residual_scale));
+    }
+}
+
+/// What the head gives, as the sampler reads it.
+pub(crate) fn finish_logits(kernels: &Kernels, pool: &WorkerPool, spec: &DecoderSpec, logits: &mut [f32]) {
+    if spec.logit_scale != 1.0 {
+        kernels.map(pool, logits, Map::Scale(spec.logit_scale));
+    }
+    if let Some(cap) = spec.logit_softcap {
+        kernels.map(pool, logits, Map::Softcap(cap));
+    }
 }

@@ -1,7 +1,7 @@
 //! What is asked of prompts beside their keys and values: how likely their tokens are, and their hidden states.
 
 use crate::Operation;
-use crate::forward::Forward;
+use crate::forward::{Forward, finish_logits};
 use crate::sampling::{Place, RowSamplers};
 use crate::scratch::{Kept, Scratch};
 use pagoda_sched::{Readout, StepInput, StepOutput};
@@ -24,6 +24,7 @@ impl Forward<'_> {
         for (piece, x) in places.chunks(most).zip(x.chunks(most * hidden)) {
             let (x, logits) = (&x[..piece.len() * hidden], &mut logits[..piece.len() * vocab]);
             self.kernels.linear(self.pool, x, &self.weights.head, None, linear, logits);
+            finish_logits(self.kernels, self.pool, self.spec, logits);
             self.watch.lap(Operation::Head);
             samplers.rate(self.pool, piece, logits, output);
             self.watch.lap(Operation::Sample);

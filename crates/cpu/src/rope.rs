@@ -11,6 +11,8 @@ const KEPT: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct RopeTable {
     inv_freq: Vec<f32>,
+    /// Factor on all cosines and sines.
+    amplitude: f32,
     /// `[positions up to KEPT][pairs]`
     cos: Vec<f32>,
     /// `[positions up to KEPT][pairs]`
@@ -20,9 +22,9 @@ pub(crate) struct RopeTable {
 impl RopeTable {
     /// A table for positions below `max_context`.
     pub(crate) fn new(spec: &RopeSpec, max_context: u32) -> Self {
-        let inv_freq = spec.inv_freq();
+        let (inv_freq, amplitude) = (spec.inv_freq(max_context), spec.amplitude());
         let room = kept(max_context) * inv_freq.len();
-        Self { cos: Vec::with_capacity(room), sin: Vec::with_capacity(room), inv_freq }
+        Self { cos: Vec::with_capacity(room), sin: Vec::with_capacity(room), inv_freq, amplitude }
     }
 
     /// Bytes of a full table.
@@ -56,7 +58,7 @@ impl RopeTable {
                 continue;
             }
             for ((cos, sin), &frequency) in cos.iter_mut().zip(sin).zip(&self.inv_freq) {
-                (*cos, *sin) = turn(position, frequency);
+                (*cos, *sin) = turn(position, frequency, self.amplitude);
             }
         }
     }
@@ -65,7 +67,7 @@ impl RopeTable {
     fn extend(&mut self, positions: usize) {
         for position in self.cos.len() / self.pairs()..positions {
             for &frequency in &self.inv_freq {
-                let (cos, sin) = turn(position as u32, frequency);
+                let (cos, sin) = turn(position as u32, frequency, self.amplitude);
                 self.cos.push(cos);
                 self.sin.push(sin);
             }
@@ -78,11 +80,11 @@ fn kept(max_context: u32) -> usize {
     (max_context as usize).min(KEPT)
 }
 
-/// Cosine and sine of a position at one frequency.
-fn turn(position: u32, frequency: f32) -> (f32, f32) {
+/// Cosine and sine of a position at one frequency, `amplitude` times.
+fn turn(position: u32, frequency: f32, amplitude: f32) -> (f32, f32) {
     // The angle is rounded to f32, as the reference implementation rounds it.
     let angle = f64::from(position as f32 * frequency);
-    (angle.cos() as f32, angle.sin() as f32)
+    (angle.cos() as f32 * amplitude, angle.sin() as f32 * amplitude)
 }
 
 #[cfg(test)]
@@ -92,7 +94,8 @@ mod tests {
 
     #[test]
     fn angles_are_those_of_the_position_in_any_order_and_nothing_is_reallocated() {
-        let spec = RopeSpec { theta: 10_000.0, rotary_dim: 8, scaling: RopeScaling::None };
+        let spec =
+            RopeSpec { theta: 10_000.0, rotary_dim: 8, interleaved: false, scaling: RopeScaling::None };
         let mut table = RopeTable::new(&spec, 10_000);
         let reserved = table.reserved_bytes();
         assert_eq!(reserved, RopeTable::bytes(&spec, 10_000));
@@ -100,7 +103,7 @@ mod tests {
         let (mut cos, mut sin) = (vec![0.0; 24], vec![0.0; 24]);
         table.gather(&positions, &mut cos, &mut sin);
         for (row, &position) in positions.iter().enumerate() {
-            for (pair, frequency) in spec.inv_freq().into_iter().enumerate() {
+            for (pair, frequency) in spec.inv_freq(10_000).into_iter().enumerate() {
                 let angle = f64::from(position as f32 * frequency);
                 assert_eq!(cos[row * 4 + pair], angle.cos() as f32);
                 assert_eq!(sin[row * 4 + pair], angle.sin() as f32);

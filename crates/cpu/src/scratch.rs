@@ -3,7 +3,7 @@
 use crate::sampling::Place;
 use crate::{CpuError, CpuOptions};
 use pagoda_kernels::{AttentionLimits, AttentionRow, AttentionScratch, Buffer, LinearScratch};
-use pagoda_model::DecoderSpec;
+use pagoda_model::{DecoderSpec, Flow};
 use pagoda_sched::{Row, StepInput};
 use std::ops::Range;
 
@@ -14,15 +14,17 @@ pub(crate) struct Scratch {
     pub(crate) x: Buffer<f32>,
     /// `[T, hidden]` normalised input of a linear operation, or its output before it joins the residual.
     pub(crate) h: Buffer<f32>,
+    /// `[T, hidden]` output of attention while the MLP runs on the same input; empty where it does not.
+    pub(crate) side: Buffer<f32>,
     /// `[T, q_width + 2 * kv_width]` queries, keys, values.
     pub(crate) qkv: Buffer<f32>,
     /// `[T, q_width]` output of attention.
     pub(crate) attended: Buffer<f32>,
     /// `[T, intermediate]` input of the last linear operation of a layer.
     pub(crate) gated: Buffer<f32>,
-    /// `[T, rotary_dim / 2]`
+    /// `[T, rotary_dim / 2]` of each kind of rotary positions, one after the other.
     pub(crate) cos: Buffer<f32>,
-    /// `[T, rotary_dim / 2]`
+    /// As `cos`.
     pub(crate) sin: Buffer<f32>,
     /// `[S, vocab_size]`
     pub(crate) logits: Buffer<f32>,
@@ -69,7 +71,7 @@ impl Kept {
 
 /// Lengths of the float buffers in the order of the fields, and of the integer ones.
 struct Lengths {
-    floats: [usize; 8],
+    floats: [usize; 9],
     tokens: usize,
     /// Inputs of the widest linear operation.
     widest: usize,
@@ -84,11 +86,12 @@ impl Lengths {
         let rows = options.max_rows.min(options.max_tokens_per_step) as usize;
         let (hidden, inner) = (spec.hidden as usize, spec.intermediate as usize);
         let (q, kv) = (spec.q_width() as usize, spec.kv_width() as usize);
-        let pairs = spec.rope.rotary_dim as usize / 2;
-        let per_token = [hidden, hidden, q + 2 * kv, q, inner, pairs, pairs];
-        let mut floats = [0; 8];
+        let pairs = spec.ropes.iter().map(|rope| rope.rotary_dim as usize / 2).sum();
+        let side = if spec.block.flow == Flow::Sequential { 0 } else { hidden };
+        let per_token = [hidden, hidden, side, q + 2 * kv, q, inner, pairs, pairs];
+        let mut floats = [0; 9];
         floats.iter_mut().zip(per_token).for_each(|(len, width)| *len = tokens * width);
-        floats[7] = rows * spec.vocab_size as usize;
+        floats[8] = rows * spec.vocab_size as usize;
         let blocks_per_row = spec.max_context.div_ceil(options.block_size) as usize;
         let attention = AttentionLimits {
             heads: spec.heads as usize,
@@ -113,6 +116,7 @@ impl Scratch {
         Ok(Self {
             x: buffer()?,
             h: buffer()?,
+            side: buffer()?,
             qkv: buffer()?,
             attended: buffer()?,
             gated: buffer()?,
@@ -143,10 +147,10 @@ impl Scratch {
 
     /// Bytes reserved.
     pub(crate) fn bytes(&self) -> u64 {
-        let floats =
-            [&self.x, &self.h, &self.qkv, &self.attended, &self.gated, &self.cos, &self.sin, &self.logits];
+        let activations = [&self.x, &self.h, &self.side, &self.qkv, &self.attended, &self.gated];
+        let floats = activations.into_iter().chain([&self.cos, &self.sin, &self.logits]);
         let integers = [&self.slots, &self.tables, &self.sampled];
-        let words = floats.iter().map(|buffer| buffer.len()).sum::<usize>()
+        let words = floats.map(|buffer| buffer.len()).sum::<usize>()
             + integers.iter().map(|list| list.capacity()).sum::<usize>();
         let rows =
             self.rows.capacity() * size_of::<AttentionRow>() + self.kept.capacity() * size_of::<Kept>();

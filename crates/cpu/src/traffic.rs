@@ -3,7 +3,7 @@
 use crate::Operation;
 use crate::profile::{Cost, OPERATIONS};
 use crate::scratch::Kept;
-use crate::weights::ModelWeights;
+use crate::weights::{ModelWeights, NormWeights};
 use crate::work::row_logits;
 use pagoda_model::{AttentionSpan, DecoderSpec, LayerSpec};
 use pagoda_sched::{KvLayout, Row, StepInput};
@@ -34,18 +34,10 @@ impl Traffic {
             costs[operation as usize].weight_bytes += weight_bytes;
             costs[operation as usize].flops += flops;
         };
-        let norm = |weight: &[f32]| size_of_val(weight) as u64;
         let last = weights.layers.len() - 1;
         for (index, layer) in weights.layers.iter().enumerate() {
-            let heads = layer.qk_norm.as_ref().map_or(0, |(q, k)| norm(q) + norm(k));
-            add(&mut all, Operation::Norm, norm(&layer.attn_norm) + norm(&layer.mlp_norm) + heads, 0);
-            let linears = [
-                (Operation::Qkv, &layer.qkv),
-                (Operation::O, &layer.o),
-                (Operation::GateUp, &layer.gate_up),
-                (Operation::Down, &layer.down),
-            ];
-            for (operation, linear) in linears {
+            add(&mut all, Operation::Norm, layer.norms().map(NormWeights::bytes).sum(), 0);
+            for (operation, linear) in layer.linears() {
                 let ends = index == last && operation != Operation::Qkv;
                 let costs = if ends { &mut kept } else { &mut all };
                 add(costs, operation, linear.bytes(), flops(linear.weight.n(), linear.weight.k()));
@@ -53,7 +45,7 @@ impl Traffic {
         }
         let (head, table) = (&weights.head, weights.embedding());
         add(&mut kept, Operation::Head, head.bytes() as u64, flops(head.n(), head.k()));
-        add(&mut kept, Operation::Norm, norm(&weights.final_norm), 0);
+        add(&mut kept, Operation::Norm, weights.final_norm.bytes(), 0);
         Self {
             all,
             kept,

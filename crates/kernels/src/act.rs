@@ -1,12 +1,16 @@
-//! Activations and what the sampler asks of a row of logits.
+//! Operations on single elements, and what the sampler asks of a row of logits.
 
-/// Activation of a gated linear unit.
+/// Activation of a unit of an MLP, gated or not.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Glu {
     /// `x / (1 + exp(-x))`.
     Silu,
     /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x³)))`.
     GeluTanh,
+    /// `x / 2 * (1 + erf(x / sqrt(2)))`.
+    Gelu,
+    /// `max(x, 0)`.
+    Relu,
     /// `x / (1 + exp(-alpha x))` of a gate `x` of at most `limit`, times one more than what it lets through, which is held
     /// between `-limit` and `limit`; both are positive.
     ClampedSwish {
@@ -15,6 +19,17 @@ pub enum Glu {
         /// Bound of both inputs.
         limit: f32,
     },
+}
+
+/// A function of one element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Map {
+    /// An activation.
+    Activate(Glu),
+    /// `x * factor`.
+    Scale(f32),
+    /// `cap * tanh(x / cap)`, `cap` above 0.
+    Softcap(f32),
 }
 
 /// `sqrt(2 / pi)`.

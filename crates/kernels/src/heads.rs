@@ -19,12 +19,12 @@ pub struct HeadRows {
 }
 
 impl HeadRows {
-    /// Calls `job(row, head)` for every head, on several workers when there is enough to do.
+    /// Calls `job(row, index of the head, head)` for every head, on several workers when there is enough to do.
     pub(crate) fn for_each(
         &self,
         pool: &WorkerPool,
         x: &mut [f32],
-        job: &(dyn Fn(usize, &mut [f32]) + Sync),
+        job: &(dyn Fn(usize, usize, &mut [f32]) + Sync),
     ) {
         let width = self.heads * self.head_dim;
         if self.rows == 0 || width == 0 {
@@ -38,7 +38,8 @@ impl HeadRows {
             for row in partition(self.rows, parts, worker) {
                 // SAFETY: rows do not overlap, and each belongs to one worker.
                 let heads = unsafe { out.slice(row * self.stride..row * self.stride + width) };
-                heads.chunks_exact_mut(self.head_dim).for_each(|head| job(row, head));
+                let heads = heads.chunks_exact_mut(self.head_dim).enumerate();
+                heads.for_each(|(index, head)| job(row, index, head));
             }
         };
         if parts == 1 {

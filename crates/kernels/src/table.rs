@@ -7,7 +7,9 @@ use crate::kv::{KvMut, KvRef, KvRows, KvShape};
 use crate::linear::{LinearTask, PrepareTask};
 use crate::route::{RouteWeights, RoutedRow};
 use crate::rows::Blocking;
-use crate::{Glu, HeadRows, Isa, LinearScratch, PackedLinear, RowStats, WeightFormat, WorkerPool};
+use crate::{
+    Angles, Glu, HeadRows, Isa, LinearScratch, Map, Norm, PackedLinear, RowStats, WeightFormat, WorkerPool,
+};
 
 /// Every operation in the version of one instruction set.
 ///
@@ -24,14 +26,18 @@ pub struct Kernels {
     /// Computes part of the output, after all of the input was prepared.
     pub(crate) linear: fn(LinearTask<'_>),
     pub(crate) attention: fn(&AttentionTask<'_>, &mut Area<'_>),
-    /// One row: `(x, weight, eps, out)`, all of one length.
-    pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
-    /// One head in place: `(x, weight, eps)`.
-    pub(crate) rms_norm_in_place: fn(&mut [f32], &[f32], f32),
-    /// One head in place: `(x, cos, sin)`.
+    /// One row: `(x, norm, out)`, all of one length.
+    pub(crate) norm: fn(&[f32], &Norm<'_>, &mut [f32]),
+    /// One row or head in place.
+    pub(crate) norm_in_place: fn(&mut [f32], &Norm<'_>),
+    /// One head in place: `(x, cos, sin)`, pairs in halves.
     pub(crate) rope: fn(&mut [f32], &[f32], &[f32]),
+    /// One head in place: `(x, cos, sin)`, pairs of neighbours.
+    pub(crate) rope_neighbours: fn(&mut [f32], &[f32], &[f32]),
     /// `kind(gate) * up`, see [`GluTask`].
     pub(crate) glu: fn(&GluTask<'_>),
+    /// Each element in place.
+    pub(crate) map: fn(&mut [f32], Map),
     /// `x += y`, of one length.
     pub(crate) add: fn(&mut [f32], &[f32]),
     /// See [`Kernels::row_stats`].
@@ -199,49 +205,57 @@ impl Kernels {
         crate::route::add_weighted(pool, y, width, rows, out);
     }
 
-    /// Root mean square norm of the rows of `x`, `[m, h]`: `out = x / sqrt(mean(x²) + eps) * weight`, `weight` `[h]`.
+    /// Norm of the rows of `x`, `[m, h]`, where the norm has `h` weights.
     ///
     /// # Panics
     ///
     /// When the lengths do not fit.
-    pub fn rms_norm(&self, pool: &WorkerPool, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        crate::norm::rms_norm(self, pool, x, weight, eps, out);
+    pub fn norm(&self, pool: &WorkerPool, x: &[f32], norm: &Norm<'_>, out: &mut [f32]) {
+        crate::norm::norm(self, pool, x, norm, out);
     }
 
     /// Adds to the residual stream and normalises it in one pass: `x += h`, then `h = norm(x)` as
-    /// [`rms_norm`](Self::rms_norm) has it, with the bits of the two operations one after the other.
+    /// [`norm`](Self::norm) has it, with the bits of the two operations one after the other.
     ///
     /// # Panics
     ///
     /// When the lengths do not fit.
-    pub fn add_rms_norm(&self, pool: &WorkerPool, x: &mut [f32], weight: &[f32], eps: f32, h: &mut [f32]) {
-        crate::norm::add_rms_norm(self, pool, x, weight, eps, h);
+    pub fn add_norm(&self, pool: &WorkerPool, x: &mut [f32], norm: &Norm<'_>, h: &mut [f32]) {
+        crate::norm::add_norm(self, pool, x, norm, h);
     }
 
-    /// The same norm of every head of `x` by itself, in place; `weight` is `[head_dim]`.
+    /// Norm of every head of `x` by itself, in place. The norm has `head_dim` weights, which all heads share, or
+    /// `heads * head_dim`, each head its own. Rows as a whole are normalised in place as one head.
     ///
     /// # Panics
     ///
     /// When the lengths do not fit.
-    pub fn rms_norm_heads(
-        &self,
-        pool: &WorkerPool,
-        heads: HeadRows,
-        x: &mut [f32],
-        weight: &[f32],
-        eps: f32,
-    ) {
-        crate::norm::rms_norm_heads(self, pool, heads, x, weight, eps);
+    pub fn norm_heads(&self, pool: &WorkerPool, heads: HeadRows, x: &mut [f32], norm: &Norm<'_>) {
+        crate::norm::norm_heads(self, pool, heads, x, norm);
     }
 
-    /// Rotates every head of `x` in place, pairing element `i` with element `i + r` for `i < r` (the order of GPT-NeoX
-    /// and Hugging Face); `cos` and `sin` are `[rows, r]`, `2 r <= head_dim`, and what follows element `2 r` stays.
+    /// Rotates every head of `x` in place by `angles` of r pairs each, `2 r <= head_dim`; what follows element `2 r`
+    /// stays.
     ///
     /// # Panics
     ///
     /// When the lengths do not fit.
-    pub fn rope(&self, pool: &WorkerPool, heads: HeadRows, x: &mut [f32], cos: &[f32], sin: &[f32]) {
-        crate::rope::rope(self, pool, heads, x, cos, sin);
+    pub fn rope(&self, pool: &WorkerPool, heads: HeadRows, x: &mut [f32], angles: &Angles<'_>) {
+        crate::rope::rope(self, pool, heads, x, angles);
+    }
+
+    /// Replaces every element of `x` by what `map` makes of it.
+    pub fn map(&self, pool: &WorkerPool, x: &mut [f32], map: Map) {
+        crate::map::map(self, pool, x, map);
+    }
+
+    /// `x += y`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn add(&self, pool: &WorkerPool, x: &mut [f32], y: &[f32]) {
+        crate::map::add(self, pool, x, y);
     }
 
     /// Rounds the keys and values of tokens and writes them to their slots; slot `s` is token `s % block_size` of block

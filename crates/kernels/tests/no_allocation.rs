@@ -2,8 +2,9 @@
 
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Glu, HeadRows, Isa, Kernels, KvMut,
-    KvRef, KvRows, KvShape, LinearScratch, LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool,
+    Angles, AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Glu, HeadRows, Isa, Kernels,
+    KvMut, KvRef, KvRows, KvShape, LinearScratch, LinearShape, Map, Norm, NormKind, PackedLinear, Pairing,
+    WeightFormat, Weights, WorkerPool,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -53,12 +54,14 @@ fn no_operation_allocates() {
     let heads = HeadRows { rows: m, stride: h, heads: 4, head_dim: 64 };
     let limits = AttentionLimits { heads: 4, kv_heads: 2, head_dim: 64, tokens: m, rows: 2, threads: 2 };
     let mut attention = AttentionScratch::new(&limits).unwrap();
+    let norm = Norm { kind: NormKind::Rms, weight: &ones, bias: None, eps: 1e-5 };
+    let angles = Angles { cos: &x[..m * 32], sin: &x[..m * 32], pairing: Pairing::Halves };
     for kernels in Isa::available().map(|isa| Kernels::for_isa(isa).unwrap()) {
         let mut step = || {
-            kernels.rms_norm(&pool, &x, &ones, 1e-5, &mut y);
+            kernels.norm(&pool, &x, &norm, &mut y);
             kernels.linear(&pool, &x, &w, Some(&ones), &mut scratch, &mut y);
-            kernels.rms_norm_heads(&pool, heads, &mut y, &ones[..64], 1e-5);
-            kernels.rope(&pool, heads, &mut y, &x[..m * 32], &x[..m * 32]);
+            kernels.norm_heads(&pool, heads, &mut y, &Norm { weight: &ones[..64], ..norm });
+            kernels.rope(&pool, heads, &mut y, &angles);
             let kv = KvMut::Bf16 { keys: &mut keys, values: &mut values };
             kernels.kv_write(&pool, &shape, kv, KvRows { keys: &x, values: &y, stride: h }, &slots);
             let input = AttentionInput {
@@ -76,7 +79,9 @@ fn no_operation_allocates() {
             let kv = KvRef::Bf16 { keys: &keys, values: &values };
             kernels.attention(&pool, &input, kv, &mut attention, &mut y);
             kernels.gated_linear(&pool, &x, (&unit, Glu::Silu), None, &mut scratch, &mut y);
-            kernels.add_rms_norm(&pool, &mut z, &ones, 1e-5, &mut y);
+            kernels.add_norm(&pool, &mut z, &norm, &mut y);
+            kernels.map(&pool, &mut y, Map::Activate(Glu::Gelu));
+            kernels.add(&pool, &mut z, &y);
             assert!(kernels.row_stats(&y).finite);
         };
         step();

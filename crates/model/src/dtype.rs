@@ -16,6 +16,17 @@ pub enum Dtype {
     Quantized(QuantScheme),
 }
 
+impl Dtype {
+    /// Bytes of an element of a float, and of a whole one otherwise.
+    pub(crate) fn element_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Quantized(_) => 1,
+        }
+    }
+}
+
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,5 @@
 //! Why a model could not be opened.
 
-use crate::role::Role;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -73,13 +72,20 @@ pub enum ModelError {
         problem: String,
     },
     /// No reading of config.json exists for this architecture.
-    #[error("architecture {name:?} is not supported{}; supported: {}", nearest_clause(.nearest), .supported.join(", "))]
+    #[error(
+        "architecture {name:?} is not supported{}{}; supported: {}",
+        missing_clause(.missing),
+        nearest_clause(.nearest),
+        .supported.join(", ")
+    )]
     UnknownArchitecture {
         /// As config.json names it.
         name: String,
+        /// What it would need that the forward pass lacks, where that is known.
+        missing: Option<&'static str>,
         /// All that can be read.
         supported: &'static [&'static str],
-        /// A supported one of nearly the same name.
+        /// A supported one of nearly the same name or structure.
         nearest: Option<&'static str>,
     },
     /// The architecture is known, but this model asks for something that the forward pass does not do.
@@ -137,8 +143,8 @@ pub enum ModelError {
     /// The config calls for a tensor that no file holds.
     #[error("tensor \"{tensor}\" is missing from {searched}: {advice}")]
     MissingTensor {
-        /// What it is for; displays as its name.
-        tensor: Role,
+        /// Its name.
+        tensor: String,
         /// The files that were searched.
         searched: String,
         /// What to do.
@@ -186,6 +192,10 @@ pub enum ModelError {
     },
 }
 
+fn missing_clause(missing: &Option<&str>) -> String {
+    missing.map(|missing| format!(": it needs {missing}")).unwrap_or_default()
+}
+
 fn nearest_clause(nearest: &Option<&str>) -> String {
-    nearest.map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default()
+    nearest.map(|name| format!(" (nearest: {name:?})")).unwrap_or_default()
 }

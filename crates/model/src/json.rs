@@ -9,12 +9,14 @@ use std::fmt;
 const CLIP: usize = 200;
 
 /// An object of a JSON file. A field whose value is `null` counts as absent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Object {
     file: String,
     /// Where the object lies in the file, for example `rope_parameters.`.
     path: String,
     fields: Map<String, Value>,
+    /// Usual name of a field and the name that this file has for it.
+    aliases: &'static [(&'static str, &'static str)],
 }
 
 impl Object {
@@ -22,7 +24,9 @@ impl Object {
     pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Self, ModelError> {
         let invalid = |problem: String| ModelError::Json { file: file.into(), problem };
         match serde_json::from_slice::<Strict>(bytes) {
-            Ok(Strict(Value::Object(fields))) => Ok(Self { file: file.into(), path: String::new(), fields }),
+            Ok(Strict(Value::Object(fields))) => {
+                Ok(Self { file: file.into(), path: String::new(), fields, aliases: &[] })
+            }
             Ok(Strict(other)) => {
                 Err(invalid(format!("it should be a JSON object, but it is {}", shown(&other))))
             }
@@ -30,14 +34,26 @@ impl Object {
         }
     }
 
+    /// A copy in which fields are found under other names too, where those are written: pairs of the usual name, which is
+    /// asked for, and the other.
+    pub(crate) fn aliased(&self, aliases: &'static [(&'static str, &'static str)]) -> Self {
+        Self { aliases, ..self.clone() }
+    }
+
+    /// The name under which a field is written.
+    fn written<'a>(&self, field: &'a str) -> &'a str {
+        let names = self.aliases.iter().filter(|(usual, _)| *usual == field).map(|(_, other)| *other);
+        names.into_iter().find(|name| self.fields.contains_key(*name)).unwrap_or(field)
+    }
+
     /// The value of a field that is there and not `null`.
     pub(crate) fn get(&self, field: &str) -> Option<&Value> {
-        self.fields.get(field).filter(|value| !value.is_null())
+        self.fields.get(self.written(field)).filter(|value| !value.is_null())
     }
 
     /// Whether the field is written, be it as `null`.
     pub(crate) fn is_written(&self, field: &str) -> bool {
-        self.fields.contains_key(field)
+        self.fields.contains_key(self.written(field))
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -53,13 +69,14 @@ impl Object {
     pub(crate) fn error(&self, field: &str, problem: impl Into<String>) -> ModelError {
         ModelError::Field {
             file: self.file.clone(),
-            field: format!("{}{field}", self.path),
+            field: format!("{}{}", self.path, self.written(field)),
             problem: problem.into(),
         }
     }
 
     /// The refusal of a field's value.
     pub(crate) fn unsupported(&self, field: &str, advice: &'static str) -> ModelError {
+        let field = self.written(field);
         ModelError::Unsupported {
             file: self.file.clone(),
             field: format!("{}{field}", self.path),
@@ -117,6 +134,20 @@ impl Object {
         value.as_str().map(Some).ok_or_else(wrong)
     }
 
+    /// A list of numbers for all of which `accept` holds; `wanted` says which those are.
+    pub(crate) fn numbers(
+        &self,
+        field: &str,
+        wanted: &str,
+        accept: impl Fn(f32) -> bool,
+    ) -> Result<Option<Vec<f32>>, ModelError> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let number = |value: &Value| value.as_f64().map(|n| n as f32).filter(|n| n.is_finite() && accept(*n));
+        let numbers = value.as_array().and_then(|list| list.iter().map(number).collect::<Option<Vec<_>>>());
+        let wrong = || self.error(field, format!("is {}, but should be a list of {wanted}", shown(value)));
+        numbers.map(Some).ok_or_else(wrong)
+    }
+
     /// A list of texts.
     pub(crate) fn texts(&self, field: &str) -> Result<Option<Vec<&str>>, ModelError> {
         let Some(value) = self.get(field) else { return Ok(None) };
@@ -144,7 +175,8 @@ impl Object {
     pub(crate) fn into_object(mut self, field: &str) -> Result<Option<Object>, ModelError> {
         if let Some(Value::Object(fields)) = self.fields.get_mut(field) {
             let fields = std::mem::take(fields);
-            return Ok(Some(Self { path: format!("{}{field}.", self.path), file: self.file, fields }));
+            let path = format!("{}{field}.", self.path);
+            return Ok(Some(Self { path, file: self.file, fields, aliases: &[] }));
         }
         self.object(field)
     }
@@ -157,6 +189,7 @@ impl Object {
                 file: self.file.clone(),
                 path: format!("{}{field}.", self.path),
                 fields: fields.clone(),
+                aliases: &[],
             })),
             Some(other) => Err(self.error(field, format!("is {}, but should be an object", shown(other)))),
         }

@@ -15,6 +15,7 @@ mod generation;
 mod header;
 mod json;
 mod mmap;
+mod naming;
 mod quantized;
 mod random;
 mod role;
@@ -24,20 +25,24 @@ mod shards;
 mod source;
 mod spec;
 mod tensor;
+mod view;
 mod weights;
 mod writer;
 
-pub use arch::SUPPORTED_ARCHITECTURES;
+pub use arch::{SUPPORTED_ARCHITECTURES, supported_models};
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use error::ModelError;
 pub use generation::GenerationDefaults;
+pub use naming::Naming;
 pub use quantized::{QuantScheme, QuantizedData, QuantizedFolder, pack_zero_points};
 pub use random::{RandomShape, ShapeError};
 pub use role::{LayerRole, Role};
 pub use rope::{RopeScaling, RopeSpec};
 pub use source::ModelSource;
-pub use spec::{Activation, AttentionSpan, DecoderSpec, LayerSpec};
+pub use spec::{
+    Activation, AttentionSpan, BlockSpec, DecoderSpec, Flow, LayerSpec, Mlp, NormKind, NormSpec, QkNorm,
+};
 pub use tensor::{Tensor, TensorData};
 pub use writer::{FolderWriter, StoredTensor, WriteError};
 

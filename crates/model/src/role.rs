@@ -1,6 +1,6 @@
-//! What a tensor is for, its name in a Hugging Face checkpoint, and the shape that the spec calls for.
+//! What a tensor is for, its usual name, and the shape that the spec calls for.
 
-use crate::DecoderSpec;
+use crate::{DecoderSpec, Flow, LayerSpec, Mlp, QkNorm};
 use std::fmt;
 
 /// What a tensor is for.
@@ -8,8 +8,12 @@ use std::fmt;
 pub enum Role {
     /// Token embedding, `[vocab_size, hidden]`.
     Embedding,
+    /// Vectors of the positions, `[max_context, hidden]`.
+    Positions,
     /// Norm before the head, `[hidden]`.
     FinalNorm,
+    /// Bias of the norm before the head, `[hidden]`.
+    FinalNormBias,
     /// Output head, `[vocab_size, hidden]`; the embedding's bytes when the head is tied.
     Head,
     /// A tensor of one layer, counted from 0.
@@ -21,6 +25,8 @@ pub enum Role {
 pub enum LayerRole {
     /// Norm before attention, `[hidden]`.
     AttnNorm,
+    /// Bias of the norm before attention, `[hidden]`.
+    AttnNormBias,
     /// Queries, `[heads * head_dim, hidden]`.
     Q,
     /// Keys, `[kv_heads * head_dim, hidden]`.
@@ -37,12 +43,18 @@ pub enum LayerRole {
     VBias,
     /// Bias of the attention output, `[hidden]`.
     OBias,
-    /// Norm of each query head, `[head_dim]`.
+    /// Norm of the queries: `[head_dim]` or `[heads * head_dim]`.
     QNorm,
-    /// Norm of each key head, `[head_dim]`.
+    /// Norm of the keys: `[head_dim]` or `[kv_heads * head_dim]`.
     KNorm,
+    /// Norm of what attention gives, `[hidden]`.
+    PostAttnNorm,
     /// Norm before the MLP, `[hidden]`.
     MlpNorm,
+    /// Bias of the norm before the MLP, `[hidden]`.
+    MlpNormBias,
+    /// Norm of what the MLP gives, `[hidden]`.
+    PostMlpNorm,
     /// Gate, `[intermediate, hidden]`.
     Gate,
     /// Up, `[intermediate, hidden]`.
@@ -66,6 +78,7 @@ enum Dim {
     Keys,
     Head,
     Intermediate,
+    Context,
 }
 
 impl Dim {
@@ -77,6 +90,7 @@ impl Dim {
             Self::Keys => spec.kv_width(),
             Self::Head => spec.head_dim,
             Self::Intermediate => spec.intermediate,
+            Self::Context => spec.max_context,
         })
     }
 
@@ -88,13 +102,15 @@ impl Dim {
             Self::Keys => "num_key_value_heads * head_dim",
             Self::Head => "head_dim",
             Self::Intermediate => "intermediate_size",
+            Self::Context => "max_position_embeddings",
         }
     }
 }
 
 impl LayerRole {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::AttnNorm,
+        Self::AttnNormBias,
         Self::Q,
         Self::K,
         Self::V,
@@ -105,7 +121,10 @@ impl LayerRole {
         Self::OBias,
         Self::QNorm,
         Self::KNorm,
+        Self::PostAttnNorm,
         Self::MlpNorm,
+        Self::MlpNormBias,
+        Self::PostMlpNorm,
         Self::Gate,
         Self::Up,
         Self::Down,
@@ -114,38 +133,60 @@ impl LayerRole {
         Self::DownBias,
     ];
 
-    fn name(self) -> &'static str {
+    /// What it is the bias of; itself, if it is no bias.
+    pub(crate) fn module(self) -> Self {
         match self {
-            Self::AttnNorm => "input_layernorm.weight",
-            Self::Q => "self_attn.q_proj.weight",
-            Self::K => "self_attn.k_proj.weight",
-            Self::V => "self_attn.v_proj.weight",
-            Self::O => "self_attn.o_proj.weight",
-            Self::QBias => "self_attn.q_proj.bias",
-            Self::KBias => "self_attn.k_proj.bias",
-            Self::VBias => "self_attn.v_proj.bias",
-            Self::OBias => "self_attn.o_proj.bias",
-            Self::QNorm => "self_attn.q_norm.weight",
-            Self::KNorm => "self_attn.k_norm.weight",
-            Self::MlpNorm => "post_attention_layernorm.weight",
-            Self::Gate => "mlp.gate_proj.weight",
-            Self::Up => "mlp.up_proj.weight",
-            Self::Down => "mlp.down_proj.weight",
-            Self::GateBias => "mlp.gate_proj.bias",
-            Self::UpBias => "mlp.up_proj.bias",
-            Self::DownBias => "mlp.down_proj.bias",
+            Self::AttnNormBias => Self::AttnNorm,
+            Self::QBias => Self::Q,
+            Self::KBias => Self::K,
+            Self::VBias => Self::V,
+            Self::OBias => Self::O,
+            Self::MlpNormBias => Self::MlpNorm,
+            Self::GateBias => Self::Gate,
+            Self::UpBias => Self::Up,
+            Self::DownBias => Self::Down,
+            other => other,
         }
     }
 
-    fn dims(self) -> &'static [Dim] {
+    /// The usual name, in the layer, of [`module`](Self::module).
+    pub(crate) fn module_name(self) -> &'static str {
+        match self.module() {
+            Self::AttnNorm => "input_layernorm",
+            Self::Q => "self_attn.q_proj",
+            Self::K => "self_attn.k_proj",
+            Self::V => "self_attn.v_proj",
+            Self::O => "self_attn.o_proj",
+            Self::QNorm => "self_attn.q_norm",
+            Self::KNorm => "self_attn.k_norm",
+            Self::PostAttnNorm => "post_self_attn_layernorm",
+            Self::MlpNorm => "post_attention_layernorm",
+            Self::PostMlpNorm => "post_mlp_layernorm",
+            Self::Gate => "mlp.gate_proj",
+            Self::Up => "mlp.up_proj",
+            Self::Down => "mlp.down_proj",
+            other => unreachable!("{other:?} is the bias of something"),
+        }
+    }
+
+    /// What a name ends with.
+    pub(crate) fn suffix(self) -> &'static str {
+        if self.module() == self { "weight" } else { "bias" }
+    }
+
+    fn dims(self, spec: &DecoderSpec) -> &'static [Dim] {
+        let each = spec.qk_norm == Some(QkNorm::Shared);
         match self {
-            Self::AttnNorm | Self::MlpNorm | Self::OBias | Self::DownBias => &[Dim::Hidden],
+            Self::AttnNorm | Self::AttnNormBias | Self::PostAttnNorm | Self::OBias => &[Dim::Hidden],
+            Self::MlpNorm | Self::MlpNormBias | Self::PostMlpNorm | Self::DownBias => &[Dim::Hidden],
             Self::Q => &[Dim::Queries, Dim::Hidden],
             Self::K | Self::V => &[Dim::Keys, Dim::Hidden],
             Self::O => &[Dim::Hidden, Dim::Queries],
             Self::QBias => &[Dim::Queries],
             Self::KBias | Self::VBias => &[Dim::Keys],
-            Self::QNorm | Self::KNorm => &[Dim::Head],
+            Self::QNorm | Self::KNorm if each => &[Dim::Head],
+            Self::QNorm => &[Dim::Queries],
+            Self::KNorm => &[Dim::Keys],
             Self::Gate | Self::Up => &[Dim::Intermediate, Dim::Hidden],
             Self::Down => &[Dim::Hidden, Dim::Intermediate],
             Self::GateBias | Self::UpBias => &[Dim::Intermediate],
@@ -154,15 +195,24 @@ impl LayerRole {
 
     /// Whether it is a matrix, and not a norm or a bias.
     pub fn is_matrix(self) -> bool {
-        self.dims().len() == 2
+        matches!(self, Self::Q | Self::K | Self::V | Self::O | Self::Gate | Self::Up | Self::Down)
     }
 
-    fn needed(self, spec: &DecoderSpec) -> bool {
+    fn needed(self, spec: &DecoderSpec, layer: &LayerSpec) -> bool {
+        let (block, gated) = (spec.block, layer.mlp == Mlp::Gated);
+        let mlp_norm = block.pre_norm && block.flow != Flow::ParallelShared;
         match self {
+            Self::AttnNorm => block.pre_norm,
+            Self::AttnNormBias => block.pre_norm && spec.norm.bias,
+            Self::MlpNorm => mlp_norm,
+            Self::MlpNormBias => mlp_norm && spec.norm.bias,
+            Self::PostAttnNorm | Self::PostMlpNorm => block.post_norm,
             Self::QBias | Self::KBias | Self::VBias => spec.qkv_bias,
             Self::OBias => spec.o_bias,
-            Self::QNorm | Self::KNorm => spec.qk_norm,
-            Self::GateBias | Self::UpBias | Self::DownBias => spec.mlp_bias,
+            Self::QNorm | Self::KNorm => spec.qk_norm.is_some(),
+            Self::Gate => gated,
+            Self::GateBias => gated && spec.mlp_bias,
+            Self::UpBias | Self::DownBias => spec.mlp_bias,
             _ => true,
         }
     }
@@ -171,43 +221,45 @@ impl LayerRole {
 impl Role {
     /// Every tensor that a model of this spec stores, each once; a tied head is not stored.
     pub fn all(spec: &DecoderSpec) -> impl Iterator<Item = Role> + '_ {
-        let ends =
-            [Self::Embedding, Self::FinalNorm].into_iter().chain((!spec.tied_head).then_some(Self::Head));
-        let layers = 0..spec.layers.len() as u32;
-        let inner = layers.flat_map(move |layer| {
-            LayerRole::ALL.into_iter().filter(|r| r.needed(spec)).map(move |role| Self::Layer(layer, role))
+        let ends = [
+            (Self::Embedding, true),
+            (Self::Positions, spec.learned_positions),
+            (Self::FinalNorm, true),
+            (Self::FinalNormBias, spec.norm.bias),
+            (Self::Head, !spec.tied_head),
+        ];
+        let ends = ends.into_iter().filter_map(|(role, needed)| needed.then_some(role));
+        let inner = spec.layers.iter().zip(0..).flat_map(move |(layer, index)| {
+            let needed = LayerRole::ALL.into_iter().filter(|role| role.needed(spec, layer));
+            needed.map(move |role| Self::Layer(index, role))
         });
         ends.chain(inner)
     }
 
     /// The shape that `spec` calls for.
     pub fn shape(self, spec: &DecoderSpec) -> Vec<u64> {
-        self.dims().iter().map(|dim| dim.size(spec)).collect()
+        self.dims(spec).iter().map(|dim| dim.size(spec)).collect()
     }
 
     /// The fields of config.json that make the shape, for messages.
-    pub(crate) fn shape_rule(self) -> String {
-        let names: Vec<_> = self.dims().iter().map(|dim| dim.rule()).collect();
+    pub(crate) fn shape_rule(self, spec: &DecoderSpec) -> String {
+        let names: Vec<_> = self.dims(spec).iter().map(|dim| dim.rule()).collect();
         format!("[{}]", names.join(", "))
     }
 
-    fn dims(self) -> &'static [Dim] {
+    fn dims(self, spec: &DecoderSpec) -> &'static [Dim] {
         match self {
             Self::Embedding | Self::Head => &[Dim::Vocab, Dim::Hidden],
-            Self::FinalNorm => &[Dim::Hidden],
-            Self::Layer(_, role) => role.dims(),
+            Self::Positions => &[Dim::Context, Dim::Hidden],
+            Self::FinalNorm | Self::FinalNormBias => &[Dim::Hidden],
+            Self::Layer(_, role) => role.dims(spec),
         }
     }
 }
 
 impl fmt::Display for Role {
-    /// The tensor's name in a Hugging Face checkpoint.
+    /// The usual name of the tensor, that of a Llama; [`Naming`](crate::Naming) has those of other families.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Embedding => f.write_str("model.embed_tokens.weight"),
-            Self::FinalNorm => f.write_str("model.norm.weight"),
-            Self::Head => f.write_str("lm_head.weight"),
-            Self::Layer(layer, role) => write!(f, "model.layers.{layer}.{}", role.name()),
-        }
+        f.write_str(&crate::Naming::LLAMA.name(*self))
     }
 }

@@ -1,21 +1,27 @@
 //! Rotary positions: the frequencies and how a longer context stretches them.
 
 use std::f32::consts::PI;
+use std::f64::consts::TAU;
 
-/// Rotary position embedding in the half-split ("NeoX") layout: element `i` of a head is paired with element
-/// `i + rotary_dim / 2`, and the pair is turned by `position * inv_freq[i]`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Rotary position embedding: pairs of the first `rotary_dim` elements of each head are turned, the `i`-th of them by
+/// `position * inv_freq[i]`.
+#[derive(Clone, Debug, PartialEq)]
 pub struct RopeSpec {
     /// Base of the geometric series of wavelengths.
     pub theta: f32,
     /// Leading elements of each head that are turned; even.
     pub rotary_dim: u32,
+    /// Pair `i` is elements `2 i` and `2 i + 1`; otherwise `i` and `i + rotary_dim / 2`.
+    pub interleaved: bool,
     /// Correction for contexts longer than the first training.
     pub scaling: RopeScaling,
 }
 
 /// Correction of the frequencies for contexts longer than the first training.
-#[derive(Clone, Copy, Debug, PartialEq)]
+///
+/// The kind called "dynamic" is none of these: it corrects only beyond the context that the model was made for, which is
+/// as long as a sequence can be.
+#[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     /// None.
     None,
@@ -35,39 +41,115 @@ pub enum RopeScaling {
         /// Context of the first training.
         original_max_position: u32,
     },
+    /// As [`Llama3`](Self::Llama3), with a ramp over the index of the pair (Peng et al., "YaRN", 2023).
+    Yarn {
+        /// At least 1.
+        factor: f32,
+        /// Pairs that turn more often than this within the first context are kept.
+        beta_fast: f32,
+        /// Pairs that turn less often than this are divided.
+        beta_slow: f32,
+        /// The ends of the ramp are rounded to whole pairs.
+        truncate: bool,
+        /// Context of the first training.
+        original_max_position: u32,
+        /// Factor on cosines and sines.
+        amplitude: f32,
+    },
+    /// A divisor for each pair (Ding et al., "LongRoPE", 2024): `short` where the longest sequence is no longer than the first
+    /// training's, else `long`. One set for all sequences, since a cached key is turned once.
+    LongRope {
+        /// `[rotary_dim / 2]`
+        short: Box<[f32]>,
+        /// `[rotary_dim / 2]`
+        long: Box<[f32]>,
+        /// Context of the first training.
+        original_max_position: u32,
+        /// Factor on cosines and sines.
+        amplitude: f32,
+    },
 }
 
 impl RopeSpec {
-    /// Radians per position of each of the `rotary_dim / 2` pairs.
+    /// Radians per position of each of the `rotary_dim / 2` pairs, for sequences of at most `longest` tokens.
     ///
     /// Rounds to f32 where the reference implementation does, so that angles agree at large positions.
-    pub fn inv_freq(&self) -> Vec<f32> {
-        (0..self.rotary_dim / 2).map(|pair| self.scale(self.unscaled(pair))).collect()
+    pub fn inv_freq(&self, longest: u32) -> Vec<f32> {
+        let pairs = 0..self.rotary_dim / 2;
+        match &self.scaling {
+            RopeScaling::None => pairs.map(|pair| self.unscaled(pair)).collect(),
+            RopeScaling::Linear { factor } => pairs.map(|pair| self.unscaled(pair) / factor).collect(),
+            RopeScaling::Llama3 { .. } => pairs.map(|pair| self.llama3(self.unscaled(pair))).collect(),
+            RopeScaling::Yarn { .. } => self.yarn(),
+            RopeScaling::LongRope { short, long, original_max_position, .. } => {
+                let factors = if longest > *original_max_position { long } else { short };
+                pairs.zip(factors).map(|(pair, factor)| 1.0 / (factor * self.wavelength(pair))).collect()
+            }
+        }
+    }
+
+    /// Factor on cosines and sines.
+    pub fn amplitude(&self) -> f32 {
+        match self.scaling {
+            RopeScaling::Yarn { amplitude, .. } | RopeScaling::LongRope { amplitude, .. } => amplitude,
+            _ => 1.0,
+        }
+    }
+
+    /// Wavelength of a pair in units of 2 π.
+    fn wavelength(&self, pair: u32) -> f32 {
+        let exponent = (2 * pair) as f32 / self.rotary_dim as f32;
+        // One rounding of the exact power: libraries differ in the last bit of an f32 power.
+        f64::from(self.theta).powf(f64::from(exponent)) as f32
     }
 
     fn unscaled(&self, pair: u32) -> f32 {
-        let exponent = (2 * pair) as f32 / self.rotary_dim as f32;
-        // One rounding of the exact power: libraries differ in the last bit of an f32 power.
-        1.0 / f64::from(self.theta).powf(f64::from(exponent)) as f32
+        1.0 / self.wavelength(pair)
     }
 
-    fn scale(&self, freq: f32) -> f32 {
-        match self.scaling {
-            RopeScaling::None => freq,
-            RopeScaling::Linear { factor } => freq / factor,
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } => {
-                let original = original_max_position as f32;
-                let wavelength = 2.0 * PI / freq;
-                if wavelength > original / low_freq_factor {
-                    freq / factor
-                } else if wavelength < original / high_freq_factor {
-                    freq
-                } else {
-                    let keep =
-                        (original / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                    (1.0 - keep) * freq / factor + keep * freq
-                }
-            }
+    fn llama3(&self, freq: f32) -> f32 {
+        let RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } =
+            self.scaling
+        else {
+            return freq;
+        };
+        let original = original_max_position as f32;
+        let wavelength = 2.0 * PI / freq;
+        if wavelength > original / low_freq_factor {
+            freq / factor
+        } else if wavelength < original / high_freq_factor {
+            freq
+        } else {
+            let keep = (original / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+            (1.0 - keep) * freq / factor + keep * freq
         }
+    }
+
+    fn yarn(&self) -> Vec<f32> {
+        let RopeScaling::Yarn { factor, beta_fast, beta_slow, truncate, original_max_position, .. } =
+            self.scaling
+        else {
+            return Vec::new();
+        };
+        let dim = f64::from(self.rotary_dim);
+        // The pair, not always whole, that turns `turns` times within the first context.
+        let pair_of = |turns: f32| {
+            let wavelength = f64::from(original_max_position) / (f64::from(turns) * TAU);
+            dim * wavelength.ln() / (2.0 * f64::from(self.theta).ln())
+        };
+        let (mut low, mut high) = (pair_of(beta_fast), pair_of(beta_slow));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        let (low, mut high) = (low.max(0.0) as f32, high.min(dim - 1.0) as f32);
+        if low == high {
+            high += 0.001;
+        }
+        let scaled = |pair: u32| {
+            let keep = 1.0 - ((pair as f32 - low) / (high - low)).clamp(0.0, 1.0);
+            let wavelength = self.wavelength(pair);
+            1.0 / (factor * wavelength) * (1.0 - keep) + 1.0 / wavelength * keep
+        };
+        (0..self.rotary_dim / 2).map(scaled).collect()
     }
 }

@@ -3,7 +3,7 @@
 use crate::header::{self, Entry};
 use crate::json::{Object, clip, shown};
 use crate::source::{Blob, is_plain_name};
-use crate::{ModelError, ModelSource};
+use crate::{ModelError, ModelSource, Naming};
 use std::collections::{BTreeMap, HashMap};
 
 const SINGLE: &str = "model.safetensors";
@@ -32,12 +32,13 @@ pub(crate) struct Shards {
     pub(crate) tensors: HashMap<String, Found>,
     /// Layers that the names of the tensors speak of.
     pub(crate) layers: u64,
+    naming: &'static Naming,
 }
 
 impl Shards {
     /// Opens `model.safetensors`, or else the files that the index lists, and reads their headers.
-    pub(crate) fn open(source: &ModelSource) -> Result<Self, ModelError> {
-        let mut all = Self { shards: Vec::new(), tensors: HashMap::new(), layers: 0 };
+    pub(crate) fn open(source: &ModelSource, naming: &'static Naming) -> Result<Self, ModelError> {
+        let mut all = Self { shards: Vec::new(), tensors: HashMap::new(), layers: 0, naming };
         if let Some(blob) = source.blob(SINGLE)? {
             all.add(SINGLE.to_owned(), blob)?;
             return Ok(all);
@@ -65,7 +66,8 @@ impl Shards {
         let shard = self.shards.len();
         for entry in header::read(&file, blob.bytes())? {
             let name = entry.name.clone();
-            self.layers = self.layers.max(layer_of(&name).map_or(0, |layer| u64::from(layer) + 1));
+            self.layers =
+                self.layers.max(self.naming.layer_of(&name).map_or(0, |layer| u64::from(layer) + 1));
             if let Some(other) = self.tensors.insert(name, Found { shard, entry }) {
                 return Err(ModelError::DuplicateTensor {
                     tensor: clip(&other.entry.name),
@@ -124,11 +126,6 @@ fn read_index(bytes: &[u8]) -> Result<BTreeMap<String, Vec<String>>, ModelError>
         ));
     }
     Ok(files)
-}
-
-/// The layer's number in a name like `model.layers.3.mlp.up_proj.weight`.
-pub(crate) fn layer_of(name: &str) -> Option<u32> {
-    name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()
 }
 
 fn index_error(problem: String) -> ModelError {

@@ -1,16 +1,26 @@
 //! A decoder as data: what a forward pass has to do, with every default resolved.
 
-use crate::{Dtype, RopeSpec};
+use crate::{Dtype, Naming, RopeSpec};
 
-/// One decoder-only transformer with pre-normalisation (RMSNorm), rotary positions and a gated MLP.
+/// One decoder-only transformer.
 ///
-/// Each layer computes `x += O(attention(qkv(norm(x))))` and then `x += Down(act(Gate(n)) * Up(n))` with
-/// `n = norm(x)`; the logits are `Head(norm(x))`. All counts are at least 1, and products of two dimensions
-/// fit in `u32`.
+/// A layer has two branches, attention and an MLP, whose outputs join the residual stream `x`:
+///
+/// ```text
+/// attention(y) = post(O(softmax(cap(turn(norm(Q y)) · turn(norm(K y)) · attn_scale)) · V y))
+/// mlp(y)       = post(Down(activation(Gate y) * Up y))         or  post(Down(activation(Up y)))
+/// sequential:  x += residual_scale * attention(pre(x));  x += residual_scale * mlp(pre(x))
+/// parallel:    x += residual_scale * (attention(pre(x)) + mlp(pre(x)))
+/// ```
+///
+/// It starts from `x = embedding_scale * embedding(token)`, plus a learned vector of the position where there are any, and the
+/// logits are `cap(logit_scale * Head(norm(x)))`. All counts are at least 1, and products of two dimensions fit in `u32`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecoderSpec {
     /// Name under which the reading was chosen, for example `LlamaForCausalLM`.
     pub architecture: String,
+    /// Names of its tensors in a Hugging Face checkpoint.
+    pub naming: &'static Naming,
     /// Rows of the embedding and of the head.
     pub vocab_size: u32,
     /// Width of the residual stream.
@@ -25,27 +35,40 @@ pub struct DecoderSpec {
     pub head_dim: u32,
     /// Width between the two halves of the MLP.
     pub intermediate: u32,
-    /// Added to the mean square in every RMSNorm.
-    pub norm_eps: f32,
-    /// Rotary positions, the same in every layer.
-    pub rope: RopeSpec,
-    /// Queries and keys pass an RMSNorm per head, with one weight of `head_dim` elements for all heads of a
-    /// layer, before the rotation.
-    pub qk_norm: bool,
+    /// The norms of the residual stream and of the branches.
+    pub norm: NormSpec,
+    /// Where a layer normalises, and how its branches join.
+    pub block: BlockSpec,
+    /// Kinds of rotary positions, to which the layers refer.
+    pub ropes: Vec<RopeSpec>,
+    /// A learned vector for each of `max_context` positions is added to the embedding.
+    pub learned_positions: bool,
+    /// Norm of queries and keys, before the rotation: of the kind of [`norm`](Self::norm), without bias.
+    pub qk_norm: Option<QkNorm>,
     /// Q, K and V have biases.
     pub qkv_bias: bool,
     /// The attention's output projection has a bias.
     pub o_bias: bool,
     /// Gate, up and down have biases.
     pub mlp_bias: bool,
-    /// The gate's nonlinearity.
+    /// Nonlinearity of the MLP.
     pub activation: Activation,
     /// The head is the embedding.
     pub tied_head: bool,
     /// Tokens of prompt and output together for which the model was made.
     pub max_context: u32,
-    /// Factor on `q . k` before the softmax.
+    /// Factor on `q . k` before the softmax; above 0.
     pub attn_scale: f32,
+    /// Scores `s` become `cap * tanh(s / cap)` before the softmax.
+    pub attn_softcap: Option<f32>,
+    /// Factor on the embedding.
+    pub embedding_scale: f32,
+    /// Factor on what a branch adds to the residual stream.
+    pub residual_scale: f32,
+    /// Factor on the logits.
+    pub logit_scale: f32,
+    /// Logits `x` become `cap * tanh(x / cap)`, after the factor.
+    pub logit_softcap: Option<f32>,
     /// Format in which the matrices of the layers are stored; of floats, the most frequent one.
     pub dtype: Dtype,
     /// Format in which embedding and head are stored; [`dtype`](Self::dtype) where nothing is quantised.
@@ -66,11 +89,70 @@ impl DecoderSpec {
     }
 }
 
+/// The norms of one model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormSpec {
+    /// What is made 1.
+    pub kind: NormKind,
+    /// The norms before the branches and before the head have biases.
+    pub bias: bool,
+    /// Added to the stored weights of every norm: 1 where they are stored as a difference from 1.
+    pub weight_offset: f32,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// What a norm makes 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// The mean square.
+    Rms,
+    /// The variance, around a mean of 0.
+    Layer,
+}
+
+/// Where a layer normalises, and how its branches join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockSpec {
+    /// A branch reads a norm of the residual stream, not the stream itself.
+    pub pre_norm: bool,
+    /// What a branch gives is normalised before it is added.
+    pub post_norm: bool,
+    /// Order of the branches.
+    pub flow: Flow,
+}
+
+/// Order of the branches of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The MLP reads what attention has been added to.
+    Sequential,
+    /// Both read the same stream, each through a norm of its own.
+    Parallel,
+    /// Both read the same stream through the norm of attention.
+    ParallelShared,
+}
+
+/// Norm of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Each head by itself, with `head_dim` weights that all heads of a layer share.
+    Shared,
+    /// Each head by itself, with weights of its own: `[heads, head_dim]`.
+    PerHead,
+    /// All heads of a token as one row: `[heads * head_dim]`.
+    Row,
+}
+
 /// What may differ between the layers of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerSpec {
     /// How far back a token sees.
     pub attention: AttentionSpan,
+    /// Index into [`DecoderSpec::ropes`]; `None`: queries and keys are not rotated.
+    pub rope: Option<u8>,
+    /// The second branch.
+    pub mlp: Mlp,
 }
 
 /// How far back a token sees.
@@ -82,9 +164,24 @@ pub enum AttentionSpan {
     Window(u32),
 }
 
-/// Nonlinearity of the gate.
+/// The second branch of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mlp {
+    /// `Down(activation(Gate y) * Up y)`.
+    Gated,
+    /// `Down(activation(Up y))`.
+    Plain,
+}
+
+/// Nonlinearity of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
+    /// `x / 2 * (1 + erf(x / sqrt(2)))`.
+    Gelu,
+    /// GELU with the hyperbolic tangent in place of the error function.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
 }

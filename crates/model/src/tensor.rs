@@ -3,6 +3,7 @@
 use crate::Dtype;
 use crate::quantized::{QuantizedBytes, QuantizedData};
 use crate::random::Generator;
+use crate::view::View;
 use bytemuck::Pod;
 use half::{bf16, f16};
 use std::borrow::Cow;
@@ -26,6 +27,8 @@ pub struct Tensor<'a> {
 pub(crate) enum Content<'a> {
     /// Little-endian elements, row-major, at any alignment, in a file.
     Stored(&'a [u8]),
+    /// Elements that lie apart in a tensor of so many rows.
+    Part(&'a [u8], u64, View),
     /// bf16 elements made on demand.
     Random(Generator),
     /// Codes and scales in a file.
@@ -55,29 +58,31 @@ impl<'a> Tensor<'a> {
     pub fn byte_len(&self) -> usize {
         match self.content {
             Content::Stored(bytes) => bytes.len(),
+            Content::Part(..) => self.elements() * self.dtype.element_bytes(),
             Content::Random(_) => self.elements() * size_of::<bf16>(),
             Content::Quantized(parts) => parts.len(),
         }
     }
 
-    /// Little-endian elements, row-major, at any alignment; borrowed where a file holds them. Of a quantised matrix the
-    /// codes.
+    /// Little-endian elements, row-major, at any alignment; borrowed where a file holds them in this order. Of a quantised
+    /// matrix the codes.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
         match self.content {
             Content::Stored(bytes) | Content::Quantized(QuantizedBytes { codes: bytes, .. }) => {
                 Cow::Borrowed(bytes)
             }
+            Content::Part(bytes, rows, view) => view.gather(bytes, rows, self.dtype.element_bytes()),
             Content::Random(generator) => {
                 Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&generator.elements(self.elements())))
             }
         }
     }
 
-    /// The elements in their stored format; copied only when the file puts them at an odd address. Those of a model
-    /// with random weights are made by every call.
+    /// The elements in their stored format; copied only when the file puts them apart or at an odd address. Those of a
+    /// model with random weights are made by every call.
     pub fn data(&self) -> TensorData<'a> {
         let bytes = match self.content {
-            Content::Stored(bytes) => bytes,
+            Content::Stored(_) | Content::Part(..) => self.bytes(),
             Content::Random(generator) => {
                 return TensorData::Bf16(Cow::Owned(generator.elements(self.elements())));
             }
@@ -86,9 +91,9 @@ impl<'a> Tensor<'a> {
             }
         };
         match self.dtype {
-            Dtype::F32 => TensorData::F32(aligned(bytes)),
-            Dtype::F16 => TensorData::F16(aligned(bytes)),
-            Dtype::Bf16 => TensorData::Bf16(aligned(bytes)),
+            Dtype::F32 => TensorData::F32(elements(bytes)),
+            Dtype::F16 => TensorData::F16(elements(bytes)),
+            Dtype::Bf16 => TensorData::Bf16(elements(bytes)),
             Dtype::Quantized(_) => unreachable!("quantised content is of its own kind"),
         }
     }
@@ -101,6 +106,13 @@ impl<'a> Tensor<'a> {
             TensorData::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
             TensorData::Quantized(x) => x.widen(self.shape[1] as usize),
         }
+    }
+}
+
+fn elements<T: Pod>(bytes: Cow<'_, [u8]>) -> Cow<'_, [T]> {
+    match bytes {
+        Cow::Borrowed(bytes) => aligned(bytes),
+        Cow::Owned(bytes) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&bytes)),
     }
 }
 

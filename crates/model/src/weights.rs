@@ -1,11 +1,13 @@
 //! Which stored tensor plays which role.
 
 use crate::json::clip;
+use crate::naming::Location;
 use crate::quantized::{self, Quantization, QuantizedBytes, QuantizedPlace};
-use crate::shards::{Found, Shard, Shards, layer_of};
+use crate::shards::{Found, Shard, Shards};
 use crate::tensor::Content;
+use crate::view::View;
 use crate::{DecoderSpec, Dtype, ModelError, ModelSource, QuantScheme, Role, Tensor};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// The weight files of a model and which tensor plays which role.
@@ -22,6 +24,8 @@ struct Place {
     dtype: Dtype,
     shape: Vec<u64>,
     range: Range<usize>,
+    /// Rows of the tensor in `range`, and the part of it that is meant.
+    part: (u64, View),
     /// Scales and zero points, where `range` holds codes.
     quantized: Option<QuantizedPlace>,
 }
@@ -33,19 +37,20 @@ impl WeightFiles {
         spec: &DecoderSpec,
         quantization: &Quantization,
     ) -> Result<Self, ModelError> {
-        let mut found = Shards::open(source)?;
-        let mut bound = HashMap::new();
+        let mut found = Shards::open(source, spec.naming)?;
+        let (mut bound, mut used) = (HashMap::new(), HashSet::new());
         for role in Role::all(spec) {
             if let Some(scheme) = quantization.of(role) {
                 let place = find_quantized(role, scheme, spec, &mut found)?;
                 bound.insert(role, place);
                 continue;
             }
-            let name = role.to_string();
-            let Some(place) = found.tensors.remove(&name) else { return Err(missing(role, spec, &found)) };
-            bound.insert(role, check(role, place, spec, &found.shards)?);
+            let (place, name) = find(role, spec, &found)?;
+            bound.insert(role, place);
+            used.insert(name);
         }
-        let Shards { shards, tensors, .. } = found;
+        let Shards { shards, mut tensors, .. } = found;
+        tensors.retain(|name, _| !used.contains(name));
         let files = Self { shards, bound };
         files.check_rest(spec, tensors)?;
         Ok(files)
@@ -65,7 +70,10 @@ impl WeightFiles {
 
     fn content(&self, place: &Place) -> Content<'_> {
         let (Some(parts), Dtype::Quantized(scheme)) = (&place.quantized, place.dtype) else {
-            return Content::Stored(self.stored(place));
+            return match place.part {
+                (_, View::Whole) => Content::Stored(self.stored(place)),
+                (rows, view) => Content::Part(self.stored(place), rows, view),
+            };
         };
         let bytes = |(shard, range): &(usize, Range<usize>)| &self.shards[*shard].blob.bytes()[range.clone()];
         Content::Quantized(QuantizedBytes {
@@ -129,7 +137,7 @@ impl WeightFiles {
         rest.sort_by(|a, b| a.0.cmp(&b.0));
         for (name, found) in rest {
             let file = &self.shards[found.shard].file;
-            if name == Role::Head.to_string() && spec.tied_head {
+            if spec.tied_head && spec.naming.places(Role::Head, spec).any(|head| head.name == name) {
                 self.check_tied(&found, file)?;
                 continue;
             }
@@ -162,33 +170,65 @@ impl WeightFiles {
     }
 }
 
-/// Buffers that old versions stored and that follow from the config.
+/// Buffers that old versions stored and that follow from the config: frequencies and masks of attention.
 fn is_derived(name: &str) -> bool {
-    name.ends_with("rotary_emb.inv_freq")
+    const BUFFERS: [&str; 5] = [
+        "rotary_emb.inv_freq",
+        ".attn.bias",
+        ".attn.masked_bias",
+        ".attention.bias",
+        ".attention.masked_bias",
+    ];
+    BUFFERS.iter().any(|buffer| name.ends_with(buffer))
 }
 
-fn check(role: Role, found: Found, spec: &DecoderSpec, shards: &[Shard]) -> Result<Place, ModelError> {
-    let Found { shard, entry } = found;
-    let file = || shards[shard].file.clone();
+/// The tensor of `role`, or the one that it shares with others, and its name.
+fn find(role: Role, spec: &DecoderSpec, found: &Shards) -> Result<(Place, String), ModelError> {
+    let naming = spec.naming;
+    for mut location in naming.places(role, spec) {
+        let bare = || location.name.strip_prefix(naming.optional_prefix);
+        let tensor = found.tensors.get(&location.name);
+        let Some(tensor) = tensor.or_else(|| found.tensors.get(bare()?)) else { continue };
+        location.name.clone_from(&tensor.entry.name);
+        let name = location.name.clone();
+        return Ok((check(role, tensor, location, spec, &found.shards)?, name));
+    }
+    Err(missing(role, spec, found))
+}
+
+fn check(
+    role: Role,
+    found: &Found,
+    location: Location,
+    spec: &DecoderSpec,
+    shards: &[Shard],
+) -> Result<Place, ModelError> {
+    let (entry, file) = (&found.entry, || shards[found.shard].file.clone());
+    let Location { name, shape: expected, view } = location;
     let Some(dtype) = entry.format.dtype() else {
         return Err(ModelError::Dtype {
             file: file(),
-            tensor: entry.name,
+            tensor: name,
             dtype: entry.format.name,
             advice: "use the checkpoint in one of these formats from which it was made",
         });
     };
-    let expected = role.shape(spec);
     if entry.shape != expected {
+        let part = if view == View::Whole { "" } else { " of one of its parts" };
         return Err(ModelError::Shape {
             file: file(),
-            tensor: entry.name,
-            found: entry.shape,
+            tensor: name,
+            found: entry.shape.clone(),
             expected,
-            rule: role.shape_rule(),
+            rule: format!("{}{part}", role.shape_rule(spec)),
         });
     }
-    Ok(Place { shard, name: entry.name, dtype, shape: entry.shape, range: entry.range, quantized: None })
+    let (range, view) = match view.contiguous(&entry.shape, &entry.range) {
+        Some(range) => (range, View::Whole),
+        None => (entry.range.clone(), view),
+    };
+    let part = (entry.shape[0], view);
+    Ok(Place { shard: found.shard, name, dtype, shape: role.shape(spec), range, part, quantized: None })
 }
 
 fn find_quantized(
@@ -199,18 +239,20 @@ fn find_quantized(
 ) -> Result<Place, ModelError> {
     let shape = role.shape(spec);
     let &[n, k] = shape.as_slice() else { unreachable!("only matrices are quantised") };
-    let Some((codes, parts)) = quantized::find(role, [n, k], scheme, found)? else {
+    let name = spec.naming.name(role);
+    let Some((codes, parts)) = quantized::find(&name, [n, k], scheme, found)? else {
         return Err(missing(role, spec, found));
     };
-    let (name, dtype) = (role.to_string(), Dtype::Quantized(scheme));
-    Ok(Place { shard: codes.shard, name, dtype, shape, range: codes.entry.range, quantized: Some(parts) })
+    let (dtype, part, range) = (Dtype::Quantized(scheme), (n, View::Whole), codes.entry.range);
+    Ok(Place { shard: codes.shard, name, dtype, shape, range, part, quantized: Some(parts) })
 }
 
-fn missing(tensor: Role, spec: &DecoderSpec, found: &Shards) -> ModelError {
+fn missing(role: Role, spec: &DecoderSpec, found: &Shards) -> ModelError {
     let configured = spec.layers.len() as u32;
     let stored = found.layers;
-    let bare = tensor.to_string().strip_prefix("model.").is_some_and(|name| found.tensors.contains_key(name));
-    let advice = match tensor {
+    let name = spec.naming.shared(role, spec).map_or_else(|| spec.naming.name(role), |shared| shared.name);
+    let bare = name.strip_prefix("model.").is_some_and(|name| found.tensors.contains_key(name));
+    let advice = match role {
         _ if bare => {
             "the names lack the prefix \"model.\": save the model with its language-model head".to_owned()
         }
@@ -222,12 +264,12 @@ fn missing(tensor: Role, spec: &DecoderSpec, found: &Shards) -> ModelError {
         }
         _ => "the download is incomplete, or config.json belongs to another model".to_owned(),
     };
-    ModelError::MissingTensor { tensor, searched: found.searched(), advice }
+    ModelError::MissingTensor { tensor: name, searched: found.searched(), advice }
 }
 
 fn advice_for_unexpected(name: &str, spec: &DecoderSpec) -> String {
     let layers = spec.layers.len();
-    if let Some(layer) = layer_of(name).filter(|layer| *layer as usize >= layers) {
+    if let Some(layer) = spec.naming.layer_of(name).filter(|layer| *layer as usize >= layers) {
         return format!("it is of layer {layer}, but config.json says num_hidden_layers = {layers}");
     }
     let quantised = ["scale", "scales", "qweight", "qzeros", "g_idx", "weight_packed", "weight_shape"];

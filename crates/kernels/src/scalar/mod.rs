@@ -6,6 +6,7 @@
 pub(crate) mod activations;
 mod attention;
 mod elementwise;
+mod erfc;
 mod linear;
 
 use crate::rows::Blocking;
@@ -18,10 +19,12 @@ pub(crate) static KERNELS: Kernels = Kernels {
     prepare: |_| (),
     linear: linear::linear,
     attention: attention::attention,
-    rms_norm: elementwise::rms_norm,
-    rms_norm_in_place: elementwise::rms_norm_in_place,
+    norm: elementwise::norm,
+    norm_in_place: elementwise::norm_in_place,
     rope: elementwise::rope,
+    rope_neighbours: elementwise::rope_neighbours,
     glu: elementwise::glu,
+    map: elementwise::map,
     add: elementwise::add,
     row_stats: elementwise::row_stats,
     sum_exp: elementwise::sum_exp,

@@ -1,36 +1,67 @@
 //! Norms, rotation, activations and sums.
 
-use super::math::{exp, gate};
+use super::math::{exp, gate, normal, tanh};
 use super::simd::Simd;
 use crate::act::{GELU_CUBIC, GELU_SCALE};
 use crate::gated::GluTask;
 use crate::weigh::{LN2_HIGH, LN2_LOW, ROUND, SERIES, SMALLEST};
-use crate::{Glu, RowStats};
+use crate::{Glu, Map, Norm, NormKind, RowStats};
 
-/// `1 / sqrt(mean(x²) + eps)`.
+/// Mean of `x`, 0 for a root mean square, and `1 / sqrt(mean((x - mean)²) + eps)`.
 #[inline(always)]
-fn inverse_rms<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
-    let mut squares = s.splat(0.0);
+fn moments<S: Simd>(s: S, x: &[f32], norm: &Norm<'_>) -> (f32, f32) {
+    let (mean, squares) = match norm.kind {
+        NormKind::Rms => (0.0, squares(s, x, 0.0)),
+        NormKind::Layer => {
+            let mut sum = s.splat(0.0);
+            for at in (0..x.len()).step_by(S::LANES) {
+                sum = s.add(sum, s.get(x, at));
+            }
+            let mean = s.sum(sum) / x.len() as f32;
+            // The zeros behind the last element are not elements.
+            let (whole, tail) = x.split_at(x.len() - x.len() % S::LANES);
+            (mean, tail.iter().fold(squares(s, whole, mean), |sum, x| sum + (x - mean) * (x - mean)))
+        }
+    };
+    (mean, 1.0 / (squares / x.len() as f32 + norm.eps).sqrt())
+}
+
+/// Sum of `(x - mean)²`, where zeros fill the last register.
+#[inline(always)]
+fn squares<S: Simd>(s: S, x: &[f32], mean: f32) -> f32 {
+    let (mut squares, mean) = (s.splat(0.0), s.splat(mean));
     for at in (0..x.len()).step_by(S::LANES) {
-        let x = s.get(x, at);
-        squares = s.fma(x, x, squares);
+        let y = s.sub(s.get(x, at), mean);
+        squares = s.fma(y, y, squares);
     }
-    1.0 / (s.sum(squares) / x.len() as f32 + eps).sqrt()
+    s.sum(squares)
+}
+
+/// LANES elements of a row from `at` on, after the norm.
+#[inline(always)]
+fn normed<S: Simd>(s: S, x: &[f32], at: usize, norm: &Norm<'_>, (mean, scale): (f32, f32)) -> S::F {
+    let weight = s.get(norm.weight, at);
+    let x = match norm.kind {
+        NormKind::Rms => s.get(x, at),
+        NormKind::Layer => s.sub(s.get(x, at), s.splat(mean)),
+    };
+    let y = s.mul(s.mul(x, s.splat(scale)), weight);
+    norm.bias.map_or(y, |bias| s.add(y, s.get(bias, at)))
 }
 
 #[inline(always)]
-pub(crate) fn rms_norm<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = s.splat(inverse_rms(s, x, eps));
+pub(crate) fn norm<S: Simd>(s: S, x: &[f32], norm: &Norm<'_>, out: &mut [f32]) {
+    let moments = moments(s, x, norm);
     for at in (0..x.len()).step_by(S::LANES) {
-        s.put(out, at, s.mul(s.mul(s.get(x, at), scale), s.get(weight, at)));
+        s.put(out, at, normed(s, x, at, norm, moments));
     }
 }
 
 #[inline(always)]
-pub(crate) fn rms_norm_in_place<S: Simd>(s: S, x: &mut [f32], weight: &[f32], eps: f32) {
-    let scale = s.splat(inverse_rms(s, x, eps));
+pub(crate) fn norm_in_place<S: Simd>(s: S, x: &mut [f32], norm: &Norm<'_>) {
+    let moments = moments(s, x, norm);
     for at in (0..x.len()).step_by(S::LANES) {
-        let y = s.mul(s.mul(s.get(x, at), scale), s.get(weight, at));
+        let y = normed(s, x, at, norm, moments);
         s.put(x, at, y);
     }
 }
@@ -48,6 +79,15 @@ pub(crate) fn rope<S: Simd>(s: S, head: &mut [f32], cos: &[f32], sin: &[f32]) {
 }
 
 #[inline(always)]
+pub(crate) fn rope_neighbours<S: Simd>(_: S, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for (([a, b], &cos), &sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+        let (x, y) = (*a, *b);
+        *a = x * cos - y * sin;
+        *b = y.mul_add(cos, x * sin);
+    }
+}
+
+#[inline(always)]
 fn activate<S: Simd>(s: S, kind: Glu, x: S::F) -> S::F {
     match kind {
         Glu::Silu => gate(s, x, x),
@@ -56,6 +96,9 @@ fn activate<S: Simd>(s: S, kind: Glu, x: S::F) -> S::F {
             let cubic = s.fma(s.mul(s.mul(x, x), s.splat(GELU_CUBIC)), x, x);
             gate(s, x, s.mul(cubic, s.splat(2.0 * GELU_SCALE)))
         }
+        Glu::Gelu => s.mul(x, normal(s, x)),
+        // The second operand keeps a NaN.
+        Glu::Relu => s.max(s.splat(0.0), x),
         Glu::ClampedSwish { alpha, limit } => {
             // The second operand keeps a NaN.
             let x = s.min(s.splat(limit), x);
@@ -85,6 +128,19 @@ pub(crate) fn glu<S: Simd>(s: S, task: &GluTask<'_>) {
                 s.put(out, at, s.mul(activate(s, task.kind, s.get(gate, at)), up));
             }
         }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn map<S: Simd>(s: S, x: &mut [f32], map: Map) {
+    for at in (0..x.len()).step_by(S::LANES) {
+        let old = s.get(x, at);
+        let new = match map {
+            Map::Activate(kind) => activate(s, kind, old),
+            Map::Scale(factor) => s.mul(old, s.splat(factor)),
+            Map::Softcap(cap) => s.mul(s.splat(cap), tanh(s, s.div(old, s.splat(cap)))),
+        };
+        s.put(x, at, new);
     }
 }
 

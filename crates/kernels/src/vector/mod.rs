@@ -29,10 +29,12 @@ macro_rules! table {
             prepare,
             linear,
             attention: entry::attention,
-            rms_norm: entry::rms_norm,
-            rms_norm_in_place: entry::rms_norm_in_place,
+            norm: entry::norm,
+            norm_in_place: entry::norm_in_place,
             rope: entry::rope,
+            rope_neighbours: entry::rope_neighbours,
             glu: entry::glu,
+            map: entry::map,
             add: entry::add,
             row_stats: entry::row_stats,
             sum_exp: entry::sum_exp,
@@ -46,10 +48,13 @@ macro_rules! table {
             table!(@entry $token, $features, attention, attention(
                 task: &$crate::attention::AttentionTask<'_>, area: &mut $crate::attention::Area<'_>));
             table!(@entry $token, $features, elementwise,
-                rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
+                norm(x: &[f32], norm: &$crate::Norm<'_>, out: &mut [f32]));
             table!(@entry $token, $features, elementwise,
-                rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32));
+                norm_in_place(x: &mut [f32], norm: &$crate::Norm<'_>));
             table!(@entry $token, $features, elementwise, rope(head: &mut [f32], cos: &[f32], sin: &[f32]));
+            table!(@entry $token, $features, elementwise,
+                rope_neighbours(head: &mut [f32], cos: &[f32], sin: &[f32]));
+            table!(@entry $token, $features, elementwise, map(x: &mut [f32], map: $crate::Map));
             table!(@entry $token, $features, elementwise,
                 glu(task: &$crate::gated::GluTask<'_>));
             table!(@entry $token, $features, elementwise, add(x: &mut [f32], y: &[f32]));

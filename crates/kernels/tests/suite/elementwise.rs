@@ -2,8 +2,11 @@
 
 use crate::common::{EPS, Rng, all_kernels, assert_close, assert_same, linear, scalar};
 use pagoda_kernels::{
-    Glu, HeadRows, Isa, Kernels, LinearScratch, LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool,
+    Angles, Glu, HeadRows, Isa, Kernels, LinearScratch, LinearShape, Map, Norm, NormKind, PackedLinear,
+    Pairing, WeightFormat, Weights, WorkerPool,
 };
+
+const ACTIVATIONS: [Glu; 4] = [Glu::Silu, Glu::GeluTanh, Glu::Gelu, Glu::Relu];
 
 /// Below, at and above every vector length, and the sizes of models.
 const LENGTHS: [usize; 17] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 576, 1000, 4096];
@@ -15,56 +18,87 @@ fn each(test: impl Fn(&Kernels, &WorkerPool, usize)) {
     }
 }
 
+/// Norms of both kinds, with bias and without.
+fn norms<'a>(weight: &'a [f32], bias: &'a [f32], eps: f32) -> [Norm<'a>; 3] {
+    let norm = Norm { kind: NormKind::Rms, weight, bias: None, eps };
+    let layer = Norm { kind: NormKind::Layer, ..norm };
+    [norm, layer, Norm { bias: Some(bias), ..layer }]
+}
+
 #[test]
-fn rms_norm_agrees() {
+fn norms_agree() {
     each(|kernels, pool, n| {
         let mut rng = Rng(n as u64);
-        for m in [1, 3, 20] {
-            let (x, weight) = (rng.floats(m * n), rng.floats(n));
-            let (mut out, mut want) = (vec![f32::NAN; m * n], vec![0.0; m * n]);
-            kernels.rms_norm(pool, &x, &weight, 1e-5, &mut out);
-            scalar().rms_norm(pool, &x, &weight, 1e-5, &mut want);
-            let what = format!("{} m={m} n={n}", kernels.isa());
-            assert_close(&what, &out, &want, |i| (n as f64 / 8.0 + 8.0) * EPS * f64::from(want[i].abs()));
-            for i in [0, m - 1] {
-                let mut alone = vec![0.0; n];
-                kernels.rms_norm(pool, &x[i * n..(i + 1) * n], &weight, 1e-5, &mut alone);
-                assert_same(&what, &alone, &out[i * n..(i + 1) * n]);
+        for (m, offset) in [(1, 0.0), (3, 2.0), (20, -0.5)] {
+            let x: Vec<f32> = rng.floats(m * n).iter().map(|x| x + offset).collect();
+            let (weight, bias) = (rng.floats(n), rng.floats(n));
+            for norm in norms(&weight, &bias, 1e-5) {
+                let (mut out, mut want) = (vec![f32::NAN; m * n], vec![0.0; m * n]);
+                kernels.norm(pool, &x, &norm, &mut out);
+                scalar().norm(pool, &x, &norm, &mut want);
+                let what = format!("{} {:?} m={m} n={n}", kernels.isa(), norm.kind);
+                let bound = |i: usize| {
+                    let (w, b) = (f64::from(weight[i % n].abs()), f64::from(bias[i % n].abs()));
+                    // Around a mean of many elements, their rounding weighs as much as the largest of them.
+                    let around =
+                        if norm.kind == NormKind::Layer { (n as f64).sqrt() * 8.0 * w + b } else { 0.0 };
+                    (n as f64 / 8.0 + 8.0) * EPS * (f64::from(want[i].abs()) + around)
+                };
+                assert_close(&what, &out, &want, bound);
+                for i in [0, m - 1] {
+                    let mut alone = vec![0.0; n];
+                    kernels.norm(pool, &x[i * n..(i + 1) * n], &norm, &mut alone);
+                    assert_same(&what, &alone, &out[i * n..(i + 1) * n]);
+                }
             }
         }
     });
 }
 
 #[test]
-fn scalar_rms_norm_is_the_plain_formula() {
+fn scalar_norms_are_the_plain_formulas() {
     let pool = WorkerPool::new(1).unwrap();
     let mut out = [0.0; 2];
-    scalar().rms_norm(&pool, &[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
-    let rms = 12.5f64.sqrt();
-    assert_close("3, 4", &out, &[(3.0 / rms) as f32, (8.0 / rms) as f32], |_| 1e-9);
+    let [rms, layer, shifted] = norms(&[1.0, 2.0], &[0.25, -1.0], 0.0);
+    scalar().norm(&pool, &[3.0, 4.0], &rms, &mut out);
+    let root = 12.5f64.sqrt();
+    assert_close("3, 4", &out, &[(3.0 / root) as f32, (8.0 / root) as f32], |_| 1e-9);
+    scalar().norm(&pool, &[3.0, 7.0], &layer, &mut out);
+    assert_eq!(out, [-1.0, 2.0]);
+    scalar().norm(&pool, &[3.0, 7.0], &shifted, &mut out);
+    assert_eq!(out, [-0.75, 1.0]);
 }
 
 #[test]
-fn rms_norm_of_heads_is_the_norm_of_each_in_place() {
+fn a_norm_of_heads_is_the_norm_of_each_in_place() {
     let pool = WorkerPool::new(2).unwrap();
     for kernels in all_kernels() {
         for (rows, head_dim) in [(1, 64), (3, 6), (40, 80), (200, 128)] {
             let mut rng = Rng(head_dim as u64);
             let heads = HeadRows { rows, stride: 5 * head_dim + 3, heads: 4, head_dim };
             let before = rng.floats(rows * heads.stride);
-            let weight = rng.floats(head_dim);
-            let mut x = before.clone();
-            kernels.rms_norm_heads(&pool, heads, &mut x, &weight, 1e-6);
-            for row in 0..rows {
-                let (old, got) = (&before[row * heads.stride..], &x[row * heads.stride..]);
-                for head in 0..4 {
-                    let range = head * head_dim..(head + 1) * head_dim;
-                    let mut want = vec![0.0; head_dim];
-                    kernels.rms_norm(&pool, &old[range.clone()], &weight, 1e-6, &mut want);
-                    assert_same(kernels.isa().name(), &got[range], &want);
+            let (weight, bias) = (rng.floats(4 * head_dim), rng.floats(4 * head_dim));
+            for (norm, own) in norms(&weight, &bias, 1e-6).into_iter().flat_map(|n| [(n, true), (n, false)]) {
+                let part = |start: usize| Norm {
+                    weight: &weight[start..start + head_dim],
+                    bias: norm.bias.map(|bias| &bias[start..start + head_dim]),
+                    ..norm
+                };
+                let mut x = before.clone();
+                let shared = part(0);
+                kernels.norm_heads(&pool, heads, &mut x, if own { &norm } else { &shared });
+                for row in 0..rows {
+                    let (old, got) = (&before[row * heads.stride..], &x[row * heads.stride..]);
+                    for head in 0..4 {
+                        let range = head * head_dim..(head + 1) * head_dim;
+                        let mut want = vec![0.0; head_dim];
+                        let norm = part(if own { range.start } else { 0 });
+                        kernels.norm(&pool, &old[range.clone()], &norm, &mut want);
+                        assert_same(kernels.isa().name(), &got[range], &want);
+                    }
+                    let rest = 4 * head_dim..heads.stride;
+                    assert_same("between rows", &got[rest.clone()], &old[rest]);
                 }
-                let rest = 4 * head_dim..heads.stride;
-                assert_same("between rows", &got[rest.clone()], &old[rest]);
             }
         }
     }
@@ -80,22 +114,24 @@ fn rope_agrees_and_turns_by_the_angle() {
         let angles = rng.floats(rows * r);
         let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
         let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
-        let turned = |kernels: &Kernels| {
-            let mut x = before.clone();
-            kernels.rope(&pool, heads, &mut x, &cos, &sin);
-            x
-        };
-        let want = turned(scalar());
-        let (x, y, a) = (f64::from(before[0]), f64::from(before[r]), f64::from(angles[0]));
-        assert!((f64::from(want[0]) - (x * a.cos() - y * a.sin())).abs() < 1e-5);
-        assert!((f64::from(want[r]) - (y * a.cos() + x * a.sin())).abs() < 1e-5);
-        for kernels in all_kernels() {
-            assert_close(kernels.isa().name(), &turned(kernels), &want, |_| 4.0 * EPS * 16.0);
-        }
-        for (i, (got, old)) in want.iter().zip(&before).enumerate() {
-            let place = i % heads.stride;
-            if place >= 3 * head_dim || place % head_dim >= 2 * r {
-                assert_eq!(got.to_bits(), old.to_bits(), "element {i} is not rotated");
+        for (pairing, other) in [(Pairing::Halves, r), (Pairing::Neighbours, 1)] {
+            let turned = |kernels: &Kernels| {
+                let mut x = before.clone();
+                kernels.rope(&pool, heads, &mut x, &Angles { cos: &cos, sin: &sin, pairing });
+                x
+            };
+            let want = turned(scalar());
+            let (x, y, a) = (f64::from(before[0]), f64::from(before[other]), f64::from(angles[0]));
+            assert!((f64::from(want[0]) - (x * a.cos() - y * a.sin())).abs() < 1e-5);
+            assert!((f64::from(want[other]) - (y * a.cos() + x * a.sin())).abs() < 1e-5);
+            for kernels in all_kernels() {
+                assert_close(kernels.isa().name(), &turned(kernels), &want, |_| 4.0 * EPS * 16.0);
+            }
+            for (i, (got, old)) in want.iter().zip(&before).enumerate() {
+                let place = i % heads.stride;
+                if place >= 3 * head_dim || place % head_dim >= 2 * r {
+                    assert_eq!(got.to_bits(), old.to_bits(), "element {i} is not rotated");
+                }
             }
         }
     }
@@ -118,7 +154,7 @@ fn gated(kernels: &Kernels, pool: &WorkerPool, kind: Glu, n: usize, [gate, up]: 
 fn gated_units_agree() {
     each(|kernels, pool, n| {
         let mut rng = Rng(n as u64);
-        for kind in [Glu::Silu, Glu::GeluTanh, Glu::ClampedSwish { alpha: 1.7, limit: 4.0 }] {
+        for kind in ACTIVATIONS.into_iter().chain([Glu::ClampedSwish { alpha: 1.7, limit: 4.0 }]) {
             let [gate, up] = [(); 2].map(|()| rng.floats(n).iter().map(|x| 3.0 * x).collect::<Vec<_>>());
             let out = gated(kernels, pool, kind, n, [&gate, &up]);
             let want = gated(scalar(), pool, kind, n, [&gate, &up]);
@@ -141,6 +177,28 @@ fn clamped_units_hold_both_inputs_and_pass_nan_on() {
         let out = gated(kernels, &pool, kind, 7, [&gate, &up]);
         assert_close(kernels.isa().name(), &out[..5], &want, |_| 1e-5);
         assert!(out[5].is_nan() && out[6].is_nan(), "{}: {out:?}", kernels.isa());
+    }
+}
+
+#[test]
+fn functions_of_elements_agree_wherever_an_element_stands() {
+    let maps = ACTIVATIONS.map(Map::Activate).into_iter().chain([Map::Scale(0.22), Map::Softcap(30.0)]);
+    for map in maps {
+        each(|kernels, pool, n| {
+            let x: Vec<f32> = Rng(n as u64).floats(n).iter().map(|x| 3.0 * x).collect();
+            let apply = |kernels: &Kernels, x: &[f32]| {
+                let mut x = x.to_vec();
+                kernels.map(pool, &mut x, map);
+                x
+            };
+            let (out, want) = (apply(kernels, &x), apply(scalar(), &x));
+            let what = format!("{} {map:?} {n}", kernels.isa());
+            let least = if matches!(map, Map::Softcap(_)) { 1e-5 } else { 1e-12 };
+            assert_close(&what, &out, &want, |i| 60.0 * EPS * f64::from(want[i].abs()) + least);
+            let at = n / 2;
+            assert_same(&what, &apply(kernels, &x[at..at + 1]), &out[at..at + 1]);
+            assert!(apply(kernels, &[f32::NAN])[0].is_nan(), "{what}");
+        });
     }
 }
 
@@ -183,12 +241,13 @@ fn gates_saturate_and_pass_nan_on() {
     let pool = WorkerPool::new(1).unwrap();
     let gates = [0.0, 200.0, -200.0, 1e30, -1e30, f32::INFINITY, f32::NAN, -0.0, 1e-30];
     for kernels in all_kernels() {
-        for kind in [Glu::Silu, Glu::GeluTanh] {
+        for kind in ACTIVATIONS {
             let out = gated(kernels, &pool, kind, gates.len(), [&gates, &[2.0; 9]]);
             let what = format!("{} {kind:?} {out:?}", kernels.isa());
             assert!(out[0] == 0.0 && out[1] == 400.0 && out[2].abs() < 1e-30 && out[3] == 2e30, "{what}");
             assert!(out[4].abs() < 1e-30 && out[5] == f32::INFINITY && out[6].is_nan(), "{what}");
-            assert!(out[7] == 0.0 && (out[8] - 1e-30).abs() < 1e-36, "{what}");
+            let small = if kind == Glu::Relu { 2e-30 } else { 1e-30 };
+            assert!(out[7] == 0.0 && (out[8] - small).abs() < 1e-36, "{what}");
         }
     }
 }
@@ -229,12 +288,17 @@ fn a_sum_and_its_norm_are_those_of_two_operations() {
         let rows = 20_000 / n + 3;
         let (x, y, weight) = (rng.floats(rows * n), rng.floats(rows * n), rng.floats(n));
         let sum: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
-        let mut norm = vec![0.0; rows * n];
-        kernels.rms_norm(pool, &sum, &weight, 1e-6, &mut norm);
-        let (mut x, mut h) = (x, y);
-        kernels.add_rms_norm(pool, &mut x, &weight, 1e-6, &mut h);
-        assert_same(kernels.isa().name(), &x, &sum);
-        assert_same(kernels.isa().name(), &h, &norm);
+        let mut alone = x.clone();
+        kernels.add(pool, &mut alone, &y);
+        assert_same(kernels.isa().name(), &alone, &sum);
+        for norm in norms(&weight, &weight, 1e-6) {
+            let mut normed = vec![0.0; rows * n];
+            kernels.norm(pool, &sum, &norm, &mut normed);
+            let (mut x, mut h) = (x.clone(), y.clone());
+            kernels.add_norm(pool, &mut x, &norm, &mut h);
+            assert_same(kernels.isa().name(), &x, &sum);
+            assert_same(kernels.isa().name(), &h, &normed);
+        }
     });
 }
 

@@ -3,8 +3,9 @@
 use crate::common::{Rng, all_kernels, linear};
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Glu, HeadRows, Kernels, KvRef, KvShape,
-    LinearScratch, LinearShape, PackedLinear, WeightFormat, Weights, WorkerPool,
+    Angles, AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Glu, HeadRows, Kernels, KvRef,
+    KvShape, LinearScratch, LinearShape, Map, Norm, NormKind, PackedLinear, Pairing, WeightFormat, Weights,
+    WorkerPool,
 };
 use std::marker::PhantomData;
 
@@ -58,15 +59,25 @@ fn elementwise_operations_stay_inside() {
     for kernels in all_kernels() {
         for n in 1..70 {
             let (mut x, mut y, mut w) = (guarded(&mut rng, n), guarded(&mut rng, n), guarded(&mut rng, n));
-            kernels.rms_norm(&pool, x.slice(), w.slice(), 1e-5, y.slice());
-            kernels.add_rms_norm(&pool, x.slice(), w.slice(), 1e-5, y.slice());
+            let mut bias = guarded(&mut rng, n);
+            for kind in [NormKind::Rms, NormKind::Layer] {
+                let norm = Norm { kind, weight: w.slice(), bias: Some(bias.slice()), eps: 1e-5 };
+                kernels.norm(&pool, x.slice(), &norm, y.slice());
+                kernels.add_norm(&pool, x.slice(), &norm, y.slice());
+            }
+            kernels.map(&pool, y.slice(), Map::Activate(Glu::Gelu));
+            kernels.add(&pool, x.slice(), y.slice());
             assert!(kernels.row_stats(x.slice()).finite);
-            assert!(kernels.sum_exp(x.slice(), 8.0, 1.0).is_finite());
+            assert!(kernels.sum_exp(w.slice(), 8.0, 1.0).is_finite());
             let mut pair = guarded(&mut rng, 2 * n);
             let heads = HeadRows { rows: 1, stride: 2 * n, heads: 1, head_dim: 2 * n };
-            kernels.rope(&pool, heads, pair.slice(), x.slice(), w.slice());
+            for pairing in [Pairing::Halves, Pairing::Neighbours] {
+                let angles = Angles { cos: x.slice(), sin: w.slice(), pairing };
+                kernels.rope(&pool, heads, pair.slice(), &angles);
+            }
             let mut weight = guarded(&mut rng, 2 * n);
-            kernels.rms_norm_heads(&pool, heads, pair.slice(), weight.slice(), 1e-5);
+            let norm = Norm { kind: NormKind::Layer, weight: weight.slice(), bias: None, eps: 1e-5 };
+            kernels.norm_heads(&pool, heads, pair.slice(), &norm);
         }
     }
 }

@@ -1,10 +1,9 @@
-//! How far back each layer sees: `sliding_window`, `layer_types`, `max_window_layers`.
+//! How far back each layer sees: `sliding_window` and `layer_types`.
 
 use crate::json::{Object, clip};
-use crate::{AttentionSpan, LayerSpec, ModelError};
+use crate::{AttentionSpan, DecoderSpec, LayerSpec, Mlp, ModelError};
 
 const DEFAULT_WINDOW: u32 = 4096;
-const DEFAULT_MAX_WINDOW_LAYERS: u32 = 28;
 
 /// The window: 4096 when the field is not written, none when it is `null`.
 pub(super) fn window(config: &Object) -> Result<Option<u32>, ModelError> {
@@ -17,46 +16,73 @@ pub(super) fn window(config: &Object) -> Result<Option<u32>, ModelError> {
 /// The same span in all layers; `layer_types`, when given, must agree.
 pub(super) fn uniform(
     config: &Object,
-    layers: u32,
+    spec: &mut DecoderSpec,
     window: Option<u32>,
-) -> Result<Vec<LayerSpec>, ModelError> {
-    let spec = layer(window);
-    if let Some(types) = layer_types(config, layers, window)?
-        && types.iter().any(|other| *other != spec)
+) -> Result<(), ModelError> {
+    let span = span(window);
+    if let Some(types) = layer_types(config, spec, window)?
+        && types.iter().any(|other| *other != span)
     {
         return Err(
             config.unsupported("layer_types", "this architecture has one kind of attention in all layers")
         );
     }
-    Ok(vec![spec; layers as usize])
+    spec.layers.iter_mut().for_each(|layer| layer.attention = span);
+    Ok(())
 }
 
-/// Layers as `layer_types` lists them, or else windows from layer `max_window_layers` on.
-pub(super) fn mixed(config: &Object, layers: u32, window: Option<u32>) -> Result<Vec<LayerSpec>, ModelError> {
-    if let Some(types) = layer_types(config, layers, window)? {
-        return Ok(types);
-    }
-    let full = config.integer("max_window_layers", 0, u32::MAX)?.unwrap_or(DEFAULT_MAX_WINDOW_LAYERS);
-    Ok((0..layers).map(|index| layer(window.filter(|_| index >= full))).collect())
+/// Layers as `layer_types` lists them, or else a window in those, counted from 0, for which `windowed` holds.
+pub(super) fn mixed(
+    config: &Object,
+    spec: &mut DecoderSpec,
+    window: Option<u32>,
+    windowed: impl Fn(u32) -> bool,
+) -> Result<(), ModelError> {
+    let spans = match layer_types(config, spec, window)? {
+        Some(types) => types,
+        None => (0..spec.layers.len() as u32).map(|index| span(window.filter(|_| windowed(index)))).collect(),
+    };
+    spec.layers.iter_mut().zip(spans).for_each(|(layer, span)| layer.attention = span);
+    Ok(())
 }
 
-fn layer(window: Option<u32>) -> LayerSpec {
-    LayerSpec { attention: window.map_or(AttentionSpan::Full, AttentionSpan::Window) }
+/// A window in all layers but every `n`-th, where `n` is what `field` says or `default`.
+pub(super) fn all_but_every(
+    config: &Object,
+    spec: &mut DecoderSpec,
+    window: Option<u32>,
+    (field, default): (&str, u32),
+) -> Result<(), ModelError> {
+    let every = match config.get("layer_types") {
+        Some(_) => default,
+        None => config.count(field, u32::MAX)?.unwrap_or(default),
+    };
+    mixed(config, spec, window, |index| !(index + 1).is_multiple_of(every))
+}
+
+/// A layer with a rotation and a gated MLP.
+pub(super) fn layer(window: Option<u32>) -> LayerSpec {
+    LayerSpec { attention: span(window), rope: Some(0), mlp: Mlp::Gated }
+}
+
+fn span(window: Option<u32>) -> AttentionSpan {
+    window.map_or(AttentionSpan::Full, AttentionSpan::Window)
 }
 
 fn layer_types(
     config: &Object,
-    layers: u32,
+    spec: &DecoderSpec,
     window: Option<u32>,
-) -> Result<Option<Vec<LayerSpec>>, ModelError> {
+) -> Result<Option<Vec<AttentionSpan>>, ModelError> {
     let Some(types) = config.texts("layer_types")? else { return Ok(None) };
-    if types.len() != layers as usize {
+    let layers = spec.layers.len();
+    if types.len() != layers {
         let problem = format!("lists {} layers, but num_hidden_layers is {layers}", types.len());
         return Err(config.error("layer_types", problem));
     }
-    let span = |kind: &str| match (kind, window) {
-        ("full_attention", _) => Ok(layer(None)),
-        ("sliding_attention", Some(window)) => Ok(layer(Some(window))),
+    let of_kind = |kind: &str| match (kind, window) {
+        ("full_attention", _) => Ok(AttentionSpan::Full),
+        ("sliding_attention", Some(window)) => Ok(AttentionSpan::Window(window)),
         ("sliding_attention", None) => {
             let problem = "names sliding_attention, but no window is in force: give sliding_window (and \
                            use_sliding_window, where the architecture has it)";
@@ -68,5 +94,5 @@ fn layer_types(
             Err(config.error("layer_types", problem))
         }
     };
-    types.into_iter().map(span).collect::<Result<_, _>>().map(Some)
+    types.into_iter().map(of_kind).collect::<Result<_, _>>().map(Some)
 }

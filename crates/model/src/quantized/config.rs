@@ -98,7 +98,7 @@ impl Quantization {
         match role {
             Role::Embedding => self.embedding,
             Role::Head => self.head,
-            Role::FinalNorm => None,
+            Role::Positions | Role::FinalNorm | Role::FinalNormBias => None,
             Role::Layer(_, role) => self.layers.filter(|_| role.is_matrix()),
         }
     }

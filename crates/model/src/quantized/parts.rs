@@ -4,7 +4,7 @@ use super::QuantScheme;
 use crate::header::Entry;
 use crate::json::clip;
 use crate::shards::{Found, Shard, Shards};
-use crate::{Dtype, ModelError, Role};
+use crate::{Dtype, ModelError};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -16,16 +16,15 @@ pub(crate) struct QuantizedPlace {
     pub(crate) zeros: Option<(usize, Range<usize>)>,
 }
 
-/// Finds the parts of the matrix `role`, `[n, k]`: the codes, and the rest. `None` when there are no codes.
+/// Finds the parts of the matrix `name`, `[n, k]`: the codes, and the rest. `None` when there are no codes.
 pub(crate) fn find(
-    role: Role,
+    name: &str,
     [n, k]: [u64; 2],
     scheme: QuantScheme,
     found: &mut Shards,
 ) -> Result<Option<(Found, QuantizedPlace)>, ModelError> {
-    let name = role.to_string();
-    let Some(codes) = found.tensors.remove(&scheme.code_name(&name)) else { return Ok(None) };
-    let matrix = Matrix { name: &name, n, k, scheme };
+    let Some(codes) = found.tensors.remove(&scheme.code_name(name)) else { return Ok(None) };
+    let matrix = Matrix { name, n, k, scheme };
     matrix.check(&codes, &found.shards, scheme.code_shape(n, k), &[scheme.code_format()], "codes")?;
     let mut take = |suffix: &str| found.tensors.remove(&format!("{name}{suffix}"));
     let (scales, zeros, shape) = (take("_scale"), take("_zero_point"), take("_shape"));

@@ -22,14 +22,15 @@ impl QuantizedFolder {
     pub fn scheme(&self, role: Role) -> Option<QuantScheme> {
         match role {
             Role::Embedding | Role::Head => Some(self.vocabulary),
-            Role::FinalNorm => None,
+            Role::Positions | Role::FinalNorm | Role::FinalNormBias => None,
             Role::Layer(_, role) => role.is_matrix().then_some(self.layers),
         }
     }
 
     /// The parts of the tensor of `role`, in the order in which they are written: codes, scales, zero points, shape.
     pub fn parts(&self, role: Role, checkpoint: &Checkpoint) -> Vec<StoredTensor> {
-        let (name, shape) = (role.to_string(), role.shape(checkpoint.spec()));
+        let spec = checkpoint.spec();
+        let (name, shape) = (spec.naming.name(role), role.shape(spec));
         let (Some(scheme), &[n, k]) = (self.scheme(role), shape.as_slice()) else {
             let format = match checkpoint.tensor(role).dtype {
                 Dtype::F32 => "F32",

@@ -52,11 +52,19 @@ fn distribution(role: Role, spec: &DecoderSpec) -> (f32, f32) {
     let fan_in = |width: u32| 1.0 / (width as f32).sqrt();
     let added = 1.0 / (2.0 * spec.layers.len() as f32).sqrt();
     match role {
-        Role::FinalNorm => (1.0, 0.05),
+        Role::FinalNorm => (1.0 - spec.norm.weight_offset, 0.05),
+        Role::FinalNormBias => (0.0, 0.02),
+        Role::Positions => (0.0, fan_in(spec.hidden)),
         // The head multiplies a normalised row, so that logits have a deviation of 2; a tied one is the embedding.
         Role::Embedding | Role::Head => (0.0, 2.0 * fan_in(spec.hidden)),
         Role::Layer(_, role) => match role {
-            LayerRole::AttnNorm | LayerRole::MlpNorm | LayerRole::QNorm | LayerRole::KNorm => (1.0, 0.05),
+            LayerRole::AttnNorm | LayerRole::MlpNorm | LayerRole::QNorm | LayerRole::KNorm => {
+                (1.0 - spec.norm.weight_offset, 0.05)
+            }
+            // What a branch gives is made this large.
+            LayerRole::PostAttnNorm | LayerRole::PostMlpNorm => {
+                (added - spec.norm.weight_offset, 0.05 * added)
+            }
             LayerRole::Q | LayerRole::K | LayerRole::V | LayerRole::Gate | LayerRole::Up => {
                 (0.0, fan_in(spec.hidden))
             }
@@ -64,6 +72,7 @@ fn distribution(role: Role, spec: &DecoderSpec) -> (f32, f32) {
             LayerRole::Down => (0.0, added * fan_in(spec.intermediate)),
             LayerRole::QBias | LayerRole::KBias | LayerRole::VBias => (0.0, 0.1),
             LayerRole::OBias | LayerRole::GateBias | LayerRole::UpBias | LayerRole::DownBias => (0.0, 0.02),
+            LayerRole::AttnNormBias | LayerRole::MlpNormBias => (0.0, 0.02),
         },
     }
 }

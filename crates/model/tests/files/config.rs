@@ -159,7 +159,10 @@ fn an_unknown_architecture_lists_the_supported_and_the_nearest() {
     assert_eq!(unknown("LLaMAForCausalLM"), Some("LlamaForCausalLM"));
     assert_eq!(unknown("Qwen2ForCasualLM"), Some("Qwen2ForCausalLM"));
     assert_eq!(unknown("qwen"), Some("Qwen2ForCausalLM"));
-    assert_eq!(unknown("Gemma2ForCausalLM"), None);
+    assert_eq!(unknown("NoSuchForCausalLM"), None);
+    assert_eq!(unknown("DeepseekV3ForCausalLM"), Some("LlamaForCausalLM"));
+    let mamba = Tiny::llama().set("architectures", json!(["MambaForCausalLM"])).unset("model_type");
+    refused(&mamba.write(), &["MambaForCausalLM", "it needs state-space layers", "nearest"]);
     refused(&Tiny::llama().set("architectures", json!([&"x".repeat(100_000)])).write(), &["xxx…"]);
     refused(&Tiny::llama().set("architectures", json!([])).unset("model_type").write(), &["architectures"]);
 }
@@ -175,9 +178,10 @@ fn model_type_stands_in_for_architectures_and_may_not_contradict() {
 fn what_the_forward_pass_does_not_do_is_refused_by_name() {
     let quantised = json!({"quant_method": "gptq", "bits": 4});
     refused_field("quantization_config", quantised, &["gptq", "not supported", "bf16"]);
-    refused_field("hidden_act", json!("gelu"), &["gelu", "silu"]);
-    refused_field("num_local_experts", json!(8), &["8", "dense"]);
-    refused_field("partial_rotary_factor", json!(0.5), &["0.5"]);
+    refused_field("hidden_act", json!("mish"), &["mish", "silu"]);
+    refused_field("num_local_experts", json!(8), &["8", "mixture"]);
+    refused_field("partial_rotary_factor", json!(0.2), &["0.2", "even"]);
+    refused_field("partial_rotary_factor", json!(1.5), &["1.5", "at most 1"]);
     refused_field("final_logit_softcapping", json!(30.0), &["30.0"]);
     let harmless = Tiny::llama()
         .set("quantization_config", Value::Null)
@@ -194,7 +198,7 @@ fn rope_scaling_is_read_in_both_styles() {
         "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192
     });
-    let read = |tiny: Tiny| tiny.write().open().unwrap().spec().rope;
+    let read = |tiny: Tiny| tiny.write().open().unwrap().spec().ropes[0].clone();
     let expected = RopeScaling::Llama3 {
         factor: 32.0,
         low_freq_factor: 1.0,
@@ -202,7 +206,7 @@ fn rope_scaling_is_read_in_both_styles() {
         original_max_position: 8192,
     };
     let old = read(Tiny::llama().set("rope_theta", json!(500_000)).set("rope_scaling", llama3.clone()));
-    assert_eq!((old.theta, old.rotary_dim, old.scaling), (500_000.0, 4, expected));
+    assert_eq!((old.theta, old.rotary_dim, &old.scaling), (500_000.0, 4, &expected));
     let mut flat = llama3;
     flat["rope_theta"] = json!(500_000.0);
     assert_eq!(read(Tiny::llama().unset("rope_theta").set("rope_parameters", flat.clone())), old);
@@ -216,13 +220,31 @@ fn rope_scaling_is_read_in_both_styles() {
 
 #[test]
 fn rope_scaling_that_is_unknown_incomplete_or_contradictory_is_refused() {
-    for kind in ["yarn", "dynamic", "longrope", "mrope"] {
-        refused_field(
-            "rope_scaling",
-            json!({"rope_type": kind, "factor": 2.0}),
-            &["rope_type", kind, "llama3"],
-        );
+    refused_field(
+        "rope_scaling",
+        json!({"rope_type": "mrope", "factor": 2.0}),
+        &["rope_type", "mrope", "llama3"],
+    );
+    for kind in ["linear", "dynamic", "llama3"] {
+        refused_field("rope_scaling", json!({"rope_type": kind, "factor": 0}), &["rope_scaling."]);
     }
+    let long = |short, long| json!({"rope_type": "longrope", "short_factor": short, "long_factor": long});
+    refused_field(
+        "rope_scaling",
+        long(json!([1.0]), json!([1.0, 2.0])),
+        &["short_factor", "1 numbers", "2 pairs"],
+    );
+    refused_field("rope_scaling", long(json!([1.0, 1.0]), json!([1.0, 0.0])), &["long_factor", "above 0"]);
+    refused_field(
+        "rope_scaling",
+        json!({"rope_type": "yarn", "factor": 4, "beta_fast": -1}),
+        &["beta_fast", "-1"],
+    );
+    refused_field(
+        "rope_parameters",
+        json!({"rope_type": "yarn", "factor": 4, "rope_theta": 1}),
+        &["rope_theta"],
+    );
     refused_field("rope_scaling", json!({"rope_type": "linear"}), &["factor", "missing"]);
     refused_field("rope_scaling", json!({"rope_type": "linear", "factor": 0.5}), &["0.5"]);
     refused_field(
@@ -237,7 +259,7 @@ fn rope_scaling_that_is_unknown_incomplete_or_contradictory_is_refused() {
     let unequal = json!({"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}});
     refused(
         &Tiny::llama().unset("rope_theta").set("rope_parameters", unequal).write(),
-        &["rope_parameters", "same"],
+        &["rope_parameters", "alike"],
     );
 }
 
@@ -278,7 +300,7 @@ fn biases_follow_the_config() {
     refused(&Tiny::llama().set("attention_bias", json!(true)).write(), &["q_proj.bias", "missing"]);
     refused(&Tiny::llama().set("mlp_bias", json!(true)).write(), &["gate_proj.bias", "missing"]);
     let spec = qwen2().write().open().unwrap().spec().clone();
-    assert_eq!((spec.qkv_bias, spec.o_bias, spec.mlp_bias, spec.qk_norm), (true, false, false, false));
+    assert_eq!((spec.qkv_bias, spec.o_bias, spec.mlp_bias, spec.qk_norm), (true, false, false, None));
 }
 
 #[test]

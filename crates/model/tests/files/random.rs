@@ -36,7 +36,7 @@ fn shapes_have_the_sizes_of_the_public_models() {
 #[test]
 fn llama_3_stretches_its_positions_and_the_others_do_not() {
     for shape in RandomShape::all() {
-        let stretched = Checkpoint::random(shape, 0).spec().rope.scaling != RopeScaling::None;
+        let stretched = Checkpoint::random(shape, 0).spec().ropes[0].scaling != RopeScaling::None;
         assert_eq!(stretched, shape.name().starts_with("llama-3"), "{shape}");
     }
 }

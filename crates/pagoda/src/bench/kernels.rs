@@ -7,9 +7,9 @@ use super::stats::Spread;
 use crate::model::DecoderSpec;
 use half::bf16;
 use pagoda_kernels::{
-    AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Buffer, HeadRows, Kernels, KvMut, KvRef,
-    KvRows, KvShape, LinearScratch, LinearShape, OutOfMemory, PackError, PackedLinear, QuantizedMatrix,
-    WeightFormat, Weights, WorkerPool,
+    Angles, AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Buffer, HeadRows, Kernels,
+    KvMut, KvRef, KvRows, KvShape, LinearScratch, LinearShape, Norm, NormKind, OutOfMemory, PackError,
+    PackedLinear, Pairing, QuantizedMatrix, WeightFormat, Weights, WorkerPool,
 };
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -235,12 +235,14 @@ impl KernelBench<'_> {
             rows.push(self.row((name, "", &width.to_string()), m, seconds, needs));
         };
         let (mut x, weight, mut out) = (noise(m * hidden), noise(hidden), vec![0.0; m * hidden]);
-        let norm = self.time(1, || kernels.add_rms_norm(pool, &mut x, &weight, 1e-6, &mut out));
+        let norm = Norm { kind: NormKind::Rms, weight: &weight, bias: None, eps: 1e-6 };
+        let norm = self.time(1, || kernels.add_norm(pool, &mut x, &norm, &mut out));
         add("norm", hidden, 4 * m * hidden, norm);
         let width = spec.q_width() as usize;
         let heads = HeadRows { rows: m, stride: width, heads: spec.heads as usize, head_dim };
         let (mut q, angles) = (noise(m * width), noise(m * head_dim / 2));
-        let rope = self.time(1, || kernels.rope(pool, heads, &mut q, &angles, &angles));
+        let angles = Angles { cos: &angles, sin: &angles, pairing: Pairing::Halves };
+        let rope = self.time(1, || kernels.rope(pool, heads, &mut q, &angles));
         add("rope", width, 2 * m * width, rope);
         let shape = KvShape { kv_heads: spec.kv_heads as usize, head_dim, block_size: 16 };
         let elements = m.div_ceil(16) * shape.block_elements();

@@ -3,7 +3,7 @@
 use super::limits::MachineLimits;
 use super::workload::Workload;
 use crate::MemoryPlan;
-use crate::model::{AttentionSpan, DecoderSpec};
+use crate::model::{AttentionSpan, DecoderSpec, Mlp};
 use pagoda_kernels::{Bits, LinearShape, PackedLinear, WeightFormat};
 use serde::{Deserialize, Serialize};
 
@@ -41,10 +41,12 @@ pub struct Bound {
 pub(super) fn layer_shapes(spec: &DecoderSpec) -> [(&'static str, LinearShape); 4] {
     let (hidden, inner) = (spec.hidden as usize, spec.intermediate as usize);
     let (q, kv) = (spec.q_width() as usize, spec.kv_width() as usize);
+    let gated = spec.layers.iter().all(|layer| layer.mlp == Mlp::Gated);
+    let inner_rows = if gated { 2 * inner } else { inner };
     [
         ("qkv", LinearShape { n: q + 2 * kv, k: hidden }),
         ("o", LinearShape { n: hidden, k: q }),
-        ("gate_up", LinearShape { n: 2 * inner, k: hidden }),
+        ("gate_up", LinearShape { n: inner_rows, k: hidden }),
         ("down", LinearShape { n: hidden, k: inner }),
     ]
 }

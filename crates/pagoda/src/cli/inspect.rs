@@ -5,7 +5,7 @@ use super::exit::CliError;
 use super::options::builder;
 use super::size::show_bytes;
 use pagoda::memory::available_bytes;
-use pagoda::model::{AttentionSpan, DecoderSpec, RopeScaling};
+use pagoda::model::{AttentionSpan, DecoderSpec, Flow, RopeScaling, RopeSpec};
 use pagoda::{Prepared, ServedModel};
 use std::fmt::Write;
 
@@ -103,12 +103,10 @@ fn details(spec: &DecoderSpec) -> String {
         None => "full attention".to_owned(),
         Some(window) => format!("window of {window} in {} layers", windows.len()),
     };
-    let scaling = match &spec.rope.scaling {
-        RopeScaling::None => String::new(),
-        scaling => format!(" scaled {scaling:?}"),
-    };
     let flags = [
-        (spec.qk_norm, "query and key norms"),
+        (spec.qk_norm.is_some(), "query and key norms"),
+        (spec.block.post_norm, "norms after attention and mlp"),
+        (spec.block.flow != Flow::Sequential, "attention and mlp in parallel"),
         (spec.qkv_bias, "qkv bias"),
         (spec.o_bias, "output bias"),
         (spec.mlp_bias, "mlp bias"),
@@ -117,7 +115,7 @@ fn details(spec: &DecoderSpec) -> String {
     let flags: Vec<&str> = flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect();
     format!(
         "layers  {} x hidden {} · {} query and {} kv heads of {} · mlp {} · {spans}\n\
-         rope    theta {} over {} dimensions{scaling} · context {}\n\
+         rope    {} · context {}\n\
          extras  {}\n",
         spec.layers.len(),
         spec.hidden,
@@ -125,11 +123,27 @@ fn details(spec: &DecoderSpec) -> String {
         spec.kv_heads,
         spec.head_dim,
         spec.intermediate,
-        spec.rope.theta,
-        spec.rope.rotary_dim,
+        rotations(spec),
         spec.max_context,
         if flags.is_empty() { "none".to_owned() } else { flags.join(", ") },
     )
+}
+
+fn rotations(spec: &DecoderSpec) -> String {
+    let one = |rope: &RopeSpec| {
+        let scaling = match &rope.scaling {
+            RopeScaling::None => String::new(),
+            RopeScaling::LongRope { original_max_position, .. } => {
+                format!(" stretched from {original_max_position} by factors of their own")
+            }
+            scaling => format!(" scaled {scaling:?}"),
+        };
+        format!("theta {} over {} dimensions{scaling}", rope.theta, rope.rotary_dim)
+    };
+    if spec.ropes.is_empty() {
+        return "none".to_owned();
+    }
+    spec.ropes.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn tensors(prepared: &Prepared) -> String {

@@ -1,0 +1,73 @@
+//! Gemma 2 and 3: norms before and after both branches, whose weights are stored as a difference from 1; an embedding
+//! that is multiplied; windows in most layers.
+
+use super::{assemble, llama, spans};
+use crate::config::{Common, Defaults, HeadDimDefault};
+use crate::json::Object;
+use crate::{Activation, BlockSpec, DecoderSpec, Flow, LayerRole, ModelError, Naming, QkNorm, rope_config};
+
+const NAMING: Naming = Naming {
+    renamed: &[
+        (LayerRole::PostAttnNorm, "post_attention_layernorm"),
+        (LayerRole::MlpNorm, "pre_feedforward_layernorm"),
+        (LayerRole::PostMlpNorm, "post_feedforward_layernorm"),
+    ],
+    ..Naming::LLAMA
+};
+
+const DEFAULTS: Defaults = Defaults {
+    head_dim: HeadDimDefault::Fixed(256),
+    activation: Activation::GeluTanh,
+    tied_head: true,
+    refused: &[
+        ("use_bidirectional_attention", "only attention to earlier tokens is computed"),
+        ("is_encoder_decoder", "only decoder models are read"),
+    ],
+    ..Defaults::LLAMA
+};
+
+const ALIASES: &[(&str, &str)] = &[("hidden_act", "hidden_activation")];
+
+/// One rotation; scores and logits are capped.
+pub(super) fn read_gemma2(config: &Object) -> Result<DecoderSpec, ModelError> {
+    let config = &config.aliased(ALIASES);
+    let common = Common::read(config, &DEFAULTS)?;
+    let mut spec = assemble(&common, vec![rope_config::read(config, &common, &DEFAULTS)?]);
+    family(config, &mut spec, (2, [Some(50.0), Some(30.0)]))?;
+    Ok(spec)
+}
+
+/// Layers with a window rotate in a way of their own; queries and keys are normalised.
+pub(super) fn read_gemma3(config: &Object) -> Result<DecoderSpec, ModelError> {
+    let config = &config.aliased(ALIASES);
+    let common = Common::read(config, &DEFAULTS)?;
+    let defaults = Defaults { rope_theta: 1e6, ..DEFAULTS };
+    let ropes = rope_config::read_both(config, &common, &defaults, Some(10_000.0))?;
+    let mut spec = assemble(&common, ropes.into());
+    spec.qk_norm = Some(QkNorm::Shared);
+    family(config, &mut spec, (6, [None, None]))?;
+    super::rotate_by_span(&mut spec);
+    Ok(spec)
+}
+
+/// What both have in common; `every` so many layers one sees everything, and `caps` of scores and logits, where config.json
+/// does not say.
+fn family(
+    config: &Object,
+    spec: &mut DecoderSpec,
+    (every, caps): (u32, [Option<f32>; 2]),
+) -> Result<(), ModelError> {
+    spec.naming = &NAMING;
+    spec.norm.weight_offset = 1.0;
+    spec.block = BlockSpec { pre_norm: true, post_norm: true, flow: Flow::Sequential };
+    spec.embedding_scale = (spec.hidden as f32).sqrt();
+    llama::biases(config, spec)?;
+    spec.mlp_bias = false;
+    let positive = |field| config.number(field, "a number above 0", |n| n > 0.0);
+    let scalar = positive("query_pre_attn_scalar")?.unwrap_or(256.0);
+    spec.attn_scale = f64::from(scalar).powf(-0.5) as f32;
+    let cap = |field, default| if config.is_written(field) { positive(field) } else { Ok(default) };
+    spec.attn_softcap = cap("attn_logit_softcapping", caps[0])?;
+    spec.logit_softcap = cap("final_logit_softcapping", caps[1])?;
+    spans::all_but_every(config, spec, spans::window(config)?, ("sliding_window_pattern", every))
+}
