@@ -263,12 +263,16 @@ struct Server {
 
 impl Server {
     fn start(more: &[&str]) -> Self {
+        Self::start_logging(more, Stdio::null())
+    }
+
+    fn start_logging(more: &[&str], stderr: impl Into<Stdio>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pagoda"))
             .args(["serve", "--port", "0", "--max-num-seqs", "8"])
             .args(more)
             .env_remove("PAGODA_API_KEY")
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("the server starts");
         let mut line = String::new();
@@ -301,10 +305,14 @@ impl Server {
         }
     }
 
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill exists").success());
+    }
+
     /// Asks the server to end, as a service manager does, and returns its exit code.
     fn terminate(&mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill exists").success());
+        self.signal("-TERM");
         self.child.wait().expect("the server ends").code()
     }
 }
@@ -339,6 +347,51 @@ fn serve_answers_and_drains_on_sigterm() {
     let message = failure(&["explain", "cmpl-nobody", "--port", port], 1);
     assert!(message.contains("no request cmpl-nobody of yours waits or runs"), "{message}");
     assert_eq!(server.terminate(), Some(0));
+}
+
+/// A folder with the embedded model, cut to a context of 512 tokens.
+fn shortened(folder: &std::path::Path) {
+    let model = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/folktale"));
+    std::fs::create_dir_all(folder).expect("a folder can be made");
+    for file in ["generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::os::unix::fs::symlink(model.canonicalize().expect("it exists").join(file), folder.join(file))
+            .expect("a link can be made");
+    }
+    let config = std::fs::read_to_string(model.join("config.json")).expect("it can be read");
+    let mut config: serde_json::Value = serde_json::from_str(&config).expect("it is JSON");
+    config["max_position_embeddings"] = 512.into();
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("it can be written");
+}
+
+#[test]
+fn sighup_loads_what_is_on_disk_and_keeps_what_runs_if_that_cannot_be_read() {
+    let root = std::env::temp_dir().join(format!("pagoda-reload-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&root);
+    let model = root.join("model");
+    shortened(&model);
+    let log = root.join("log");
+    let stderr = std::fs::File::create(&log).expect("a file can be made");
+    let mut server = Server::start_logging(&[model.to_str().expect("UTF-8")], stderr);
+    server.wait_until_ready();
+    let context = |server: &Server, tokens: u32| {
+        server.call("GET", "/v1/models", "").contains(&format!("\"max_model_len\":{tokens}"))
+    };
+    assert!(context(&server, 512));
+    let config = std::fs::read_to_string(model.join("config.json")).expect("it can be read");
+    std::fs::write(model.join("config.json"), "{}").expect("it can be written");
+    server.signal("-HUP");
+    while !std::fs::read_to_string(&log).expect("it can be read").contains("reload failed") {
+        assert!(context(&server, 512), "it serves all the time");
+    }
+    std::fs::write(model.join("config.json"), config.replace(":512", ":256")).expect("it can be written");
+    server.signal("-HUP");
+    while !context(&server, 256) {
+        assert!(server.call("GET", "/health", "").starts_with("HTTP/1.1 200"), "it serves all the time");
+    }
+    let answer = server.call("POST", "/v1/completions", r#"{"prompt": "Once", "max_tokens": 2}"#);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(server.terminate(), Some(0));
+    std::fs::remove_dir_all(&root).expect("the folder can be removed");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::cors::CorsOrigins;
 use crate::head::HeadLimits;
 use crate::hosts::AllowedHosts;
 use crate::keys::ApiKeys;
+use crate::reload::Reload;
 use crate::tenant::TenantWeights;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub struct ServerConfig {
     /// Whether tenants that give no salt share one prefix cache. It saves work where they send the same text, and
     /// lets each find out from the time that an answer takes whether another has sent a text. Default: no.
     pub share_prefix_cache: bool,
+    /// Who loads the model anew when the operator orders it. `None`: nobody, which the operator is told.
+    pub reload: Option<Reload>,
     /// What `/version` reports.
     pub build: BuildInfo,
 }
@@ -105,6 +108,7 @@ impl Default for ServerConfig {
             shutdown_timeout: Duration::from_secs(30),
             tenants: TenantWeights::default(),
             share_prefix_cache: false,
+            reload: None,
             build: BuildInfo::default(),
         }
     }

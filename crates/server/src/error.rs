@@ -161,6 +161,12 @@ pub enum ApiError {
     /// The server does not take requests at the moment.
     #[error("the server is not ready: {0}")]
     Unavailable(String),
+    /// The model is being loaded anew already.
+    #[error("the model is being loaded anew already; wait for that")]
+    Reloading,
+    /// The model could not be loaded anew.
+    #[error("the model could not be loaded, so the one before goes on: {0}")]
+    ReloadFailed(String),
     /// A time limit of the request or of the server passed.
     #[error("{}", describe_timeout(*which, *limit, *asked, *elapsed))]
     Timeout {
@@ -270,6 +276,8 @@ impl ApiError {
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "draining"),
             Self::Loading { .. } => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "model_loading"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "unavailable"),
+            Self::Reloading => (StatusCode::CONFLICT, INVALID, "reloading"),
+            Self::ReloadFailed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "reload_failed"),
             Self::Timeout { which, asked: true, .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "timeout_error", timeout_code(*which))
             }

@@ -78,6 +78,7 @@ fn admin_table() -> Table {
     let table = Table::default()
         .both("/cache/reset", POST, post(admin::reset_cache))
         .at("/reset_prefix_cache", POST, post(admin::reset_cache))
+        .both("/reload", POST, post(admin::reload))
         .both("/requests", GET, get(admin::list))
         .both("/requests/{id}", "DELETE", axum::routing::delete(admin::cancel))
         .at("/server_info", GET, get(server_info::show));

@@ -1,5 +1,6 @@
 //! The server itself: accept loop, limits of connections, orderly end.
 
+use crate::generation::Entered;
 use crate::held::hold;
 use crate::patience::{Activity, HeadGuard, Patience};
 use crate::router::{admin_router, router};
@@ -17,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -54,7 +55,7 @@ pub async fn serve(
             tracing::warn!(calls = state.in_flight(), "cutting off calls that did not end in time");
         }
     };
-    run(listener, Server::new(&state, router(state.clone())), drained).await;
+    run(listener, Server::new(&state, router), drained).await;
     Ok(())
 }
 
@@ -68,7 +69,7 @@ pub async fn serve_admin(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "listening for orders");
-    run(listener, Server::new(&state, admin_router(state.clone())), shutdown).await;
+    run(listener, Server::new(&state, admin_router), shutdown).await;
     Ok(())
 }
 
@@ -83,7 +84,7 @@ async fn run(listener: TcpListener, mut server: Server, until: impl Future<Outpu
 
 struct Server {
     http: http1::Builder,
-    service: TowerToHyperService<Router>,
+    routes: Arc<Routes>,
     stall_timeout: Duration,
     patience: Patience,
     slots: Arc<Semaphore>,
@@ -93,7 +94,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(state: &ServerState, router: Router) -> Self {
+    fn new(state: &ServerState, router: fn(ServerState) -> Router) -> Self {
         let config = state.config();
         let patience = Patience { head: config.head_timeout, idle: config.idle_timeout };
         let mut http = http1::Builder::new();
@@ -104,7 +105,7 @@ impl Server {
             .max_buf_size(config.head_limits.bytes.saturating_mul(2).max(LEAST_BUFFER));
         Self {
             http,
-            service: TowerToHyperService::new(router),
+            routes: Arc::new(Routes::new(state, router)),
             stall_timeout: config.stall_timeout,
             patience,
             slots: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
@@ -135,7 +136,7 @@ impl Server {
         let activity = Activity::default();
         let stream = StallGuard::new(stream, self.stall_timeout);
         let stream = TokioIo::new(HeadGuard::new(stream, activity.clone(), self.patience));
-        let service = Watched { service: self.service.clone(), activity };
+        let service = Watched { routes: Arc::clone(&self.routes), activity };
         let connection = self.http.serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
         self.connections.spawn(async move {
@@ -154,9 +155,36 @@ impl Server {
     }
 }
 
+/// The routes, over the engine that is current.
+struct Routes {
+    make: fn(ServerState) -> Router,
+    made: RwLock<(ServerState, TowerToHyperService<Router>)>,
+}
+
+impl Routes {
+    fn new(state: &ServerState, make: fn(ServerState) -> Router) -> Self {
+        let (state, _) = state.enter();
+        let service = TowerToHyperService::new(make(state.clone()));
+        Self { make, made: RwLock::new((state, service)) }
+    }
+
+    /// What answers one call, and what has to be held until it is answered.
+    fn enter(&self) -> (TowerToHyperService<Router>, Entered) {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        let (state, entered) = made.0.enter();
+        if state.has_engine_of(&made.0) {
+            return (made.1.clone(), entered);
+        }
+        drop(made);
+        let service = TowerToHyperService::new((self.make)(state.clone()));
+        *self.made.write().unwrap_or_else(PoisonError::into_inner) = (state, service.clone());
+        (service, entered)
+    }
+}
+
 /// The routes as one connection sees them: a call lasts until its response has been sent or given up.
 struct Watched {
-    service: TowerToHyperService<Router>,
+    routes: Arc<Routes>,
     activity: Activity,
 }
 
@@ -167,7 +195,8 @@ impl Service<hyper::Request<Incoming>> for Watched {
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let busy = self.activity.begin();
-        let response = self.service.call(request);
-        Box::pin(async move { Ok(response.await?.map(|body| hold(body, busy))) })
+        let (service, entered) = self.routes.enter();
+        let response = service.call(request);
+        Box::pin(async move { Ok(response.await?.map(|body| hold(body, (busy, entered)))) })
     }
 }

@@ -3,11 +3,11 @@
 use crate::calls::{Calls, NamedCall};
 use crate::config::ServerConfig;
 use crate::error::ApiError;
+use crate::generation::{Entered, Generation, Generations, Retired};
 use crate::held::hold;
 use crate::key_load::{KeyLoad, KeySlot};
 use crate::tenant::{Admitted, Tenants};
 use crate::text_threads::TextThreads;
-use crate::throughput::Throughput;
 use crate::unknown::UnknownFields;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -23,13 +23,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The engine, the model and the limits; cheap to clone.
+///
+/// A state keeps to its engine. [`serve`](crate::serve()) gives each call the engine that is current when the call comes;
+/// see [`replace_engine`](Self::replace_engine).
 #[derive(Clone)]
 pub struct ServerState {
+    generation: Arc<Generation>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    handle: EngineHandle,
+    generations: Generations,
     config: ServerConfig,
     in_flight: Arc<Semaphore>,
     text_threads: TextThreads,
@@ -39,7 +43,6 @@ struct Shared {
     key_load: KeyLoad,
     /// Memory for large answers, in units of [`BULK_UNIT`].
     bulk: Arc<Semaphore>,
-    throughput: Throughput,
     /// Keyed afresh by every process, so that nobody can choose a salt that meets another's.
     salt_hasher: RandomState,
     draining: AtomicBool,
@@ -51,17 +54,16 @@ impl ServerState {
         let in_flight = Arc::new(Semaphore::new(config.max_in_flight.min(MAX_PERMITS)));
         let text_threads = TextThreads::new(config.text_threads.clamp(1, MAX_PERMITS), config.body_limit);
         let tenants = Tenants::new(&config.tenants);
-        for (id, label) in tenants.known() {
-            handle.name_tenant(*id, label);
-        }
+        name_tenants(&handle, &tenants);
+        let generations = Generations::new(handle);
         Self {
+            generation: generations.current(),
             shared: Arc::new(Shared {
-                handle,
+                generations,
                 tenants,
                 calls: Calls::default(),
                 key_load: KeyLoad::default(),
                 bulk: Arc::new(Semaphore::new(BULK_UNITS)),
-                throughput: Throughput::default(),
                 config,
                 in_flight,
                 text_threads,
@@ -74,12 +76,37 @@ impl ServerState {
 
     /// The engine behind the routes.
     pub fn handle(&self) -> &EngineHandle {
-        &self.shared.handle
+        self.generation.handle()
     }
 
     /// The model that is served.
     pub fn model(&self) -> &Arc<ServedModel> {
-        self.shared.handle.model()
+        self.handle().model()
+    }
+
+    /// Lets all calls that come from here on meet another engine, of the same model or of another. What is counted and
+    /// limited by the server goes on; metrics are those of the engine and begin anew.
+    ///
+    /// No call is lost if the replaced engine is drained when it is [idle](Retired::idle), and not before.
+    pub fn replace_engine(&self, handle: EngineHandle) -> Retired {
+        name_tenants(&handle, &self.shared.tenants);
+        self.shared.generations.replace(handle)
+    }
+
+    /// The same server with the engine that is current, and what keeps that engine from being idle.
+    pub(crate) fn enter(&self) -> (Self, Entered) {
+        let (generation, entered) = self.shared.generations.enter();
+        (Self { generation, shared: Arc::clone(&self.shared) }, entered)
+    }
+
+    /// Whether both keep to one engine.
+    pub(crate) fn has_engine_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.generation, &other.generation)
+    }
+
+    /// All engines that may have requests, the current one first.
+    pub(crate) fn handles(&self) -> Vec<EngineHandle> {
+        self.shared.generations.handles()
     }
 
     /// The limits.
@@ -109,7 +136,7 @@ impl ServerState {
         if self.shared.draining.load(Ordering::Acquire) {
             return Err(ApiError::Draining);
         }
-        let health = self.shared.handle.health();
+        let health = self.handle().health();
         match health.state {
             EngineState::Loading => Err(ApiError::Loading { loaded: percent(health.loaded) }),
             EngineState::Ready | EngineState::Failed => self.check_live(),
@@ -153,7 +180,7 @@ impl ServerState {
 
     /// Tokens generated per second of late.
     pub(crate) fn throughput(&self) -> f64 {
-        self.shared.throughput.look(self.handle().snapshot().generated_tokens, Instant::now())
+        self.generation.throughput()
     }
 
     /// A JSON body that may be large. What all such bodies together hold until they are sent is bounded.
@@ -207,19 +234,25 @@ impl ServerState {
 
     /// Whether the engine lives, and so do the threads that texts pass; only a new process helps where not.
     pub(crate) fn check_live(&self) -> Result<(), ApiError> {
-        let health = self.shared.handle.health();
+        let health = self.handle().health();
         if health.state == EngineState::Failed {
             return Err(ApiError::Unavailable("the engine has failed".into()));
         }
         if health.stalled {
             return Err(ApiError::Unavailable("the engine makes no progress".into()));
         }
-        if self.shared.text_threads.are_stuck(self.shared.handle.config().stall_after, Instant::now()) {
+        if self.shared.text_threads.are_stuck(self.handle().config().stall_after, Instant::now()) {
             return Err(ApiError::Unavailable(
                 "the threads for templates and tokenizers make no progress".into(),
             ));
         }
         Ok(())
+    }
+}
+
+fn name_tenants(handle: &EngineHandle, tenants: &Tenants) {
+    for (id, label) in tenants.known() {
+        handle.name_tenant(*id, label);
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod prompt_logprobs;
 pub(crate) mod refused;
+pub(crate) mod reload;
 pub(crate) mod render;
 pub(crate) mod requests;
 pub(crate) mod schema;

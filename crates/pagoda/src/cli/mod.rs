@@ -15,6 +15,7 @@ mod options;
 mod plan;
 mod progress;
 mod quantize;
+mod reload;
 mod run;
 mod security;
 mod serve;

@@ -6,11 +6,12 @@ use super::inspect::describe;
 use super::options::builder;
 use super::progress::LoadBar;
 use super::quantize;
+use super::reload::Keeper;
 use super::security::SecurityArgs;
 use super::tenants;
 use anyhow::anyhow;
 use pagoda::sched::Deadlines;
-use pagoda::server::{ServerConfig, ServerState};
+use pagoda::server::{Reload, ServerConfig, ServerState};
 use pagoda::{Engine, EngineHandle, EngineState, Prepared, QuantFormat};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -33,6 +34,8 @@ async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
     let started = Instant::now();
     let mut stop = StopSignals::new()?;
     let mut config = server_config(args)?;
+    let (reload, orders) = Reload::channel();
+    config.reload = Some(reload);
     let prepared = prepare(args)?;
     config.build.cpu_isa = Some(prepared.isa().to_string());
     let listeners = Listeners::bind(args)?;
@@ -44,10 +47,11 @@ async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
         tokio::spawn(pagoda::server::serve_admin(listener, state.clone(), std::future::pending()))
     });
     let loading = tokio::spawn(report_load(engine.handle().clone(), load));
-    let handle = engine.handle().clone();
+    let mut keeper = Keeper::new(args, engine, state.clone(), orders)?;
+    let kept = &mut keeper;
     let until = async move {
         tokio::select! {
-            _ = handle.ended() => {}
+            () = kept.keep() => {}
             () = stop.first() => eprintln!("draining; a second signal stops at once"),
         }
         tokio::spawn(async move {
@@ -61,10 +65,10 @@ async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
         admin.abort();
     }
     served.map_err(|error| CliError::new(Failure::Runtime, error))?;
-    finish(engine)
+    finish(keeper.into_engine())
 }
 
-fn prepare(args: &ServeArgs) -> Result<Prepared, CliError> {
+pub(crate) fn prepare(args: &ServeArgs) -> Result<Prepared, CliError> {
     let mut builder =
         builder(args.model.as_deref(), &args.engine)?.served_names(args.served_model_name.iter().cloned());
     let engine = builder.engine_config();

@@ -8,7 +8,7 @@ use crate::tenant::Caller;
 use crate::wire::requests::{Aborted, Cancelled, RequestList, RequestView};
 use axum::Json;
 use axum::extract::{Path, State};
-use pagoda_engine::{RequestId, TenantId};
+use pagoda_engine::{EngineHandle, RequestId, TenantId};
 
 /// Where a request of the caller's stands. The id is that of its response, or the call's `x-request-id`.
 pub(crate) async fn show(
@@ -18,15 +18,20 @@ pub(crate) async fn show(
 ) -> Result<Json<RequestView>, ApiError> {
     let tenant = caller.tenant.id;
     let id = find(&state, tenant, &name).ok_or_else(|| unknown(&name))?;
-    let explanation = state.handle().explain(id, tenant).await.ok_or_else(|| unknown(&name))?;
-    Ok(Json(RequestView::new(id, caller.label, &explanation)))
+    for handle in state.handles() {
+        if let Some(explanation) = handle.explain(id, tenant).await {
+            return Ok(Json(RequestView::new(id, caller.label, &explanation)));
+        }
+    }
+    Err(unknown(&name))
 }
 
 /// All that the caller has waiting or running.
 pub(crate) async fn list(State(state): State<ServerState>, caller: Caller) -> Json<RequestList> {
     let tenant = caller.tenant.id;
     let names = state.calls().names(tenant);
-    Json(RequestList::new(&state.handle().requests(Some(tenant)), &|id| names.get(&id).cloned()))
+    let own: Vec<_> = state.handles().iter().flat_map(|handle| handle.requests(Some(tenant))).collect();
+    Json(RequestList::new(&own, &|id| names.get(&id).cloned()))
 }
 
 /// Ends a request of the caller's after the running step.
@@ -54,10 +59,7 @@ pub(crate) async fn abort(
     let all = fields.flag("abort_all")?.unwrap_or(false);
     state.note_unknown(fields.left());
     let cancelled = match id {
-        _ if all => {
-            let own = state.handle().requests(Some(tenant));
-            own.iter().filter(|request| state.handle().cancel_own(request.id, tenant)).count()
-        }
+        _ if all => state.handles().iter().map(|handle| cancel_all(handle, tenant)).sum(),
         Some(id) => usize::from(end(&state, tenant, &id).is_some()),
         None => return Err(ApiError::missing("rid")),
     };
@@ -66,7 +68,13 @@ pub(crate) async fn abort(
 
 /// Ends a request; `None` if there is none to end.
 fn end(state: &ServerState, tenant: TenantId, name: &str) -> Option<RequestId> {
-    find(state, tenant, name).filter(|&id| state.handle().cancel_own(id, tenant))
+    let id = find(state, tenant, name)?;
+    state.handles().iter().any(|handle| handle.cancel_own(id, tenant)).then_some(id)
+}
+
+/// How many requests of a tenant were ended.
+fn cancel_all(handle: &EngineHandle, tenant: TenantId) -> usize {
+    handle.requests(Some(tenant)).iter().filter(|request| handle.cancel_own(request.id, tenant)).count()
 }
 
 fn find(state: &ServerState, tenant: TenantId, name: &str) -> Option<RequestId> {

@@ -21,6 +21,7 @@ mod listing;
 mod outbound;
 mod overload;
 mod refusals;
+mod reload;
 mod requests;
 mod routes;
 mod server;
