@@ -5,6 +5,7 @@ use pagoda_sched::{
     CacheSalt, Deadlines, EarlyStopping, Pooling, Priority, RequestId, Retention, Tenant, TokenId,
 };
 use pagoda_text::TextStart;
+use std::sync::Arc;
 
 /// Parameters of one generation as the client gave them. `None` means "the default of the model".
 ///
@@ -61,6 +62,8 @@ pub struct GenerateParams {
     pub ignore_eos: bool,
     /// Leave special tokens out of the text; the default is to.
     pub skip_special_tokens: Option<bool>,
+    /// Special tokens that stay in the text even where the others are left out.
+    pub kept_special: Arc<[TokenId]>,
     /// Deliver each token at once and make no text of it; for measurements. Excludes `stop`.
     pub tokens_only: bool,
     /// What stands before the generated text; it decides about SentencePiece's leading space.

@@ -30,7 +30,8 @@ impl TextAssembler {
         options: &TextOptions,
     ) -> Self {
         Self {
-            detokenizer: Detokenizer::starting(Arc::clone(tokenizer), options.start, options.skip_special),
+            detokenizer: Detokenizer::starting(Arc::clone(tokenizer), options.start, options.skip_special)
+                .keeping(Arc::clone(&options.kept_special)),
             stops: Arc::clone(&options.stops),
             matcher: options.matcher.clone(),
             sampling,

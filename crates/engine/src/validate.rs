@@ -45,6 +45,7 @@ pub(crate) struct TextOptions {
     pub(crate) matcher: StopMatcher,
     pub(crate) include_stop: bool,
     pub(crate) skip_special: bool,
+    pub(crate) kept_special: Arc<[TokenId]>,
     pub(crate) tokens_only: bool,
     pub(crate) start: TextStart,
 }
@@ -193,6 +194,7 @@ impl ServedModel {
                 stops,
                 include_stop: params.include_stop,
                 skip_special: params.skip_special_tokens.unwrap_or(true),
+                kept_special: params.kept_special,
                 tokens_only: params.tokens_only,
                 start: params.text_start,
             },

@@ -26,6 +26,11 @@ impl DecodeState {
         if self.skip_special && tokenizer.is_special(id) {
             return;
         }
+        self.push_shown(tokenizer, id, out);
+    }
+
+    /// Takes a token that is shown even if it is a special one.
+    pub(crate) fn push_shown(&mut self, tokenizer: &Tokenizer, id: u32, out: &mut String) {
         let Some(bytes) = tokenizer.token_bytes(id) else { return };
         let first = std::mem::replace(&mut self.at_first, false);
         let Self { utf8, strip, .. } = self;

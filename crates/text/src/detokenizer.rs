@@ -26,6 +26,8 @@ pub enum TextStart {
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     state: DecodeState,
+    /// Special tokens that are shown where others are left out.
+    kept: Arc<[u32]>,
 }
 
 impl Detokenizer {
@@ -37,12 +39,21 @@ impl Detokenizer {
     /// Starts a text after what `start` says.
     pub fn starting(tokenizer: Arc<Tokenizer>, start: TextStart, skip_special: bool) -> Self {
         let state = DecodeState::new(&tokenizer, start, skip_special);
-        Self { tokenizer, state }
+        Self { tokenizer, state, kept: Arc::default() }
+    }
+
+    /// Shows the special tokens `kept` even where others are left out.
+    pub fn keeping(self, kept: Arc<[u32]>) -> Self {
+        Self { kept, ..self }
     }
 
     /// Takes one token and appends the text that is certain by now to `out`.
     pub fn push(&mut self, id: u32, out: &mut String) {
-        self.state.push(&self.tokenizer, id, out);
+        if self.kept.contains(&id) {
+            self.state.push_shown(&self.tokenizer, id, out);
+        } else {
+            self.state.push(&self.tokenizer, id, out);
+        }
     }
 
     /// Ends the text: an unfinished character becomes U+FFFD.

@@ -8,6 +8,7 @@
 mod decode_state;
 mod detokenizer;
 mod error;
+mod marks;
 mod pieces;
 mod python_json;
 mod python_str;
@@ -24,8 +25,10 @@ mod utf8;
 
 pub use detokenizer::{Detokenizer, TextStart};
 pub use error::TextError;
+pub use marks::{FimMarks, ReasoningMarks};
 pub use quote::unquote;
 pub use special::SpecialTokens;
 pub use stop::{StopMatch, StopMatcher};
+pub use strftime::utc;
 pub use template::{ChatInput, ChatTemplate, TemplateLimits};
 pub use tokenizer::{Special, Tokenizer, TokenizerFiles};

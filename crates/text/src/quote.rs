@@ -4,6 +4,7 @@
 //! other. So each place of a user's text where a special token begins is cut before the template sees it, by characters
 //! that no text has, and the rendered text is tokenized piece by piece.
 
+use crate::marks::is_reasoning_mark;
 use crate::{Special, TextError, Tokenizer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,9 +15,6 @@ const ESCAPE: char = '\u{fdd0}';
 const LITERAL: char = '\u{fdd1}';
 /// A place to cut.
 const CUT: char = '\u{fdd2}';
-
-/// What templates look for in the answers that they are given back; it ends no turn and opens none.
-const REASONING: [&str; 2] = ["<think>", "</think>"];
 
 /// The texts of special tokens, to be found at a place of a text.
 #[derive(Debug)]
@@ -33,10 +31,11 @@ struct Node {
 }
 
 impl SpecialTexts {
-    /// Texts of one character cannot be cut, so they are left out.
+    /// Texts of one character cannot be cut, so they are left out, and so are the marks of reasoning, which templates look
+    /// for in the answers that they are given back: they end no turn and open none.
     pub(crate) fn new<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
         let mut tree = Self { nodes: vec![Node::default()] };
-        for text in texts.filter(|text| text.chars().nth(1).is_some() && !REASONING.contains(text)) {
+        for text in texts.filter(|text| text.chars().nth(1).is_some() && !is_reasoning_mark(text)) {
             let mut at = 0;
             for byte in text.bytes() {
                 let fresh = tree.nodes.len();

@@ -27,6 +27,12 @@ pub(crate) fn function(now: SystemTime) -> Value {
     Value::from_function(move |format: String| now.format(&format))
 }
 
+/// The time as RFC 3339 writes it, in UTC.
+pub fn utc(time: SystemTime) -> String {
+    let Civil { year, month, day, hour, minute, second, micros, .. } = Civil::from_time(time);
+    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z", month + 1)
+}
+
 /// A point of time in the Gregorian calendar, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Civil {
@@ -192,6 +198,12 @@ mod tests {
 
     fn at(seconds: i64, format: &str) -> String {
         Civil::from_seconds(seconds, 42).format(format).unwrap()
+    }
+
+    #[test]
+    fn times_of_protocols() {
+        let time = UNIX_EPOCH + std::time::Duration::from_micros(951_782_400_000_042);
+        assert_eq!(utc(time), "2000-02-29T00:00:00.000042Z");
     }
 
     #[test]
