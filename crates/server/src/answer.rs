@@ -3,18 +3,23 @@
 use crate::error::ApiError;
 use crate::finish::{self, Ending};
 use crate::logprobs::Names;
-use crate::wire::common::{Delivery, Shown, Usage};
+use crate::reasoning::ReasoningCounter;
+use crate::said::{Reader, Said, Speech};
+use crate::wire::common::{CompletionDetails, Delivery, Shown, Usage};
 use crate::wire::prompt_logprobs::PromptLogprobs;
-use crate::wire::tools::Tools;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream, SelectAll};
 use pagoda_engine::{PromptResult, RequestResult, ServedModel, Session, SessionEvent, TokenInfo};
+use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the events and the body of one call have in common.
 pub(crate) struct Call {
-    /// `cmpl-…` or `chatcmpl-…`.
+    /// `cmpl-…`, `chatcmpl-…` and so on.
     pub(crate) id: String,
+    /// The same as the header `x-request-id` has it, unless the client gave its own.
+    pub(crate) request_id: String,
     /// Seconds since the Unix epoch.
     pub(crate) created: u64,
     pub(crate) model: Arc<ServedModel>,
@@ -32,8 +37,10 @@ pub(crate) struct Call {
     pub(crate) returned: usize,
     /// Tokens of all prompts.
     pub(crate) prompt_tokens: u64,
-    /// What the model may call.
-    pub(crate) tools: Option<Arc<Tools>>,
+    /// How the text is to be read.
+    pub(crate) speech: Speech,
+    /// What the answer repeats of the request.
+    pub(crate) repeated: Value,
 }
 
 impl Call {
@@ -88,18 +95,30 @@ fn part(choice: usize, event: SessionEvent) -> Part {
 /// Counts tokens while they arrive; agrees with the results once they are there.
 pub(crate) struct Tally {
     usage: Usage,
+    /// Count reasoning, one per choice where there may be some.
+    counters: Vec<ReasoningCounter>,
     /// Tokens counted per choice.
     counted: Vec<u64>,
 }
 
 impl Tally {
     pub(crate) fn new(call: &Call) -> Self {
-        Self { usage: Usage::of_prompt(call.prompt_tokens), counted: vec![0; call.choices] }
+        let speech = &call.speech;
+        let counter = |asked| ReasoningCounter::new(asked, &call.model, &speech.kept);
+        let counters = speech.reasoning.map(|asked| (0..call.choices).map(|_| counter(asked)).collect());
+        Self {
+            usage: Usage::of_prompt(call.prompt_tokens),
+            counters: counters.unwrap_or_default(),
+            counted: vec![0; call.choices],
+        }
     }
 
-    pub(crate) fn delta(&mut self, choice: usize, tokens: usize) {
-        self.counted[choice] += tokens as u64;
-        self.usage.generated(tokens as u64);
+    pub(crate) fn delta(&mut self, choice: usize, tokens: &[TokenInfo]) {
+        self.counted[choice] += tokens.len() as u64;
+        self.usage.generated(tokens.len() as u64);
+        if let Some(counter) = self.counters.get_mut(choice) {
+            tokens.iter().for_each(|info| counter.push(info.token));
+        }
     }
 
     pub(crate) fn finished(&mut self, choice: usize, result: &RequestResult) {
@@ -110,13 +129,49 @@ impl Tally {
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        self.usage
+        let reasoning_tokens = self.counters.iter().map(ReasoningCounter::count).sum();
+        Usage { completion_tokens_details: CompletionDetails { reasoning_tokens }, ..self.usage }
+    }
+}
+
+/// Where the time of one choice went, and what it was spent on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    pub(crate) total: Duration,
+    pub(crate) queue: Duration,
+    /// From its acceptance to the first token.
+    pub(crate) first_token: Duration,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) cached_tokens: u32,
+    pub(crate) generated: u32,
+}
+
+impl Spent {
+    pub(crate) fn of(result: &RequestResult) -> Self {
+        let total = result.processing_time;
+        Self {
+            total,
+            queue: result.queue_time.unwrap_or_default(),
+            first_token: result.time_to_first_token.unwrap_or(total),
+            prompt_tokens: result.prompt_tokens,
+            cached_tokens: result.cached_tokens,
+            generated: result.tokens_generated,
+        }
+    }
+}
+
+/// An answer that ended by itself with calls waits for what they bring.
+pub(crate) fn called(ending: Ending, said: &Said) -> Ending {
+    match ending.finish_reason {
+        "stop" if !said.calls.is_empty() => Ending { finish_reason: "tool_calls", ..ending },
+        _ => ending,
     }
 }
 
 /// One choice, complete.
 pub(crate) struct Answer {
-    pub(crate) text: String,
+    pub(crate) said: Said,
+    pub(crate) spent: Spent,
     /// What was found in the prompt, if it was asked for.
     pub(crate) prompt: Option<Arc<PromptResult>>,
     pub(crate) ending: Ending,
@@ -140,7 +195,7 @@ pub(crate) async fn collect(call: &Call, sessions: Vec<Session>) -> Result<(Vec<
         match part {
             Part::Prompt { choice, found } => prompts[choice] = Some(found),
             Part::Delta { choice, text, tokens } => {
-                tally.delta(choice, tokens.len());
+                tally.delta(choice, &tokens);
                 if call.shown.logprobs.is_some() {
                     deltas[choice].push((text, tokens));
                 }
@@ -150,7 +205,10 @@ pub(crate) async fn collect(call: &Call, sessions: Vec<Session>) -> Result<(Vec<
                 let (ending, deltas) = (call.ending(&result)?, std::mem::take(&mut deltas[choice]));
                 let merit = result.mean_logprob();
                 let prompt = prompts[choice].take();
-                answers[choice] = Some(Answer { text: result.text, prompt, ending, deltas, merit });
+                let spent = Spent::of(&result);
+                let said = Reader::read(&call.speech, result.text);
+                let ending = called(ending, &said);
+                answers[choice] = Some(Answer { said, spent, prompt, ending, deltas, merit });
             }
             Part::Failed(error) => return Err(error),
         }

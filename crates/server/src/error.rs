@@ -246,6 +246,37 @@ impl ApiError {
         }
     }
 
+    /// The same in the words of another interface, of which `names` has pairs: a field as checks name it, and as the request
+    /// does.
+    pub(crate) fn renamed(self, names: &[(&str, &'static str)]) -> Self {
+        let pair = |param: &str| {
+            let begins = |from: &str| {
+                let rest = param.strip_prefix(from);
+                rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_'))
+            };
+            names.iter().find(|(from, _)| begins(from)).copied()
+        };
+        match self {
+            Self::ContextLength { param, prompt, context, message } => {
+                let param = pair(param).map_or(param, |(_, to)| to);
+                Self::ContextLength { param, prompt, context, message }
+            }
+            Self::Field { param, fault, message } => match pair(&param) {
+                // Messages about a prompt speak of what it is, not of the field.
+                Some(("prompt", to)) => {
+                    Self::Field { param: param.replacen("prompt", to, 1), fault, message }
+                }
+                Some((from, to)) => Self::Field {
+                    param: param.replacen(from, to, 1),
+                    fault,
+                    message: message.replacen(from, to, 1),
+                },
+                None => Self::Field { param, fault, message },
+            },
+            other => other,
+        }
+    }
+
     fn field(fault: FieldFault, param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Field { param: param.into(), fault, message: message.into() }
     }
@@ -422,7 +453,7 @@ impl IntoResponse for ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis(wait)));
         }
-        match self {
+        match &self {
             Self::MethodNotAllowed { allowed, .. } => {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             }
@@ -431,6 +462,8 @@ impl IntoResponse for ApiError {
             }
             _ => {}
         }
+        // Other shapes of errors are made from it.
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -503,6 +536,19 @@ mod tests {
                 assert_eq!(error.retry_after().is_some(), !asked, "{error}");
             }
         }
+    }
+
+    #[test]
+    fn fields_have_the_names_of_the_request() {
+        let names = [("prompt", "input"), ("stop", "stop_sequences")];
+        let of = |param: &str| match ApiError::invalid(param, format!("{param} is wrong")).renamed(&names) {
+            ApiError::Field { param, message, .. } => (param, message),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of("stop[1]"), ("stop_sequences[1]".into(), "stop_sequences[1] is wrong".into()));
+        assert_eq!(of("stop_token_ids").0, "stop_token_ids");
+        assert_eq!(of("prompt").0, "input");
+        assert_eq!(of("prompt_logprobs").0, "prompt_logprobs");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! POST /v1/completions   POST /v1/chat/completions   each also with /render: the exact prompt
+//! POST /v1/responses   POST /v1/messages   POST /v1/messages/count_tokens
 //! POST /v1/embeddings   GET /v1/models[/{id}]   POST /tokenize   POST /detokenize   GET /tokenizer_info
 //! GET /v1/requests[/{id}]   DELETE /v1/requests/{id}   POST /abort_request
 //! GET /health (/ping /healthz /ready)   /live   /metrics   /version   /load   /v1/loads   /server_info
@@ -17,11 +18,13 @@
 
 mod answer;
 mod base64;
+mod call_forms;
 mod calls;
 mod config;
 mod cors;
 mod credential;
 mod error;
+mod error_shape;
 mod finish;
 mod gate;
 mod generation;
@@ -35,10 +38,12 @@ mod logprobs;
 mod openapi;
 mod patience;
 mod placement;
+mod reasoning;
 mod reload;
 mod request_id;
 mod router;
 mod routes;
+mod said;
 mod serve;
 mod shape;
 mod sse;

@@ -1,7 +1,7 @@
 //! The description of the interface, for tools and for readers.
 
 use crate::table::Endpoint;
-use crate::wire::schema;
+use crate::wire::{dialect_schema, schema};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
@@ -33,6 +33,11 @@ pub(crate) fn document(endpoints: &[Endpoint], version: &str) -> Value {
             "schemas": {
                 "Completion": schema::completion(),
                 "Chat": schema::chat(),
+                "Response": dialect_schema::responses(),
+                "Message": dialect_schema::messages(),
+                "Native": dialect_schema::native(),
+                "Infill": dialect_schema::infill(),
+                "Ollama": dialect_schema::ollama(),
                 "Embedding": schema::embedding(),
                 "Tokenize": schema::tokenize(),
                 "Detokenize": schema::detokenize(),
@@ -69,9 +74,11 @@ pub(crate) fn page(endpoints: &[Endpoint], version: &str) -> String {
          <style>body{{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          td{{padding:.2rem 1rem .2rem 0;vertical-align:top}}dt{{float:left;clear:left;width:16rem}}\
          dd{{margin-left:17rem}}</style>\n<h1>Pagoda {version}</h1>\n\
-         <p><a href=\"openapi.json\">openapi.json</a></p>\n<table>\n{rows}</table>\n{}{}{}{}</html>\n",
+         <p><a href=\"openapi.json\">openapi.json</a></p>\n<table>\n{rows}</table>\n{}{}{}{}{}{}</html>\n",
         fields("/v1/completions", &schema::completion()),
         fields("/v1/chat/completions", &schema::chat()),
+        fields("/v1/responses", &dialect_schema::responses()),
+        fields("/v1/messages", &dialect_schema::messages()),
         fields("/v1/embeddings", &schema::embedding()),
         fields("/tokenize", &schema::tokenize()),
     )
@@ -118,6 +125,11 @@ fn body(path: &str) -> Option<&'static str> {
         | "/v1/chat/completions/render"
         | "/v1/chat/completions/input_tokens"
         | "/apply-template" => Some("Chat"),
+        "/v1/responses" | "/v1/responses/input_tokens" => Some("Response"),
+        "/v1/messages" | "/v1/messages/count_tokens" => Some("Message"),
+        "/completion" => Some("Native"),
+        "/infill" => Some("Infill"),
+        "/api/chat" | "/api/generate" | "/api/show" => Some("Ollama"),
         "/v1/embeddings" => Some("Embedding"),
         "/v1/tokenize" => Some("Tokenize"),
         "/v1/detokenize" => Some("Detokenize"),
@@ -131,6 +143,17 @@ fn summary(path: &str) -> &'static str {
     match path {
         "/v1/completions" => "Continue prompts.",
         "/v1/chat/completions" => "Answer a conversation.",
+        "/v1/responses" => "Answer a conversation, in the words of OpenAI's responses, without state.",
+        "/v1/responses/input_tokens" => "The length of its prompt, in tokens.",
+        "/v1/messages" => "Answer a conversation, in the words of Anthropic's messages.",
+        "/v1/messages/count_tokens" => "The length of its prompt, in tokens.",
+        "/completion" => "Continue prompts, as llama.cpp has it.",
+        "/infill" => "Fill the gap between two texts, as llama.cpp has it.",
+        "/api/chat" => "Answer a conversation, as Ollama has it.",
+        "/api/generate" => "Answer a prompt, as Ollama has it.",
+        "/api/show" => "What the model is, as Ollama has it.",
+        "/api/tags" => "The names that are served, as Ollama has it.",
+        "/api/version" => "The version of the program, as Ollama has it.",
         "/v1/embeddings" => "Turn texts into vectors.",
         "/v1/completions/render" => "The tokens of the prompts, without running them.",
         "/v1/chat/completions/render" => "The exact prompt of a conversation, without running it.",

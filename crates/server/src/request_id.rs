@@ -1,5 +1,6 @@
 //! Names of calls: every response carries `x-request-id`.
 
+use crate::error_shape::ErrorShape;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -19,13 +20,15 @@ pub(crate) fn fresh() -> String {
     format!("{FRESH}{}", RequestId::new())
 }
 
-/// Echoes the caller's `x-request-id` or makes one.
+/// Echoes the caller's `x-request-id` or makes one, and gives errors the shape that the path's clients read.
 pub(crate) async fn tag(request: Request, next: Next) -> Response {
     let asked = asked(request.headers()).cloned();
+    let errors = ErrorShape::of(request.uri().path());
     let mut response = next.run(request).await;
     // A route may have named the call after what it has made.
     let made = response.headers().get(X_REQUEST_ID).cloned();
     let id = asked.or(made).unwrap_or_else(|| value(&fresh()));
+    errors.write(&mut response, &id);
     response.headers_mut().insert(X_REQUEST_ID, id);
     response
 }
@@ -37,7 +40,12 @@ pub(crate) fn asked(headers: &HeaderMap) -> Option<&HeaderValue> {
 
 /// The id of a call that is answered by one request or several, of which this is the first.
 pub(crate) fn of(first: RequestId) -> HeaderValue {
-    value(&format!("{FRESH}{first}"))
+    value(&text_of(first))
+}
+
+/// The same as text.
+pub(crate) fn text_of(first: RequestId) -> String {
+    format!("{FRESH}{first}")
 }
 
 /// The request that an id of ours names: hexadecimal digits behind a prefix such as `req_`, `cmpl-` or `chatcmpl-`.

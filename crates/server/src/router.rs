@@ -3,9 +3,10 @@
 use crate::gate;
 use crate::request_id;
 use crate::routes::{
-    admin, chat, completions, docs, embeddings, health, llama, load, metrics, models, render, requests,
-    server_info, tokenize, tokenizer_info, version,
+    admin, completions, converse, docs, embeddings, health, llama, load, messages, metrics, models, native,
+    ollama, render, requests, responses, server_info, tokenize, tokenizer_info, version,
 };
+use crate::routes::{chat::Chat, messages::Messages, responses::Responses};
 use crate::state::ServerState;
 use crate::table::{Endpoint, Table};
 use axum::Router;
@@ -50,7 +51,11 @@ fn gated(table: Table, state: ServerState) -> Router {
 fn table() -> Table {
     let table = Table::default()
         .both("/completions", POST, post(completions::create))
-        .both("/chat/completions", POST, post(chat::create))
+        .both("/chat/completions", POST, post(converse::create::<Chat>))
+        .both("/responses", POST, post(converse::create::<Responses>))
+        .both("/responses/input_tokens", POST, post(responses::input_tokens))
+        .both("/messages", POST, post(converse::create::<Messages>))
+        .both("/messages/count_tokens", POST, post(messages::count_tokens))
         .both("/embeddings", POST, post(embeddings::create))
         .both("/completions/render", POST, post(render::completions))
         .both("/chat/completions/render", POST, post(render::chat))
@@ -66,6 +71,13 @@ fn table() -> Table {
         .both("/loads", GET, get(load::list))
         .both("/abort_request", POST, post(requests::abort))
         .at("/apply-template", POST, post(render::template))
+        .at("/completion", POST, post(native::completion))
+        .at("/infill", POST, post(native::infill))
+        .at("/api/chat", POST, post(ollama::chat))
+        .at("/api/generate", POST, post(ollama::generate))
+        .at("/api/show", POST, post(ollama::show))
+        .at("/api/tags", GET, get(ollama::tags))
+        .at("/api/version", GET, get(ollama::version))
         .at("/props", GET, get(llama::props))
         .at("/slots", GET, get(llama::slots))
         .at("/server_info", GET, get(server_info::show))

@@ -1,8 +1,9 @@
 //! Server-sent events: framing, keep-alive, and the one loop that turns sessions into a stream.
 
-use crate::answer::{Call, Merged, Part, Tally, merge};
+use crate::answer::{Call, Merged, Part, Spent, Tally, called, merge};
 use crate::error::ApiError;
-use crate::shape::{Piece, Shape};
+use crate::said::Reader;
+use crate::shape::{End, Piece, Shape};
 use crate::state::InFlight;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
@@ -16,10 +17,8 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-/// An empty line is an empty event, which every reader skips; a comment breaks some.
-const KEEP_ALIVE: &[u8] = b"\n";
-
-const DONE: &[u8] = b"data: [DONE]\n\n";
+/// What OpenAI's streams end with.
+pub(crate) const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// One event: a line of JSON after `data: `, then an empty line. Line feeds only, no other fields.
 pub(crate) fn event(json: &impl Serialize) -> Bytes {
@@ -31,6 +30,11 @@ pub(crate) fn event(json: &impl Serialize) -> Bytes {
     Bytes::from(bytes)
 }
 
+/// The same with a name, for clients that tell events by it.
+pub(crate) fn named_event(name: &str, json: &impl Serialize) -> Bytes {
+    Bytes::from([format!("event: {name}\n").as_bytes(), &event(json)].concat())
+}
+
 /// Answers with a stream, which begins with `comment`. The head goes out at once; dropping the body drops the sessions, which cancels them.
 pub(crate) fn respond<S: Shape>(
     call: Call,
@@ -38,12 +42,16 @@ pub(crate) fn respond<S: Shape>(
     (comment, keep_alive): (Option<Bytes>, Option<Duration>),
     in_flight: InFlight,
 ) -> Response {
+    let mut shape = S::new(&call);
+    let mut ready: VecDeque<Bytes> = comment.into_iter().collect();
+    shape.begin(&call, &mut ready);
     let driver = Driver {
         parts: merge(sessions),
-        shape: S::new(&call),
+        shape,
+        readers: (0..call.choices).map(|_| Reader::new(&call.speech)).collect(),
         tally: Tally::new(&call),
         call,
-        ready: comment.into_iter().collect(),
+        ready,
         ended: false,
         keep_alive,
         _in_flight: in_flight,
@@ -53,7 +61,7 @@ pub(crate) fn respond<S: Shape>(
         Some((Ok::<_, Infallible>(event), driver))
     });
     let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (CONTENT_TYPE, HeaderValue::from_static(S::CONTENT_TYPE)),
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (CONNECTION, HeaderValue::from_static("keep-alive")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
@@ -66,6 +74,8 @@ struct Driver<S> {
     call: Call,
     parts: Merged,
     shape: S,
+    /// One per choice.
+    readers: Vec<Reader>,
     tally: Tally,
     /// Events that are to go out, one write each.
     ready: VecDeque<Bytes>,
@@ -100,7 +110,7 @@ impl<S: Shape> Driver<S> {
                 None => Ok(self.parts.next().await),
             };
             match waited {
-                Err(_) => return Some(Bytes::from_static(KEEP_ALIVE)),
+                Err(_) => return Some(Bytes::from_static(S::KEEP_ALIVE)),
                 Ok(Some(Part::Prompt { choice, found })) => self.shape.prompt(choice, found),
                 Ok(Some(Part::Delta { choice, text, tokens })) => self.delta(choice, text, &tokens),
                 Ok(Some(Part::Finished { choice, result })) => self.finished(choice, &result),
@@ -111,9 +121,10 @@ impl<S: Shape> Driver<S> {
     }
 
     fn delta(&mut self, choice: usize, text: String, tokens: &[TokenInfo]) {
-        self.tally.delta(choice, tokens.len());
+        self.tally.delta(choice, tokens);
         let usage = self.call.delivery.continuous_usage.then(|| self.tally.usage());
-        self.shape.delta(&self.call, Piece { choice, text, tokens, usage }, &mut self.ready);
+        let said = self.readers[choice].push(text);
+        self.shape.delta(&self.call, Piece { choice, said, tokens, usage }, &mut self.ready);
     }
 
     fn finished(&mut self, choice: usize, result: &RequestResult) {
@@ -121,7 +132,10 @@ impl<S: Shape> Driver<S> {
         match self.call.ending(result) {
             Ok(ending) => {
                 let usage = self.call.delivery.continuous_usage.then(|| self.tally.usage());
-                self.shape.finished(&self.call, choice, (ending, usage), &mut self.ready);
+                let said = self.readers[choice].finish();
+                let (ending, spent) = (called(ending, &said), Spent::of(result));
+                let end = End { choice, said, ending, usage, spent };
+                self.shape.finished(&self.call, end, &mut self.ready);
             }
             Err(error) => self.fail(&error),
         }
@@ -130,19 +144,12 @@ impl<S: Shape> Driver<S> {
     fn fail(&mut self, error: &ApiError) {
         // Those that are still running have nobody left to answer.
         self.parts.clear();
-        self.ready.push_back(event(&error.body()));
-        self.close();
+        self.shape.fail(&self.call, error, &mut self.ready);
+        self.ended = true;
     }
 
     fn end(&mut self) {
-        if self.call.delivery.include_usage {
-            self.shape.usage(&self.call, self.tally.usage(), &mut self.ready);
-        }
-        self.close();
-    }
-
-    fn close(&mut self) {
-        self.ready.push_back(Bytes::from_static(DONE));
+        self.shape.end(&self.call, self.tally.usage(), &mut self.ready);
         self.ended = true;
     }
 }

@@ -1,18 +1,15 @@
 //! From the text of a model to its calls of functions.
 //!
-//! Where a call was demanded the whole text is one, by its constraint. Else it is looked for in the forms that models use:
-//! `<tool_call>` with JSON inside, or nothing but JSON that names one of the functions, alone or in a list.
+//! Where a call was demanded the whole text is one, by its constraint. Else it is looked for in the forms that models use, after
+//! one of the marks that the chat template has ([`crate::call_forms`] reads them), or as nothing but JSON that names one of the
+//! functions, alone or in a list.
 
+use crate::call_forms::{self, Call, CallMarks};
+use crate::reasoning::begun;
 use crate::wire::tools::{ToolChoice, Tools};
 use pagoda_engine::RequestId;
 use serde_json::Value;
 use std::sync::Arc;
-
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
-
-/// What some models write before the JSON of a call.
-const MARKS: [&str; 2] = ["<|python_tag|>", "[TOOL_CALLS]"];
 
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +32,7 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(crate) struct ToolReader {
     tools: Arc<Tools>,
+    marks: CallMarks,
     held: String,
     /// Whether all that is to come is held back.
     holds: bool,
@@ -43,40 +41,33 @@ pub(crate) struct ToolReader {
 }
 
 impl ToolReader {
-    pub(crate) fn new(tools: &Arc<Tools>) -> Self {
+    pub(crate) fn new(tools: &Arc<Tools>, marks: CallMarks) -> Self {
         let holds = tools.choice != ToolChoice::Auto;
-        Self { tools: Arc::clone(tools), held: String::new(), holds, begun: false }
-    }
-
-    /// Reads a text that is whole.
-    pub(crate) fn read(tools: &Arc<Tools>, text: &str) -> Reading {
-        let mut reader = Self::new(tools);
-        let content = reader.push(text);
-        let rest = reader.finish();
-        Reading { content: content + &rest.content, calls: rest.calls }
+        Self { tools: Arc::clone(tools), marks, held: String::new(), holds, begun: false }
     }
 
     /// Takes in more text and returns what is no part of a call.
     pub(crate) fn push(&mut self, text: &str) -> String {
         self.held.push_str(text);
-        if self.holds {
+        let start = self.held.trim_start();
+        // Nothing but a call begins like JSON, and before anything else white space may belong to one.
+        self.holds |= !self.begun && start.starts_with(['{', '[']);
+        if self.holds || (!self.begun && start.is_empty()) {
             return String::new();
         }
-        let start = self.held.trim_start();
-        if !self.begun && (start.is_empty() || start.starts_with(['{', '[', '<'])) {
-            // Nothing but a call begins so, or it is too early to tell.
-            self.holds = start.starts_with(['{', '[']) || MARKS.iter().any(|mark| start.starts_with(mark));
-            if self.holds || MARKS.iter().any(|mark| mark.starts_with(start)) {
-                return String::new();
-            }
-        }
-        let free = match self.held.find(OPEN) {
+        let free = match self.marks.texts().filter_map(|mark| self.held.find(mark)).min() {
             Some(at) => {
                 self.holds = true;
                 at
             }
-            None => self.held.len() - begun(&self.held, OPEN),
+            None => {
+                let longest = self.marks.texts().map(|mark| begun(&self.held, mark)).max();
+                self.held.len() - longest.unwrap_or(0)
+            }
         };
+        if !self.begun && self.held[..free].trim().is_empty() {
+            return String::new();
+        }
         self.begun |= free > 0;
         let rest = self.held.split_off(free);
         std::mem::replace(&mut self.held, rest)
@@ -87,61 +78,24 @@ impl ToolReader {
         let held = std::mem::take(&mut self.held);
         let calls = match self.tools.choice {
             ToolChoice::Named(index) if serde_json::from_str::<Value>(&held).is_ok() => {
-                Some(vec![call(self.tools.functions[index].name.clone(), held.clone())])
+                Some(vec![Call { name: self.tools.functions[index].name.clone(), arguments: held.clone() }])
             }
             ToolChoice::Named(_) => None,
-            ToolChoice::Required => self.calls(&held),
-            ToolChoice::Auto if held.contains(OPEN) => self.marked(&held),
-            ToolChoice::Auto => {
-                self.calls(MARKS.iter().fold(held.trim(), |text, mark| text.trim_start_matches(mark)))
-            }
+            ToolChoice::Required => call_forms::json(&self.tools, &held),
+            ToolChoice::Auto => call_forms::read(&self.tools, self.marks, &held),
         };
         match calls.filter(|calls| !calls.is_empty()) {
             Some(mut calls) => {
                 calls.truncate(if self.tools.parallel { usize::MAX } else { 1 });
-                Reading { content: String::new(), calls }
+                Reading { content: String::new(), calls: calls.into_iter().map(named).collect() }
             }
             None => Reading { content: held, calls: Vec::new() },
         }
     }
-
-    /// The calls between marks; `None` if one of them cannot be read.
-    fn marked(&self, text: &str) -> Option<Vec<ToolCall>> {
-        let mut calls = Vec::new();
-        for part in text.split(OPEN).skip(1) {
-            let inner = part.split(CLOSE).next().unwrap_or(part);
-            calls.extend(self.calls(inner)?);
-        }
-        Some(calls)
-    }
-
-    /// The calls of a JSON text; `None` if it is something else.
-    fn calls(&self, text: &str) -> Option<Vec<ToolCall>> {
-        match serde_json::from_str(text.trim()).ok()? {
-            Value::Array(calls) => calls.iter().map(|call| self.call(call)).collect(),
-            one => Some(vec![self.call(&one)?]),
-        }
-    }
-
-    fn call(&self, value: &Value) -> Option<ToolCall> {
-        let name = value.get("name")?.as_str()?;
-        self.tools.functions.iter().find(|function| function.name == name)?;
-        let arguments = match value.get("arguments").or_else(|| value.get("parameters"))? {
-            Value::String(text) => text.clone(),
-            object @ Value::Object(_) => object.to_string(),
-            _ => return None,
-        };
-        Some(call(name.to_owned(), arguments))
-    }
 }
 
-fn call(name: String, arguments: String) -> ToolCall {
+fn named(Call { name, arguments }: Call) -> ToolCall {
     ToolCall { id: format!("call_{}", RequestId::new().to_string().replace('-', "")), name, arguments }
-}
-
-/// Length of the longest end of `text` with which `mark` begins.
-fn begun(text: &str, mark: &str) -> usize {
-    (1..mark.len()).rev().find(|&length| text.ends_with(&mark[..length])).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -151,7 +105,7 @@ mod tests {
     use serde_json::json;
 
     fn tools(choice: &Value) -> Arc<Tools> {
-        let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+        let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"at": {"type": "string"}, "n": {"type": "integer"}}}}});
         let body = json!({"tools": [tool("look"), tool("find")], "tool_choice": choice}).to_string();
         Arc::new(Tools::take(&mut Fields::parse(body.as_bytes()).unwrap()).unwrap().unwrap())
     }
@@ -163,9 +117,12 @@ mod tests {
             let calls = reading.calls.into_iter().map(|call| (call.name, call.arguments)).collect::<Vec<_>>();
             (reading.content, calls)
         };
-        let whole = plain(ToolReader::read(&tools, text));
+        let mut reader = ToolReader::new(&tools, CallMarks::default());
+        let content = reader.push(text);
+        let rest = reader.finish();
+        let whole = plain(Reading { content: content + &rest.content, calls: rest.calls });
         for size in 1..8 {
-            let mut reader = ToolReader::new(&tools);
+            let mut reader = ToolReader::new(&tools, CallMarks::default());
             let letters: Vec<char> = text.chars().collect();
             let mut content: String =
                 letters.chunks(size).map(|part| reader.push(&part.iter().collect::<String>())).collect();
@@ -197,6 +154,36 @@ mod tests {
         }
         let two = "I see. <tool_call>{\"name\":\"look\",\"arguments\":{}}</tool_call>\n<tool_call>{\"name\":\"find\",\"arguments\":{}}</tool_call>";
         assert_eq!(read(&auto, two), ("I see. ".to_owned(), calls(&[("look", "{}"), ("find", "{}")])));
+    }
+
+    #[test]
+    fn forms_of_several_families_are_read() {
+        let auto = json!("auto");
+        let look = calls(&[("look", r#"{"at":"x","n":3}"#)]);
+        for text in [
+            "[TOOL_CALLS]look[ARGS]{\"at\": \"x\", \"n\": 3}",
+            "[TOOL_CALLS]look[CALL_ID]abc[ARGS]{\"at\": \"x\", \"n\": 3}",
+            "<tool_call>\n<function=look>\n<parameter=at>\nx\n</parameter>\n<parameter=n>\n3\n</parameter>\n</function>\n</tool_call>",
+            "<function=look>{\"at\": \"x\", \"n\": 3}</function>",
+            "<tool_call>look\n<arg_key>at</arg_key>\n<arg_value>x</arg_value>\n<arg_key>n</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
+            "\n\n<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": \"x\", \"n\": 3}}\n</tool_call>",
+        ] {
+            assert_eq!(read(&auto, text), (String::new(), look.clone()), "{text}");
+        }
+        let two = "[TOOL_CALLS]look[ARGS]{}[TOOL_CALLS]find[ARGS]{}";
+        assert_eq!(read(&auto, two), (String::new(), calls(&[("look", "{}"), ("find", "{}")])));
+        let two =
+            "Wait.<|python_tag|>{\"name\":\"look\",\"parameters\":{}}; {\"name\":\"find\",\"parameters\":{}}";
+        assert_eq!(read(&auto, two), ("Wait.".to_owned(), calls(&[("look", "{}"), ("find", "{}")])));
+        for text in [
+            "[TOOL_CALLS]other[ARGS]{}",
+            "[TOOL_CALLS]look[ARGS]3",
+            "<function=look",
+            "<tool_call>look</tool_call",
+            "<function=look><parameter=at>",
+        ] {
+            assert_eq!(read(&auto, text), (text.to_owned(), Vec::new()), "{text}");
+        }
     }
 
     #[test]

@@ -18,14 +18,23 @@ pub(crate) async fn create(
     in_flight: InFlight,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let plan = state.on_text_thread(move |state| plan(state, caller, &body)).await?;
+    let plan = state.on_text_thread(move |state| read(state, caller, &body)).await?;
     plan.answer::<CompletionShape>(&state, "cmpl-", in_flight).await
 }
 
-fn plan(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiError> {
+fn read(state: &ServerState, caller: Caller, body: &[u8]) -> Result<Plan, ApiError> {
     let mut fields = Fields::parse(body)?;
-    let mut request = CompletionRequest::take(&mut fields)?;
+    let request = CompletionRequest::take(&mut fields)?;
     state.note_unknown(fields.left());
+    plan(state, caller, request)
+}
+
+/// Requests for the engine, one per prompt.
+pub(super) fn plan(
+    state: &ServerState,
+    caller: Caller,
+    mut request: CompletionRequest,
+) -> Result<Plan, ApiError> {
     state.check_model(request.model.as_deref())?;
     request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
     let special = special(&request);

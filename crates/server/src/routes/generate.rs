@@ -1,19 +1,19 @@
-//! What both generating endpoints do once a body has become requests.
+//! What all generating endpoints do once a body has become requests.
 
 use crate::answer::{self, Call};
 use crate::error::ApiError;
 use crate::placement::Place;
 use crate::request_id::{self, X_REQUEST_ID};
+use crate::said::Speech;
 use crate::shape::Shape;
 use crate::sse;
 use crate::state::{InFlight, ServerState};
 use crate::tenant::Caller;
 use crate::wire::common::{Delivery, Shown};
-use crate::wire::tools::Tools;
 use axum::response::Response;
 use futures_util::{StreamExt as _, future, stream};
 use pagoda_engine::{GenerateParams, RequestId, Session, ValidatedRequest};
-use std::sync::Arc;
+use serde_json::Value;
 use std::time::SystemTime;
 
 /// Requests ready for the engine, and how to answer them.
@@ -25,7 +25,8 @@ pub(super) struct Plan {
     shown: Shown,
     stop_ids: Vec<u32>,
     echo: Vec<String>,
-    tools: Option<Arc<Tools>>,
+    speech: Speech,
+    repeated: Value,
 }
 
 impl Plan {
@@ -48,7 +49,8 @@ impl Plan {
             state.model().validate(GenerateParams { prompt_tokens, ..params.clone() }).map_err(ApiError::from)
         };
         let requests = prompts.into_iter().map(validate).collect::<Result<_, _>>()?;
-        Ok(Self { requests, caller, delivery, shown, stop_ids, echo: Vec::new(), tools: None })
+        let (echo, speech, repeated) = (Vec::new(), Speech::default(), Value::Null);
+        Ok(Self { requests, caller, delivery, shown, stop_ids, echo, speech, repeated })
     }
 
     /// Repeats each prompt's text before each of its choices.
@@ -58,9 +60,9 @@ impl Plan {
         self
     }
 
-    /// Looks for calls of these functions in what the model says.
-    pub(super) fn calling(self, tools: Option<Tools>) -> Self {
-        Self { tools: tools.map(Arc::new), ..self }
+    /// Reads what the model says as `speech` tells, and repeats this of the request.
+    pub(super) fn speaking(self, speech: Speech, repeated: Value) -> Self {
+        Self { speech, repeated, ..self }
     }
 
     /// Submits the requests and answers in the shape `S`. Dropping the answer, or the wait for it, cancels what
@@ -96,6 +98,7 @@ impl Plan {
         let place = Place::of(&placed);
         let call = Call {
             id: format!("{prefix}{first}"),
+            request_id: request_id::text_of(first),
             created: seconds_since_epoch(),
             model: state.model().clone(),
             delivery: self.delivery,
@@ -106,10 +109,11 @@ impl Plan {
             samples,
             returned,
             prompt_tokens,
-            tools: self.tools,
+            speech: self.speech,
+            repeated: self.repeated,
         };
         if call.delivery.stream {
-            let comment = place.and_then(|place| place.comment());
+            let comment = place.filter(|_| call.delivery.queue_comment).and_then(|place| place.comment());
             let response = sse::respond::<S>(call, sessions, (comment, state.config().keep_alive), in_flight);
             return Ok(with_place(response, first, place));
         }

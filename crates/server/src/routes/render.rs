@@ -1,10 +1,10 @@
 //! The exact prompt that a request would have, without running it.
 
-use super::{chat, completions, tokenize::write};
+use super::chat::Chat;
+use super::{completions, converse, tokenize::write};
 use crate::error::ApiError;
 use crate::json::{Fields, JsonBody};
 use crate::state::{InFlight, ServerState};
-use crate::wire::chat::ChatRequest;
 use crate::wire::completions::CompletionRequest;
 use crate::wire::render::{InputTokens, Rendered, RenderedText};
 use axum::body::Bytes;
@@ -39,7 +39,7 @@ pub(crate) async fn input_tokens(
     _in_flight: InFlight,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let count = state.on_text_thread_for(body.len(), move |state| Ok(of_chat(state, &body)?.count)).await?;
+    let count = converse::count::<Chat>(&state, body).await?;
     state.bulky(write(&InputTokens { object: "response.input_tokens", input_tokens: count })?)
 }
 
@@ -73,17 +73,13 @@ fn of_completions(state: &ServerState, body: &Bytes) -> Result<Vec<Rendered>, Ap
 
 fn of_chat(state: &ServerState, body: &Bytes) -> Result<Rendered, ApiError> {
     let prompt = read_chat(state, body)?;
-    let tokens = chat::tokens(state, &prompt, usize::MAX)?;
+    let tokens = converse::tokens(state, &prompt, usize::MAX)?;
     Ok(rendered(state, unquote(&prompt).into_owned(), tokens))
 }
 
 /// The prompt of a chat request, in which what the client sent is quoted.
 fn read_chat(state: &ServerState, body: &Bytes) -> Result<String, ApiError> {
-    let mut fields = Fields::parse(body)?;
-    let mut request = ChatRequest::take(&mut fields)?;
-    state.note_unknown(fields.left());
-    state.check_model(request.model.as_deref())?;
-    chat::prompt(state, &mut request)
+    converse::prompt(state, &mut converse::read::<Chat>(state, body)?)
 }
 
 fn rendered(state: &ServerState, prompt: String, token_ids: Vec<u32>) -> Rendered {

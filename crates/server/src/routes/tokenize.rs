@@ -1,6 +1,6 @@
 //! `/tokenize` and `/detokenize`.
 
-use super::chat;
+use super::converse;
 use crate::error::ApiError;
 use crate::json::{Fields, JsonBody};
 use crate::state::{InFlight, ServerState};
@@ -47,7 +47,7 @@ fn tokens(state: &ServerState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
         Source::Text(text) if request.parse_special => model.tokenizer.encode(&text, request.special),
         Source::Text(text) => model.tokenizer.encode_quoted(&model.tokenizer.quote(&text)),
         Source::Chat(mut chat) => {
-            let prompt = chat::prompt(state, &mut chat)?;
+            let prompt = converse::prompt(state, &mut chat)?;
             match request.special {
                 Special::Skip => model.tokenizer.encode_quoted(&prompt),
                 Special::Add => model.tokenizer.encode(&unquote(&prompt), Special::Add),

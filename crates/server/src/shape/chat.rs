@@ -1,17 +1,17 @@
 //! Chat completions.
 
-use super::{FINGERPRINT, Piece, Shape};
+use super::{End, FINGERPRINT, Piece, Shape};
 use crate::answer::{Answer, Call};
 use crate::error::ApiError;
-use crate::finish::Ending;
 use crate::logprobs;
 use crate::routes::tokenize::write;
-use crate::sse::event;
-use crate::tool_calls::{Reading, ToolReader};
+use crate::said::Said;
+use crate::sse::{DONE, event};
 use crate::wire::chat::{
     ChatCall, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage,
 };
 use crate::wire::common::Usage;
+use crate::wire::prompt_logprobs::PromptLogprobs;
 use axum::body::Bytes;
 use pagoda_engine::PromptResult;
 use std::collections::VecDeque;
@@ -23,8 +23,8 @@ const ASSISTANT: &str = "assistant";
 pub(crate) struct ChatShape {
     /// Which choices have said who speaks.
     opened: Vec<bool>,
-    /// Readers of the choices, where there are functions to call.
-    readers: Vec<ToolReader>,
+    /// What was found in the prompt, until it is told.
+    found: Option<Arc<PromptResult>>,
 }
 
 impl ChatShape {
@@ -34,57 +34,53 @@ impl ChatShape {
         if !std::mem::replace(&mut self.opened[choice], true) {
             let delta =
                 ChatDelta { role: Some(ASSISTANT), content: Some(String::new()), ..ChatDelta::default() };
-            out.push_back(chunk(call, &[going_on(choice, delta, None)], usage));
+            let prompt_logprobs = call.prompt_logprobs(self.found.take().as_ref());
+            out.push_back(first_chunk(call, &[going_on(choice, delta, None)], usage, prompt_logprobs));
         }
     }
 }
 
 impl Shape for ChatShape {
     fn new(call: &Call) -> Self {
-        let reader = |tools| (0..call.choices).map(|_| ToolReader::new(tools)).collect();
-        Self {
-            opened: vec![false; call.choices],
-            readers: call.tools.as_ref().map(reader).unwrap_or_default(),
-        }
+        Self { opened: vec![false; call.choices], found: None }
     }
 
-    /// Not shown in a stream.
-    fn prompt(&mut self, _: usize, _: Arc<PromptResult>) {}
+    fn prompt(&mut self, _: usize, found: Arc<PromptResult>) {
+        self.found = Some(found);
+    }
 
     fn delta(&mut self, call: &Call, piece: Piece<'_>, out: &mut VecDeque<Bytes>) {
         self.open(call, piece.choice, piece.usage, out);
         let logprobs = call.shown.logprobs.map(|_| logprobs::chat(call.names(), piece.tokens));
-        let text = match self.readers.get_mut(piece.choice) {
-            Some(reader) => reader.push(&piece.text),
-            None => piece.text,
-        };
-        if text.is_empty() && logprobs.is_none() {
-            return;
+        let Said { reasoning, content, .. } = piece.said;
+        let mut deltas = Vec::with_capacity(2);
+        if !reasoning.is_empty() {
+            deltas.push(ChatDelta::reasoning(reasoning));
         }
-        let delta = ChatDelta { content: Some(text), ..ChatDelta::default() };
-        out.push_back(chunk(call, &[going_on(piece.choice, delta, logprobs)], piece.usage));
+        if !content.is_empty() || (deltas.is_empty() && logprobs.is_some()) {
+            deltas.push(ChatDelta { content: Some(content), ..ChatDelta::default() });
+        }
+        let mut logprobs = logprobs;
+        for delta in deltas {
+            out.push_back(chunk(call, &[going_on(piece.choice, delta, logprobs.take())], piece.usage));
+        }
     }
 
-    fn finished(
-        &mut self,
-        call: &Call,
-        choice: usize,
-        (ending, usage): (Ending, Option<Usage>),
-        out: &mut VecDeque<Bytes>,
-    ) {
+    fn finished(&mut self, call: &Call, end: End, out: &mut VecDeque<Bytes>) {
+        let End { choice, said: Said { reasoning, content, calls }, ending, usage, .. } = end;
         self.open(call, choice, usage, out);
-        let Reading { content, calls } =
-            self.readers.get_mut(choice).map(ToolReader::finish).unwrap_or_default();
+        let mut deltas = Vec::new();
+        if !reasoning.is_empty() {
+            deltas.push(ChatDelta::reasoning(reasoning));
+        }
         if !content.is_empty() {
-            let delta = ChatDelta { content: Some(content), ..ChatDelta::default() };
-            out.push_back(chunk(call, &[going_on(choice, delta, None)], usage));
+            deltas.push(ChatDelta { content: Some(content), ..ChatDelta::default() });
         }
-        let ending = called(ending, calls.len());
-        for (index, tool_call) in calls.into_iter().enumerate() {
-            let delta =
-                ChatDelta { tool_calls: vec![ChatCall::new(tool_call, Some(index))], ..ChatDelta::default() };
-            out.push_back(chunk(call, &[going_on(choice, delta, None)], usage));
-        }
+        deltas.extend(calls.into_iter().enumerate().map(|(index, tool_call)| ChatDelta {
+            tool_calls: vec![ChatCall::new(tool_call, Some(index))],
+            ..ChatDelta::default()
+        }));
+        out.extend(deltas.into_iter().map(|delta| chunk(call, &[going_on(choice, delta, None)], usage)));
         let last = ChatChunkChoice {
             index: choice,
             delta: ChatDelta::default(),
@@ -95,31 +91,21 @@ impl Shape for ChatShape {
         out.push_back(chunk(call, &[last], usage));
     }
 
-    fn usage(&mut self, call: &Call, usage: Usage, out: &mut VecDeque<Bytes>) {
-        out.push_back(chunk(call, &[], Some(usage)));
+    fn end(&mut self, call: &Call, usage: Usage, out: &mut VecDeque<Bytes>) {
+        out.extend(call.delivery.include_usage.then(|| chunk(call, &[], Some(usage))));
+        out.push_back(DONE);
     }
 
     fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Result<Vec<u8>, ApiError> {
         let prompt_logprobs = call.prompt_logprobs(answers.first().and_then(|answer| answer.prompt.as_ref()));
         let choice = |(index, answer): (usize, Answer)| {
             let tokens = answer.deltas.iter().flat_map(|(_, tokens)| tokens);
-            let Reading { content, calls } = match &call.tools {
-                Some(tools) => ToolReader::read(tools, &answer.text),
-                None => Reading { content: answer.text, ..Reading::default() },
-            };
-            let ending = called(answer.ending, calls.len());
-            let only_called = content.is_empty() && !calls.is_empty();
-            let tool_calls = calls.into_iter().map(|call| ChatCall::new(call, None)).collect();
             ChatChoice {
                 index,
                 logprobs: call.shown.logprobs.map(|_| logprobs::chat(call.names(), tokens)),
-                message: ChatMessage {
-                    role: ASSISTANT,
-                    content: (!only_called).then_some(content),
-                    tool_calls,
-                },
-                finish_reason: ending.finish_reason,
-                stop_reason: ending.stop_reason,
+                message: message(answer.said),
+                finish_reason: answer.ending.finish_reason,
+                stop_reason: answer.ending.stop_reason,
             }
         };
         write(&ChatCompletion {
@@ -135,11 +121,15 @@ impl Shape for ChatShape {
     }
 }
 
-/// An answer that ended by itself with calls waits for what they bring.
-fn called(ending: Ending, calls: usize) -> Ending {
-    match ending.finish_reason {
-        "stop" if calls > 0 => Ending { finish_reason: "tool_calls", ..ending },
-        _ => ending,
+fn message(said: Said) -> ChatMessage {
+    let only_called = said.content.is_empty() && !said.calls.is_empty();
+    let reasoning = Some(said.reasoning).filter(|text| !text.is_empty());
+    ChatMessage {
+        role: ASSISTANT,
+        content: (!only_called).then_some(said.content),
+        reasoning_content: reasoning.clone(),
+        reasoning,
+        tool_calls: said.calls.into_iter().map(|call| ChatCall::new(call, None)).collect(),
     }
 }
 
@@ -148,6 +138,16 @@ fn going_on(index: usize, delta: ChatDelta, logprobs: Option<ChatLogprobs>) -> C
 }
 
 fn chunk(call: &Call, choices: &[ChatChunkChoice], usage: Option<Usage>) -> Bytes {
+    first_chunk(call, choices, usage, None)
+}
+
+/// A chunk that may tell of the prompt too.
+fn first_chunk(
+    call: &Call,
+    choices: &[ChatChunkChoice],
+    usage: Option<Usage>,
+    prompt_logprobs: Option<PromptLogprobs>,
+) -> Bytes {
     event(&ChatChunk {
         id: &call.id,
         object: "chat.completion.chunk",
@@ -156,5 +156,6 @@ fn chunk(call: &Call, choices: &[ChatChunkChoice], usage: Option<Usage>) -> Byte
         system_fingerprint: FINGERPRINT,
         choices,
         usage,
+        prompt_logprobs,
     })
 }

@@ -1,12 +1,11 @@
 //! Plain completions.
 
-use super::{FINGERPRINT, Piece, Shape};
+use super::{End, FINGERPRINT, Piece, Shape};
 use crate::answer::{Answer, Call};
 use crate::error::ApiError;
-use crate::finish::Ending;
 use crate::logprobs::{self, Offsets};
 use crate::routes::tokenize::write;
-use crate::sse::event;
+use crate::sse::{DONE, event};
 use crate::wire::common::Usage;
 use crate::wire::completions::{Completion, CompletionChoice, CompletionChunk, CompletionLogprobs};
 use axum::body::Bytes;
@@ -22,11 +21,11 @@ pub(crate) struct CompletionShape {
 /// How far the stream of one choice is.
 #[derive(Clone, Default)]
 struct Progress {
-    /// Whether the prompt has been repeated, if it was to be.
+    /// Whether what is to be told of the prompt has been.
     opened: bool,
     /// Where its tokens are, from the first of them on.
     offsets: Option<Offsets>,
-    /// What was found in the prompt, until it has been repeated.
+    /// What was found in the prompt, until then.
     found: Option<Arc<PromptResult>>,
 }
 
@@ -36,11 +35,20 @@ impl CompletionShape {
         if std::mem::replace(&mut progress.opened, true) {
             return;
         }
-        if let Some(prompt) = call.echo.get(choice) {
-            progress.offsets = Some(Offsets::after(prompt, call.names()));
-            let logprobs = echoed(call, prompt, progress.found.take().as_deref());
-            out.push_back(chunk(call, &[going_on(choice, prompt.clone(), logprobs)], usage));
+        let found = progress.found.take();
+        let (echo, prompt_logprobs) = (call.echo.get(choice), call.prompt_logprobs(found.as_ref()));
+        if echo.is_none() && prompt_logprobs.is_none() {
+            return;
         }
+        let logprobs = echo.and_then(|prompt| {
+            progress.offsets = Some(Offsets::after(prompt, call.names()));
+            echoed(call, prompt, found.as_deref())
+        });
+        let first = CompletionChoice {
+            prompt_logprobs,
+            ..going_on(choice, echo.cloned().unwrap_or_default(), logprobs)
+        };
+        out.push_back(chunk(call, &[first], usage));
     }
 }
 
@@ -62,19 +70,15 @@ impl Shape for CompletionShape {
             logprobs::completion(call.names(), piece.tokens, offsets, &mut logprobs);
             logprobs
         });
-        if piece.text.is_empty() && logprobs.is_none() {
+        let text = piece.said.content;
+        if text.is_empty() && logprobs.is_none() {
             return;
         }
-        out.push_back(chunk(call, &[going_on(piece.choice, piece.text, logprobs)], piece.usage));
+        out.push_back(chunk(call, &[going_on(piece.choice, text, logprobs)], piece.usage));
     }
 
-    fn finished(
-        &mut self,
-        call: &Call,
-        choice: usize,
-        (ending, usage): (Ending, Option<Usage>),
-        out: &mut VecDeque<Bytes>,
-    ) {
+    fn finished(&mut self, call: &Call, end: End, out: &mut VecDeque<Bytes>) {
+        let End { choice, ending, usage, .. } = end;
         self.open(call, choice, usage, out);
         let last = CompletionChoice {
             finish_reason: Some(ending.finish_reason),
@@ -84,8 +88,9 @@ impl Shape for CompletionShape {
         out.push_back(chunk(call, &[last], usage));
     }
 
-    fn usage(&mut self, call: &Call, usage: Usage, out: &mut VecDeque<Bytes>) {
-        out.push_back(chunk(call, &[], Some(usage)));
+    fn end(&mut self, call: &Call, usage: Usage, out: &mut VecDeque<Bytes>) {
+        out.extend(call.delivery.include_usage.then(|| chunk(call, &[], Some(usage))));
+        out.push_back(DONE);
     }
 
     fn whole(call: &Call, answers: Vec<Answer>, usage: Usage) -> Result<Vec<u8>, ApiError> {
@@ -95,7 +100,7 @@ impl Shape for CompletionShape {
                 index,
                 logprobs: call.shown.logprobs.map(|_| collect_logprobs(call, echo, &answer)),
                 prompt_logprobs: call.prompt_logprobs(answer.prompt.as_ref()),
-                text: [echo.unwrap_or(""), &answer.text].concat(),
+                text: [echo.unwrap_or(""), &answer.said.content].concat(),
                 finish_reason: Some(answer.ending.finish_reason),
                 stop_reason: answer.ending.stop_reason,
             }

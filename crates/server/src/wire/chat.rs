@@ -25,11 +25,17 @@ pub(crate) struct ChatRequest {
     pub(crate) params: GenerateParams,
     pub(crate) shown: Shown,
     pub(crate) add_generation_prompt: bool,
+    /// Whether the answer goes on with the last message instead of beginning one.
+    pub(crate) continue_final: bool,
     /// Further variables of the template.
     pub(crate) template_extra: Map<String, Value>,
     pub(crate) cache_salt: Option<String>,
     /// What the model may call.
     pub(crate) tools: Option<Tools>,
+    /// Whether what the model says to itself is left out.
+    pub(crate) hides_reasoning: bool,
+    /// What the answer repeats of the request.
+    pub(crate) repeated: Value,
 }
 
 impl ChatRequest {
@@ -49,24 +55,39 @@ impl ChatRequest {
             check_free(&params)?;
             params.constraint = tools.constraint();
         }
-        let shown = Shown::take(fields, delivery, params.logprobs)?;
+        let shown = Shown::take(fields, params.logprobs)?;
         params.prompt_logprobs = shown.prompt_logprobs.map(|most| most as u32);
+        let (add_generation_prompt, continue_final) = take_ending(fields)?;
         Ok(Self {
             model,
             messages,
             delivery,
             params,
             shown,
-            add_generation_prompt: fields.flag("add_generation_prompt")?.unwrap_or(true),
+            add_generation_prompt,
+            continue_final,
             template_extra: take_template_extra(fields)?,
             cache_salt: take_cache_salt(fields)?,
             tools,
+            hides_reasoning: !fields.flag("include_reasoning")?.unwrap_or(true),
+            repeated: Value::Null,
         })
     }
 }
 
+/// How the prompt ends: with the beginning of an answer, or with a last message that the answer goes on with.
+fn take_ending(fields: &mut Fields<'_>) -> Result<(bool, bool), ApiError> {
+    const CONTINUE: &str = "continue_final_message";
+    let (add, go_on) = (fields.flag("add_generation_prompt")?, fields.flag(CONTINUE)?.unwrap_or(false));
+    if go_on && add == Some(true) {
+        let message = "continue_final_message and add_generation_prompt are both true; leave one of them out";
+        return Err(ApiError::invalid(CONTINUE, message));
+    }
+    Ok((add.unwrap_or(!go_on), go_on))
+}
+
 /// A text that has to be something else cannot be a call.
-fn check_free(params: &GenerateParams) -> Result<(), ApiError> {
+pub(crate) fn check_free(params: &GenerateParams) -> Result<(), ApiError> {
     let Some(asked) = &params.constraint else { return Ok(()) };
     let field = asked.place.split('.').next().unwrap_or(asked.place);
     let message = format!(
@@ -127,6 +148,11 @@ pub(crate) struct ChatMessage {
     pub(crate) role: &'static str,
     /// `None` where it only called.
     pub(crate) content: Option<String>,
+    /// What it said to itself. Clients look for it under one name or the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tool_calls: Vec<ChatCall>,
 }
@@ -169,6 +195,9 @@ pub(crate) struct ChatChunk<'a> {
     pub(crate) choices: &'a [ChatChunkChoice],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<Usage>,
+    /// In the first event, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt_logprobs: Option<PromptLogprobs>,
 }
 
 /// More of one sample.
@@ -189,8 +218,19 @@ pub(crate) struct ChatDelta {
     pub(crate) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tool_calls: Vec<ChatCall>,
+}
+
+impl ChatDelta {
+    /// More of what the model says to itself.
+    pub(crate) fn reasoning(text: String) -> Self {
+        Self { reasoning_content: Some(text.clone()), reasoning: Some(text), ..Self::default() }
+    }
 }
 
 /// Log-probabilities in the shape of chat.

@@ -20,12 +20,15 @@ pub(crate) struct Delivery {
     pub(crate) include_usage: bool,
     /// The usage so far on every event.
     pub(crate) continuous_usage: bool,
+    /// A comment at the beginning that tells the place in the queue. Some readers break on comments.
+    pub(crate) queue_comment: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct StreamOptions {
     include_usage: Option<bool>,
     continuous_usage_stats: Option<bool>,
+    queue_position: Option<bool>,
 }
 
 /// One string or several.
@@ -42,12 +45,14 @@ enum OneOrMany {
 /// For wrong types.
 pub(crate) fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiError> {
     let stream = fields.flag("stream")?.unwrap_or(false);
-    let options: Option<StreamOptions> =
-        fields.take("stream_options", "an object with include_usage and continuous_usage_stats")?;
+    let options: Option<StreamOptions> = fields
+        .take("stream_options", "an object with include_usage, continuous_usage_stats and queue_position")?;
+    let options = options.unwrap_or_default();
     Ok(Delivery {
         stream,
-        include_usage: options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
-        continuous_usage: options.and_then(|options| options.continuous_usage_stats).unwrap_or(false),
+        include_usage: options.include_usage.unwrap_or(false),
+        continuous_usage: options.continuous_usage_stats.unwrap_or(false),
+        queue_comment: options.queue_position.unwrap_or(false),
     })
 }
 
@@ -68,23 +73,11 @@ impl Shown {
     /// Takes `prompt_logprobs` and `return_tokens_as_token_ids`, beside the `logprobs` that were asked for.
     ///
     /// # Errors
-    /// For wrong types, and for `prompt_logprobs` in a stream.
-    pub(crate) fn take(
-        fields: &mut Fields<'_>,
-        delivery: Delivery,
-        logprobs: Option<u32>,
-    ) -> Result<Self, ApiError> {
-        const NAME: &str = "prompt_logprobs";
-        let prompt_logprobs = fields.count(NAME)?;
-        if let (Some(most), true) = (prompt_logprobs, delivery.stream) {
-            let message = format!(
-                "prompt_logprobs is {most}; a stream has no place for it, so leave out one of the two"
-            );
-            return Err(ApiError::invalid(NAME, message));
-        }
+    /// For wrong types.
+    pub(crate) fn take(fields: &mut Fields<'_>, logprobs: Option<u32>) -> Result<Self, ApiError> {
         Ok(Self {
             logprobs: logprobs.map(|most| most as usize),
-            prompt_logprobs: prompt_logprobs.map(|most| most as usize),
+            prompt_logprobs: fields.count("prompt_logprobs")?.map(|most| most as usize),
             tokens_as_ids: fields.flag("return_tokens_as_token_ids")?.unwrap_or(false),
             skip_special: true,
         })
@@ -169,7 +162,27 @@ fn take_repetition(fields: &mut Fields<'_>) -> Result<Option<f32>, ApiError> {
     }
 }
 
-fn take_limit(fields: &mut Fields<'_>, name: &str, least: LeastTokens) -> Result<Option<u32>, ApiError> {
+/// Interfaces whose answers are one have no place for several.
+///
+/// # Errors
+/// Names the field that asks for them.
+pub(crate) fn check_single(params: &GenerateParams) -> Result<(), ApiError> {
+    for (name, count) in [("n", params.n), ("best_of", params.best_of)] {
+        if let Some(count) = count.filter(|&count| count != 1) {
+            return Err(ApiError::invalid(name, format!("{name} is {count}; this endpoint gives 1 answer")));
+        }
+    }
+    if params.use_beam_search {
+        return Err(ApiError::unsupported("use_beam_search", "use /v1/chat/completions"));
+    }
+    Ok(())
+}
+
+pub(crate) fn take_limit(
+    fields: &mut Fields<'_>,
+    name: &str,
+    least: LeastTokens,
+) -> Result<Option<u32>, ApiError> {
     match fields.count(name)? {
         Some(0) if least == LeastTokens::One => {
             Err(ApiError::invalid(name, format!("{name} is 0; allowed: 1 or more")))
@@ -241,7 +254,7 @@ pub(crate) fn take_cache_salt(fields: &mut Fields<'_>) -> Result<Option<String>,
 }
 
 /// Both names mean an upper bound, so the smaller one holds.
-fn smaller(a: Option<u32>, b: Option<u32>) -> Option<u32> {
+pub(crate) fn smaller(a: Option<u32>, b: Option<u32>) -> Option<u32> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         _ => a.or(b),

@@ -50,13 +50,21 @@ impl CompletionRequest {
     /// # Errors
     /// Names the first field at fault.
     pub(crate) fn take(fields: &mut Fields<'_>) -> Result<Self, ApiError> {
+        let prompts = take_prompts(fields, "prompt", MAX_PROMPTS)?;
+        Self::take_prompted(fields, prompts)
+    }
+
+    /// The same for prompts that have been taken.
+    ///
+    /// # Errors
+    /// Names the first field at fault.
+    pub(crate) fn take_prompted(fields: &mut Fields<'_>, prompts: Vec<Prompt>) -> Result<Self, ApiError> {
         refused::check(fields, Endpoint::Completions)?;
         let model = fields.string("model")?;
-        let prompts = take_prompts(fields, "prompt", MAX_PROMPTS)?;
         let delivery = take_delivery(fields)?;
         let echo = fields.flag("echo")?.unwrap_or(false);
         let logprobs = fields.count("logprobs")?;
-        let mut shown = Shown::take(fields, delivery, logprobs)?;
+        let mut shown = Shown::take(fields, logprobs)?;
         // Without anything said of the prompt, an answer without tokens would be none.
         let reads = echo || shown.prompt_logprobs.is_some();
         let least = if reads { LeastTokens::Zero } else { LeastTokens::One };
@@ -262,8 +270,6 @@ mod tests {
         for reads in [r#", "echo": true"#, r#", "prompt_logprobs": 0"#] {
             assert_eq!(limit(reads).unwrap().params.max_tokens, Some(0));
         }
-        let stream = message(r#"{"prompt": "a", "prompt_logprobs": 1, "stream": true}"#);
-        assert!(stream.starts_with("prompt_logprobs is 1; a stream has no place for it"), "{stream}");
     }
 
     #[test]

@@ -97,17 +97,25 @@ fn flatten_content(message: &mut Map<String, Value>, path: &str) -> Result<(), A
     let param = format!("{path}.content");
     let content = match message.get("content") {
         Some(Value::String(_)) => return Ok(()),
-        Some(Value::Array(parts)) => join_parts(parts, &param)?,
         // An assistant that only called a tool said nothing.
         None | Some(Value::Null) if message["role"] == "assistant" => String::new(),
         None | Some(Value::Null) => return Err(ApiError::missing(&param)),
-        Some(other) => {
-            let text = other.to_string();
-            return Err(crate::json::mistyped(&param, "a string or a list of text parts", &text));
-        }
+        Some(content) => text(content, &param)?,
     };
     message.insert("content".into(), content.into());
     Ok(())
+}
+
+/// A content as one string.
+///
+/// # Errors
+/// Names the part of `param` that is no text.
+pub(crate) fn text(content: &Value, param: &str) -> Result<String, ApiError> {
+    match content {
+        Value::String(text) => Ok(text.clone()),
+        Value::Array(parts) => join_parts(parts, param),
+        other => Err(crate::json::mistyped(param, "a string or a list of text parts", &other.to_string())),
+    }
 }
 
 fn join_parts(parts: &[Value], param: &str) -> Result<String, ApiError> {

@@ -34,7 +34,10 @@ const fn refuse(name: &'static str, harmless: Harmless, advice: &'static str) ->
 const LEAVE_OUT: &str = "leave it out";
 const NO_TOOLS: &str = "use tools and tool_choice";
 
-/// Refused by both endpoints.
+const CHAT_HAS_IT: &str = "use /v1/chat/completions";
+const STATEFUL: &str = "stateful responses are not offered; send the whole conversation as input";
+
+/// Refused by all endpoints.
 const COMMON: &[Refusal] = &[
     refuse("allowed_token_ids", Harmless::Never, "use logit_bias"),
     refuse("bad_words", Harmless::Empty, "use logit_bias"),
@@ -55,7 +58,6 @@ const COMPLETIONS: &[Refusal] = &[
 /// Refused by the chat endpoint.
 const CHAT: &[Refusal] = &[
     refuse("audio", Harmless::Never, "only text is offered"),
-    refuse("continue_final_message", Harmless::False, "use /v1/completions to continue a text"),
     refuse("chat_template", Harmless::Never, "templates come from the model or the server's operator"),
     refuse("documents", Harmless::Empty, "put them into the messages"),
     refuse("echo", Harmless::False, "only /v1/completions repeats its prompt"),
@@ -65,6 +67,26 @@ const CHAT: &[Refusal] = &[
     refuse("web_search_options", Harmless::Never, LEAVE_OUT),
 ];
 
+/// Refused by the responses endpoint.
+const RESPONSES: &[Refusal] = &[
+    refuse("background", Harmless::False, STATEFUL),
+    refuse("conversation", Harmless::Never, STATEFUL),
+    refuse("previous_response_id", Harmless::Never, STATEFUL),
+    refuse("prompt", Harmless::Never, "stored prompts are stateful; send the text as input"),
+    refuse("truncation", Harmless::Words(&["disabled"]), "a prompt is never cut; shorten the input"),
+    refuse("top_logprobs", Harmless::Number(0.0), CHAT_HAS_IT),
+    refuse("logprobs", Harmless::False, CHAT_HAS_IT),
+    refuse("prompt_logprobs", Harmless::Never, CHAT_HAS_IT),
+];
+
+/// Refused by the messages endpoint.
+const MESSAGES: &[Refusal] = &[
+    refuse("container", Harmless::Never, LEAVE_OUT),
+    refuse("mcp_servers", Harmless::Empty, "call them from the client and send tools"),
+    refuse("logprobs", Harmless::False, CHAT_HAS_IT),
+    refuse("prompt_logprobs", Harmless::Never, CHAT_HAS_IT),
+];
+
 /// Which endpoint's fields are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -72,6 +94,10 @@ pub(crate) enum Endpoint {
     Completions,
     /// `/v1/chat/completions`.
     Chat,
+    /// `/v1/responses`.
+    Responses,
+    /// `/v1/messages`.
+    Messages,
 }
 
 /// Takes all refused fields out of `fields`.
@@ -82,6 +108,8 @@ pub(crate) fn check(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<(), A
     let own = match endpoint {
         Endpoint::Completions => COMPLETIONS,
         Endpoint::Chat => CHAT,
+        Endpoint::Responses => RESPONSES,
+        Endpoint::Messages => MESSAGES,
     };
     for refusal in COMMON.iter().chain(own) {
         let Some(value) = fields.value(refusal.name)? else { continue };

@@ -2,17 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-/// Fields of both generating endpoints.
-fn generation() -> Map<String, Value> {
+/// Fields of all generating endpoints.
+pub(crate) fn generation() -> Map<String, Value> {
     let fields = [
         ("model", text("A name that /v1/models lists, or default; the served model if absent.")),
         ("stream", flag("Answer with server-sent events.")),
         (
             "stream_options",
             json!({"type": ["object", "null"], "description": "include_usage: a last event with the usage; \
-                continuous_usage_stats: the usage so far on every event.", "properties": {
+                continuous_usage_stats: the usage so far on every event; queue_position: a first comment with the place in the \
+                queue.", "properties": {
                 "include_usage": {"type": ["boolean", "null"]},
-                "continuous_usage_stats": {"type": ["boolean", "null"]}}}),
+                "continuous_usage_stats": {"type": ["boolean", "null"]},
+                "queue_position": {"type": ["boolean", "null"]}}}),
         ),
         ("max_tokens", count("Most tokens to generate; reduced to the room in the context.")),
         ("max_completion_tokens", count("The same; of both the smaller one holds.")),
@@ -65,10 +67,7 @@ fn ends() -> [(&'static str, Value); 8] {
         ),
         ("ignore_eos", flag("Go on after the model's own end tokens.")),
         ("skip_special_tokens", flag("Leave special tokens out of the text; on if absent.")),
-        (
-            "prompt_logprobs",
-            integer(0, 20, "Most likely tokens reported for each token of the prompt; not in a stream."),
-        ),
+        ("prompt_logprobs", integer(0, 20, "Most likely tokens reported for each token of the prompt.")),
         ("return_tokens_as_token_ids", flag("Name tokens token_id:7 beside their numbers.")),
         (
             "cache_retention",
@@ -191,6 +190,14 @@ pub(crate) fn chat() -> Value {
             json!({"type": ["object", "null"], "description": "Further variables of the template."}),
         ),
         ("reasoning_effort", text("A variable of the template.")),
+        ("continue_final_message", flag("Go on with the last message instead of beginning an answer.")),
+        ("include_reasoning", flag("Tell what the model says to itself; on if absent.")),
+        (
+            "tools",
+            json!({"type": ["array", "null"], "items": {"type": "object"}, "description": "Functions that may be called."}),
+        ),
+        ("tool_choice", json!({"description": "none, auto, required, or the name of a function."})),
+        ("parallel_tool_calls", flag("Whether one answer may have several calls.")),
     ];
     add(&mut fields, own);
     object(fields, &["messages"])
@@ -251,19 +258,19 @@ pub(crate) fn error() -> Value {
     }}})
 }
 
-fn add<const N: usize>(fields: &mut Map<String, Value>, own: [(&str, Value); N]) {
+pub(crate) fn add<const N: usize>(fields: &mut Map<String, Value>, own: [(&str, Value); N]) {
     fields.extend(own.map(|(name, schema)| (name.to_owned(), schema)));
 }
 
-fn object(properties: Map<String, Value>, required: &[&str]) -> Value {
+pub(crate) fn object(properties: Map<String, Value>, required: &[&str]) -> Value {
     json!({"type": "object", "required": required, "properties": properties})
 }
 
-fn flag(description: &str) -> Value {
+pub(crate) fn flag(description: &str) -> Value {
     json!({"type": ["boolean", "null"], "description": description})
 }
 
-fn text(description: &str) -> Value {
+pub(crate) fn text(description: &str) -> Value {
     json!({"type": ["string", "null"], "description": description})
 }
 
@@ -271,11 +278,11 @@ fn integer(low: i64, high: i64, description: &str) -> Value {
     json!({"type": ["integer", "null"], "minimum": low, "maximum": high, "description": description})
 }
 
-fn count(description: &str) -> Value {
+pub(crate) fn count(description: &str) -> Value {
     json!({"type": ["integer", "null"], "minimum": 0, "description": description})
 }
 
-fn number(low: f64, high: f64, description: &str) -> Value {
+pub(crate) fn number(low: f64, high: f64, description: &str) -> Value {
     json!({"type": ["number", "null"], "minimum": low, "maximum": high, "description": description})
 }
 

@@ -3,7 +3,11 @@
 use crate::error::ApiError;
 use crate::json::{Fields, excerpt, mistyped};
 use pagoda_engine::{Constraint, ConstraintParam};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+const CHOICE: &str = "tool_choice";
+/// Where the function is named that has to be called.
+const CHOSEN: &str = "tool_choice.function.name";
 
 /// Most functions of one request.
 const MAX_TOOLS: usize = 128;
@@ -33,6 +37,22 @@ pub(crate) struct Function {
     parameters: Value,
 }
 
+impl Function {
+    /// Whether the schema says that an argument is a text and nothing else.
+    pub(crate) fn takes_text(&self, argument: &str) -> bool {
+        self.parameters["properties"][argument]["type"] == "string"
+    }
+}
+
+/// Whether the model is to call, as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AskedChoice {
+    None,
+    Auto,
+    Required,
+    Named(String),
+}
+
 /// Whether the model is to call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ToolChoice {
@@ -51,9 +71,27 @@ impl Tools {
     /// Names the field and what is wrong with its form.
     pub(crate) fn take(fields: &mut Fields<'_>) -> Result<Option<Self>, ApiError> {
         let list: Value = fields.value("tools")?.unwrap_or_else(|| json!([]));
-        let functions = functions(&list)?;
-        let choice = take_choice(fields, &functions)?;
+        let asked = take_choice(fields)?;
         let parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
+        Self::new(list, &asked, parallel)
+    }
+
+    /// Functions in the form of chat, and how they are to be used; `None` if there is nothing to call or nothing may be called.
+    ///
+    /// # Errors
+    /// Names the field, as chat does, and what is wrong with its form.
+    pub(crate) fn new(list: Value, asked: &AskedChoice, parallel: bool) -> Result<Option<Self>, ApiError> {
+        let functions = functions(&list)?;
+        let choice = match asked {
+            AskedChoice::None => None,
+            AskedChoice::Auto => Some(ToolChoice::Auto),
+            AskedChoice::Required if functions.is_empty() => {
+                let message = "tool_choice is required and there are no tools; give some or leave it out";
+                return Err(ApiError::invalid(CHOICE, message));
+            }
+            AskedChoice::Required => Some(ToolChoice::Required),
+            AskedChoice::Named(name) => Some(ToolChoice::Named(named(name, &functions)?)),
+        };
         Ok(choice.filter(|_| !functions.is_empty()).map(|choice| Self { list, functions, choice, parallel }))
     }
 
@@ -145,38 +183,33 @@ fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_part)
 }
 
-/// `None` where nothing may be called.
-fn take_choice(fields: &mut Fields<'_>, functions: &[Function]) -> Result<Option<ToolChoice>, ApiError> {
-    const NAME: &str = "tool_choice";
+fn take_choice(fields: &mut Fields<'_>) -> Result<AskedChoice, ApiError> {
     const FORMS: &str = "none, auto, required, or an object that names a function";
-    let Some(raw) = fields.take_raw(NAME) else { return Ok(Some(ToolChoice::Auto)) };
-    let given: Value = serde_json::from_str(raw).map_err(|_| mistyped(NAME, FORMS, raw))?;
-    let choice = match &given {
+    let Some(raw) = fields.take_raw(CHOICE) else { return Ok(AskedChoice::Auto) };
+    let given: Value = serde_json::from_str(raw).map_err(|_| mistyped(CHOICE, FORMS, raw))?;
+    match &given {
         Value::String(word) => match word.as_str() {
-            "none" => return Ok(None),
-            "auto" => ToolChoice::Auto,
-            "required" if functions.is_empty() => {
-                let message = "tool_choice is required and there are no tools; give some or leave it out";
-                return Err(ApiError::invalid(NAME, message));
-            }
-            "required" => ToolChoice::Required,
-            _ => return Err(mistyped(NAME, FORMS, raw)),
+            "none" => Ok(AskedChoice::None),
+            "auto" => Ok(AskedChoice::Auto),
+            "required" => Ok(AskedChoice::Required),
+            _ => Err(mistyped(CHOICE, FORMS, raw)),
         },
-        Value::Object(given) => ToolChoice::Named(named(given, functions, raw)?),
-        _ => return Err(mistyped(NAME, FORMS, raw)),
-    };
-    Ok(Some(choice))
+        Value::Object(given) => {
+            let name =
+                given.get("function").and_then(|function| function.get("name")).and_then(Value::as_str);
+            let name = name.ok_or_else(|| mistyped(CHOSEN, "the name of a function", raw))?;
+            Ok(AskedChoice::Named(name.to_owned()))
+        }
+        _ => Err(mistyped(CHOICE, FORMS, raw)),
+    }
 }
 
-fn named(given: &Map<String, Value>, functions: &[Function], raw: &str) -> Result<usize, ApiError> {
-    const PARAM: &str = "tool_choice.function.name";
-    let name = given.get("function").and_then(|function| function.get("name")).and_then(Value::as_str);
-    let Some(name) = name else { return Err(mistyped(PARAM, "the name of a function", raw)) };
+fn named(name: &str, functions: &[Function]) -> Result<usize, ApiError> {
     functions.iter().position(|function| function.name == name).ok_or_else(|| {
         let known: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
         let message =
-            format!("{PARAM} is {:?}; the functions of tools are: {}", excerpt(name), known.join(", "));
-        ApiError::invalid(PARAM, message)
+            format!("{CHOSEN} is {:?}; the functions of tools are: {}", excerpt(name), known.join(", "));
+        ApiError::invalid(CHOSEN, message)
     })
 }
 

@@ -86,8 +86,12 @@ async fn without_a_valid_key_only_probes_answer() {
                     assert_eq!(reply.head.status, expected, "{method} {path} {lines:?}: {}", reply.text());
                     if !open {
                         let error = &reply.json()["error"];
-                        assert_eq!(error["type"], "authentication_error");
-                        assert_eq!(error["code"], "invalid_api_key");
+                        if path.starts_with("/api/") {
+                            assert!(error.as_str().unwrap().contains("API key"), "{error}");
+                        } else {
+                            assert_eq!(error["type"], "authentication_error");
+                            assert_eq!(error["code"], "invalid_api_key");
+                        }
                         assert_eq!(reply.head.field("www-authenticate"), Some("Bearer"));
                         assert!(reply.head.field("x-request-id").is_some());
                         assert!(!reply.text().contains("sk-"), "{}", reply.text());

@@ -30,7 +30,7 @@ fn found(prompt: &str, width: u16, max_tokens: u32) -> Vec<String> {
     let beam = BeamSearch { width, length_penalty: 1.0, early_stopping: EarlyStopping::No };
     let params = SamplingParams { beam: Some(beam), ..SamplingParams::greedy() };
     let answers = FakeModel::new(toy::VOCAB).beam_answers(&toy::ids(prompt), &params, max_tokens);
-    let tokenizer = toy::model(64, false).tokenizer;
+    let tokenizer = toy::model(64, None).tokenizer;
     answers.iter().map(|answer| tokenizer.decode(&answer.tokens, true)).collect()
 }
 

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
+const RESPONSES: &str = "/v1/responses";
+const MESSAGES: &str = "/v1/messages";
 
 /// Values for any field, as JSON.
 const HOSTILE: &[&str] = &[
@@ -129,10 +131,46 @@ const OF_CHAT: &[&str] = &[
     "audio",
     "modalities",
     "continue_final_message",
+    "include_reasoning",
     "chat_template",
     "documents",
     "echo",
     "web_search_options",
+];
+
+const OF_RESPONSES: &[&str] = &[
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "text",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning",
+    "include",
+    "chat_template_kwargs",
+    "store",
+    "service_tier",
+    "background",
+    "conversation",
+    "previous_response_id",
+    "prompt",
+    "truncation",
+    "top_logprobs",
+];
+
+const OF_MESSAGES: &[&str] = &[
+    "messages",
+    "system",
+    "stop_sequences",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_format",
+    "output_config",
+    "chat_template_kwargs",
+    "container",
+    "mcp_servers",
 ];
 
 /// Fields that a complaint about one may name instead, because the two contradict each other.
@@ -144,6 +182,13 @@ const PARTNERS: &[(&str, &[&str])] = &[
     ("top_logprobs", &["logprobs"]),
     ("best_of", &["n"]),
     ("n", &["best_of"]),
+    ("max_output_tokens", &["min_tokens"]),
+    ("min_tokens", &["max_output_tokens", "max_tokens"]),
+    ("continue_final_message", &["messages"]),
+    ("stop", &["stop_sequences"]),
+    ("n_predict", &["min_tokens"]),
+    ("text", &["tools"]),
+    ("output_format", &["tools"]),
 ];
 
 /// What no answer may hold: paths, code, and what a panic says.
@@ -180,6 +225,10 @@ fn fault_of_any(reply: &Reply, fields: &[&str]) -> Option<String> {
         return Some(format!("is answered with {}: {text}", reply.head.status));
     }
     let error = reply.json()["error"].take();
+    if let Some(message) = error.as_str() {
+        // Ollama's errors are a message and nothing else.
+        return message.is_empty().then(|| format!("is refused with {text}"));
+    }
     let message = error["message"].as_str().unwrap_or_default();
     let Some(param) = error["param"].as_str() else {
         // A text with half of a surrogate pair is no JSON at all.
@@ -219,7 +268,16 @@ async fn sweep(
             }
             cases += 1;
         }
-        let required = ["prompt", "messages"].contains(field);
+        let required = match path {
+            COMPLETIONS => *field == "prompt",
+            RESPONSES => *field == "input",
+            CHAT => *field == "messages",
+            MESSAGES => ["messages", "max_tokens"].contains(field),
+            "/completion" => *field == "prompt",
+            "/infill" => ["input_prefix", "input_suffix"].contains(field),
+            // There a client that says nothing wants the model to be loaded.
+            _ => false,
+        };
         assert_eq!(absent, !required, "{path}: null is the same as absent for {field}");
         // Of two equal names one counts, and the other does no harm.
         let twice =
@@ -245,6 +303,96 @@ async fn every_field_of_chat_withstands_every_value() {
     let base = r#""messages": [{"role": "user", "content": "x"}]; "max_tokens": 2"#;
     let cases = sweep(&server, CHAT, base, COMMON.iter().chain(OF_CHAT)).await;
     assert!(cases > 600, "{cases}");
+    after(&server).await;
+}
+
+#[tokio::test]
+async fn every_field_of_responses_withstands_every_value() {
+    let server = Setup::repeating("A").start().await;
+    let base = r#""input": "x"; "max_output_tokens": 2"#;
+    let cases = sweep(&server, RESPONSES, base, COMMON.iter().chain(OF_RESPONSES)).await;
+    assert!(cases > 600, "{cases}");
+    after(&server).await;
+}
+
+#[tokio::test]
+async fn every_field_of_messages_withstands_every_value() {
+    let server = Setup::repeating("A").start().await;
+    let base = r#""messages": [{"role": "user", "content": "x"}]; "max_tokens": 2"#;
+    let cases = sweep(&server, MESSAGES, base, COMMON.iter().chain(OF_MESSAGES)).await;
+    assert!(cases > 600, "{cases}");
+    after(&server).await;
+}
+
+#[tokio::test]
+async fn every_field_of_further_endpoints_withstands_every_value() {
+    const FIM: &[&str] = &["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"];
+    let server = Setup { added: FIM, ..Setup::repeating("A") }.start().await;
+    let own: &'static [&'static str] = &["n_predict", "n_probs", "cache_prompt", "id_slot", "samplers"];
+    let cases =
+        sweep(&server, "/completion", r#""prompt": "x"; "n_predict": 2"#, COMMON.iter().chain(own)).await;
+    assert!(cases > 600, "{cases}");
+    let own: &'static [&'static str] = &[
+        "input_prefix",
+        "input_suffix",
+        "input_extra",
+        "prompt",
+        "n_predict",
+        "n_probs",
+        "temperature",
+        "stream",
+    ];
+    let base = r#""input_prefix": "x"; "input_suffix": "y"; "n_predict": 2"#;
+    sweep(&server, "/infill", base, own.iter()).await;
+    let own: &'static [&'static str] =
+        &["model", "messages", "tools", "format", "options", "think", "stream", "keep_alive"];
+    let base = r#""messages": [{"role": "user", "content": "x"}]; "options": {"num_predict": 2}"#;
+    sweep(&server, "/api/chat", base, own.iter()).await;
+    let own: &'static [&'static str] =
+        &["prompt", "system", "suffix", "template", "context", "images", "raw", "format", "options", "think"];
+    sweep(&server, "/api/generate", r#""prompt": "x"; "options": {"num_predict": 2}"#, own.iter()).await;
+    sweep(&server, "/api/show", r#""model": "toy""#, ["model", "name"].iter()).await;
+    after(&server).await;
+}
+
+/// Items and blocks with every value in every place.
+#[tokio::test]
+async fn parts_of_items_and_blocks_withstand_every_value() {
+    let server = Setup::repeating("A").start().await;
+    for value in HOSTILE {
+        for item in [
+            format!(r#"{{"type": {value}, "role": "user", "content": "x"}}"#),
+            format!(r#"{{"role": "user", "content": {value}}}"#),
+            format!(
+                r#"{{"type": "function_call", "call_id": {value}, "name": {value}, "arguments": "{{}}"}}"#
+            ),
+            format!(r#"{{"type": "function_call", "call_id": "x", "name": "x", "arguments": {value}}}"#),
+            format!(r#"{{"type": "function_call_output", "call_id": "x", "output": {value}}}"#),
+            format!(r#"{{"type": "reasoning", "summary": {value}, "content": [{value}]}}"#),
+        ] {
+            let body = format!(r#"{{"input": [{item}], "max_output_tokens": 2}}"#);
+            check(&server.post_text(RESPONSES, &body).await, "input", &body);
+        }
+        for (role, block) in [
+            ("user", format!(r#"{{"type": {value}, "text": "x"}}"#)),
+            ("user", format!(r#"{{"type": "text", "text": {value}}}"#)),
+            ("user", format!(r#"{{"type": "tool_result", "tool_use_id": {value}, "content": {value}}}"#)),
+            ("user", format!(r#"{{"type": "tool_result", "tool_use_id": "x", "is_error": {value}}}"#)),
+            (
+                "assistant",
+                format!(r#"{{"type": "tool_use", "id": {value}, "name": {value}, "input": {{}}}}"#),
+            ),
+            ("assistant", format!(r#"{{"type": "tool_use", "id": "x", "name": "x", "input": {value}}}"#)),
+            ("assistant", format!(r#"{{"type": "thinking", "thinking": {value}}}"#)),
+            ("user", value.to_string()),
+        ] {
+            let messages = format!(
+                r#"[{{"role": "{role}", "content": [{block}]}}, {{"role": "user", "content": "x"}}]"#
+            );
+            let body = format!(r#"{{"messages": {messages}, "max_tokens": 2}}"#);
+            check(&server.post_text(MESSAGES, &body).await, "messages", &body);
+        }
+    }
     after(&server).await;
 }
 

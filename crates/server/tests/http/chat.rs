@@ -111,7 +111,7 @@ async fn logprobs_carry_bytes_and_alternatives() {
 
 #[tokio::test]
 async fn a_model_without_a_template_says_what_to_do() {
-    let server = Setup { template: false, ..Setup::saying("x") }.start().await;
+    let server = Setup { template: None, ..Setup::saying("x") }.start().await;
     let reply = server.post(PATH, &hello(&json!({}))).await;
     assert_eq!(reply.head.status, 400);
     let error = &reply.json()["error"];

@@ -305,6 +305,40 @@ async fn prompt_logprobs_have_the_shape_of_vllm() {
 }
 
 #[tokio::test]
+async fn a_stream_tells_of_the_prompt_what_one_body_does() {
+    let server = Setup::default().start().await;
+    for (path, mut body) in [
+        (
+            PATH,
+            json!({"prompt": ["shape", "two"], "prompt_logprobs": 2, "max_tokens": 2, "ignore_eos": true}),
+        ),
+        (
+            PATH,
+            json!({"prompt": "shape", "prompt_logprobs": 2, "echo": true, "logprobs": 1, "max_tokens": 0}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"messages": [{"role": "user", "content": "hi"}], "prompt_logprobs": 0, "max_tokens": 2}),
+        ),
+    ] {
+        let whole = answer(&server, path, &body).await;
+        body["stream"] = true.into();
+        let events = crate::client::events(&server.post(path, &body).await.body);
+        if path == PATH {
+            for choice in whole["choices"].as_array().unwrap() {
+                let own = events.iter().map(|event| &event["choices"][0]);
+                let own: Vec<_> = own.filter(|part| part["index"] == choice["index"]).collect();
+                assert_eq!(own[0]["prompt_logprobs"], choice["prompt_logprobs"]);
+                assert!(own[1..].iter().all(|part| part.get("prompt_logprobs").is_none()));
+            }
+        } else {
+            assert_eq!(events[0]["prompt_logprobs"], whole["prompt_logprobs"]);
+            assert!(events[1..].iter().all(|event| event.get("prompt_logprobs").is_none()));
+        }
+    }
+}
+
+#[tokio::test]
 async fn tokens_of_a_chat_can_be_named_by_their_ids() {
     let server = Setup::repeating("A").start().await;
     let chat = json!({"messages": [{"role": "user", "content": "x"}], "logprobs": true, "top_logprobs": 2, "max_tokens": 1,

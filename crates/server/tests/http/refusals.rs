@@ -114,7 +114,6 @@ async fn bad_values() {
         (r#"{"prompt": "x", "echo": "yes", "logprobs": 1}"#, invalid("echo", "true or false")),
         (r#"{"prompt": "x", "prompt_logprobs": 21}"#, invalid("prompt_logprobs", "0 to 20")),
         (r#"{"prompt": "x", "prompt_logprobs": -1}"#, invalid("prompt_logprobs", "got -1")),
-        (r#"{"prompt": "x", "prompt_logprobs": 1, "stream": true}"#, invalid("prompt_logprobs", "a stream")),
         (
             r#"{"prompt": "x", "return_tokens_as_token_ids": 1}"#,
             invalid("return_tokens_as_token_ids", "got 1"),

@@ -18,7 +18,7 @@ fn saying(text: &str) -> Engine {
     script.push(toy::EOS);
     let capacity = FakeExecutor::capacity_of(4096, 4, 64, toy::VOCAB);
     let executor = FakeExecutor::new(capacity).with_script(script);
-    Engine::start(Arc::new(toy::model(64, true)), executor, EngineConfig::default()).unwrap()
+    Engine::start(Arc::new(toy::model(64, Some(toy::TEMPLATE))), executor, EngineConfig::default()).unwrap()
 }
 
 async fn answer(server: &Server) -> String {

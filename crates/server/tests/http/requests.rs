@@ -28,7 +28,8 @@ async fn explain(server: &Server, lines: &str, id: &str) -> Value {
 #[tokio::test]
 async fn a_waiting_request_hears_its_place_and_can_ask_why() {
     let (server, running) = busy().await;
-    let body = json!({"prompt": "yz", "max_tokens": 2, "stream": true});
+    let body =
+        json!({"prompt": "yz", "max_tokens": 2, "stream": true, "stream_options": {"queue_position": true}});
     let mut waiting = server.open_as("x-tenant: a\r\n", PATH, &body).await;
     let head = waiting.head().await;
     let number = |name: &str| head.field(name).unwrap().parse::<u64>().unwrap();

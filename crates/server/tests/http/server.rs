@@ -22,7 +22,10 @@ pub(crate) struct Setup {
     pub(crate) max_model_len: u32,
     /// KV blocks of 4 tokens.
     pub(crate) blocks: u32,
-    pub(crate) template: bool,
+    /// The chat template.
+    pub(crate) template: Option<&'static str>,
+    /// Special tokens besides the toy's own.
+    pub(crate) added: &'static [&'static str],
     /// Tokens of every answer, the last one repeated; `None`: a hash of what came before.
     pub(crate) script: Option<Vec<u32>>,
     /// Step that fails.
@@ -47,7 +50,8 @@ impl Default for Setup {
             scheduler,
             max_model_len: 64,
             blocks: 4096,
-            template: true,
+            template: Some(toy::TEMPLATE),
+            added: &[],
             script: None,
             fail_at: None,
             deadlines: Deadlines::default(),
@@ -73,11 +77,11 @@ impl Setup {
     }
 
     pub(crate) async fn start(self) -> Server {
-        let mut model = toy::model(self.max_model_len, self.template);
+        let mut model = toy::model_with(self.max_model_len, self.template, self.added);
         if let Some(states) = self.lexer_states {
             model.limits.grammar.lexer_states = states;
         }
-        let capacity = FakeExecutor::capacity_of(self.blocks, 4, self.max_model_len, toy::VOCAB);
+        let capacity = FakeExecutor::capacity_of(self.blocks, 4, self.max_model_len, model.vocab_size);
         let mut executor = FakeExecutor::new(capacity);
         if let Some(script) = self.script {
             executor = executor.with_script(script);

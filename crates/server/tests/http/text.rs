@@ -82,7 +82,7 @@ async fn tokens_become_text_under_both_names() {
 
 #[tokio::test]
 async fn what_cannot_be_tokenized_is_named() {
-    let server = Setup { template: false, ..Setup::default() }.start().await;
+    let server = Setup { template: None, ..Setup::default() }.start().await;
     for (path, body, param, part) in [
         ("/tokenize", json!({}), "prompt", "prompt is required, or messages, or content"),
         ("/tokenize", json!({"prompt": 3}), "prompt", "a string, got 3"),
@@ -135,7 +135,7 @@ async fn the_tokenizer_tells_its_special_tokens() {
     );
     assert!(info["chat_template"].as_str().unwrap().contains("add_generation_prompt"));
     assert_eq!((&info["vocab_size"], &info["model_max_length"]), (&json!(257), &json!(64)));
-    let base = Setup { template: false, ..Setup::default() }.start().await;
+    let base = Setup { template: None, ..Setup::default() }.start().await;
     assert_eq!(base.get("/v1/tokenizer_info").await.json()["chat_template"], Value::Null);
 }
 

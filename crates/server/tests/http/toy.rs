@@ -11,9 +11,16 @@ pub(crate) const EOS: u32 = 256;
 /// Ids below this are valid.
 pub(crate) const VOCAB: u32 = 257;
 
-/// The template of [`model`].
-const TEMPLATE: &str = "{% for message in messages %}{{ message.role }}:{{ message.content }}\n{% endfor %}\
+/// A template for [`model`].
+pub(crate) const TEMPLATE: &str = "{% for message in messages %}{{ message.role }}:{{ message.content }}\n{% endfor %}\
                         {% if shout %}!{% endif %}{% if add_generation_prompt %}>{% endif %}";
+
+/// One of a model that thinks: with `think` it is made to.
+pub(crate) const THINKING: &str = "{% for message in messages %}{{ message.role }}:\
+    {% if message.reasoning_content %}({{ message.reasoning_content }}){% endif %}\
+    {{ message.content.split('</think>') | last }}\
+    {% for call in message.tool_calls %}<tool_call>{{ call.function | tojson }}{% endfor %}{{ '\\n' }}{% endfor %}\
+    {% if add_generation_prompt %}>{% if think %}<think>\n{% endif %}{% endif %}";
 
 /// The ids of a text.
 pub(crate) fn ids(text: &str) -> Vec<u32> {
@@ -21,18 +28,23 @@ pub(crate) fn ids(text: &str) -> Vec<u32> {
 }
 
 /// A model named `toy` over the tokenizer.
-pub(crate) fn model(max_model_len: u32, has_template: bool) -> ServedModel {
-    let json = tokenizer_json().to_string();
+pub(crate) fn model(max_model_len: u32, template: Option<&str>) -> ServedModel {
+    model_with(max_model_len, template, &[])
+}
+
+/// The same with further special tokens, from [`VOCAB`] on.
+pub(crate) fn model_with(max_model_len: u32, template: Option<&str>, added: &[&str]) -> ServedModel {
+    let json = tokenizer_json(added).to_string();
     let config = json!({"eos_token": "</s>"}).to_string();
     let tokenizer = Tokenizer::from_files(&TokenizerFiles {
         origin: "toy",
         tokenizer_json: json.as_bytes(),
         tokenizer_config: Some(config.as_bytes()),
         special_tokens_map: None,
-        chat_template: has_template.then_some(TEMPLATE),
+        chat_template: template,
     })
     .unwrap();
-    assert_eq!(tokenizer.vocab_size(), VOCAB);
+    assert_eq!(tokenizer.vocab_size() as usize, VOCAB as usize + added.len());
     let mut model = ServedModel::new("toy", Arc::new(tokenizer), max_model_len);
     model.created = 1_700_000_000;
     model.parameters = 6_000_000;
@@ -43,15 +55,19 @@ pub(crate) fn model(max_model_len: u32, has_template: bool) -> ServedModel {
     model
 }
 
-fn tokenizer_json() -> Value {
+fn tokenizer_json(added: &[&str]) -> Value {
+    let special = |(id, text): (u32, &str)| {
+        json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    };
+    let special: Vec<Value> = (EOS..).zip(["</s>"].iter().chain(added).copied()).map(special).collect();
     let vocab: Map<String, Value> =
         (0..=255_u8).map(|byte| (alphabet(byte).to_string(), byte.into())).collect();
     let byte_level =
         json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     json!({
         "version": "1.0",
-        "added_tokens": [{"id": EOS, "content": "</s>", "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": true}],
+        "added_tokens": special,
         "normalizer": null,
         "pre_tokenizer": byte_level,
         "post_processor": null,
