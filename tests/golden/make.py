@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import moe
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -438,11 +439,14 @@ def fill(model, seed):
         noise = torch.from_numpy(rng.standard_normal(tuple(parameter.shape)).astype(np.float32))
         fan_in = parameter.shape[0 if name in conv else -1]
         has = lambda *parts: any(part in name for part in parts)
-        if name.endswith(("model.norm.weight", "ln_f.weight", "final_layer_norm.weight")):
+        routed = moe.weight(model, name, parameter, noise)
+        if routed is not None:
+            value = routed
+        elif name.endswith(("model.norm.weight", "ln_f.weight", "final_layer_norm.weight")):
             value = 2.5 + 0.5 * noise - offset
         elif name.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_attn.weight", "ln_mlp.weight")):
             value = 1.0 + 0.25 * noise - offset
-        elif name.endswith(".bias"):
+        elif name.endswith((".bias", "_bias", "sinks")):
             value = (0.1 if tied else 0.4) * noise
         elif has("wpe"):
             value = 0.5 * noise
@@ -534,7 +538,7 @@ def rename(weights, names):
     return {other(name): tensor for name, tensor in weights.items()}
 
 
-REWRITES = {"internlm2": internlm2, "exaone": exaone, "gpt2": gpt2}
+REWRITES = {"internlm2": internlm2, "exaone": exaone, "gpt2": gpt2, "mxfp4": moe.mxfp4}
 
 
 def rewrite(reference, folder, how):
@@ -599,11 +603,14 @@ def answer(model, prompt, positions):
 
 def choose_prompt(model, length, seed):
     """The first random prompt whose greedy answer is clear at every step and not one token for ever."""
-    for attempt in range(200):
+    for attempt in range(2000):
         rng = np.random.default_rng((1000 + seed, length, attempt))
         prompt = rng.integers(0, model.config.vocab_size, length).tolist()
+        if not moe.is_clear(model, prompt):
+            continue
         found = greedy(model, prompt)
-        if min(found["margins"]) >= MIN_MARGIN and len(set(found["tokens"])) >= MIN_DISTINCT:
+        clear = moe.is_clear(model, prompt + found["tokens"])
+        if clear and min(found["margins"]) >= MIN_MARGIN and len(set(found["tokens"])) >= MIN_DISTINCT:
             return prompt
     raise SystemExit(f"no prompt of {length} tokens has a clear greedy answer")
 
@@ -611,7 +618,8 @@ def choose_prompt(model, length, seed):
 def golden(folder, seed, lengths):
     models = {}
     for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
-        models[name] = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+        plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
+        models[name] = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **plain).eval()
         assert models[name].dtype == dtype
     cases = []
     for length in lengths:
@@ -650,7 +658,8 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    for seed, (name, config, dtype, shard, style, *how) in enumerate(MODELS):
+    models = [*enumerate(MODELS), *enumerate(moe.MODELS, moe.SEED)]
+    for seed, (name, config, dtype, shard, style, *how) in models:
         if options.names and name not in options.names:
             continue
         folder = options.out / name

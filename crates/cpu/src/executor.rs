@@ -172,7 +172,9 @@ impl Executor for CpuExecutor {
         watch.lap(Operation::Sample);
         if let Some(record) = watch.finish() {
             let (tokens, sampled) = (input.tokens.len() as u64, sampled.len() as u64);
-            self.profile.add(&StepRecord { tokens, sampled, costs: self.traffic.of(input), ..record });
+            let mut costs = self.traffic.of(input);
+            self.scratch.experts.iter().for_each(|experts| experts.add_costs(&mut costs));
+            self.profile.add(&StepRecord { tokens, sampled, costs, ..record });
         }
         Ok(())
     }

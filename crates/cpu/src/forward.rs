@@ -5,7 +5,7 @@ use crate::kv::KvStorage;
 use crate::rope::RopeTable;
 use crate::scratch::{Kept, Scratch};
 use crate::stopwatch::Stopwatch;
-use crate::weights::{LayerWeights, Linear, MlpWeights, ModelWeights, NormWeights};
+use crate::weights::{GatedUnit, LayerWeights, Linear, MlpWeights, ModelWeights, NormWeights};
 use pagoda_kernels::{
     Angles, AttentionInput, AttentionRow, Glu, HeadRows, Kernels, KvRows, LinearScratch, Map, Pairing,
     WorkerPool,
@@ -152,7 +152,7 @@ impl Forward<'_> {
                 AttentionSpan::Window(tokens) => Some(tokens),
             },
             softcap: self.spec.attn_softcap,
-            sinks: None,
+            sinks: layer.sinks.as_deref(),
         };
         let attended = &mut scratch.attended[..self.tokens * q_width];
         let kv = self.kv.layer(index);
@@ -200,36 +200,45 @@ impl Forward<'_> {
 
     /// What the MLP gives, in `h`; where attention waits beside it, the sum of both.
     fn mlp(&mut self, layer: &LayerWeights) {
-        let inner = self.spec.intermediate as usize;
+        match &layer.mlp {
+            MlpWeights::Gated(unit) => self.gated(unit),
+            MlpWeights::Plain { up, down } => self.plain(up, down),
+            MlpWeights::Experts(experts) => self.experts(experts),
+        }
+        let len = self.tokens * self.spec.hidden as usize;
+        let Scratch { h, side, .. } = &mut *self.scratch;
+        let h = &mut h[..len];
+        finish_branch(self.kernels, self.pool, self.spec, layer.post_mlp_norm.as_ref(), h);
+        if self.spec.block.flow != Flow::Sequential {
+            self.kernels.add(self.pool, h, &side[..len]);
+        }
+        self.watch.lap(Operation::Norm);
+    }
+
+    /// `h = Down(activation(Gate h) * Up h)`
+    fn gated(&mut self, GatedUnit { gate_up, down }: &GatedUnit) {
+        let inner = self.tokens * down.weight.k();
         let hidden = self.tokens * self.spec.hidden as usize;
-        let scratch = &mut *self.scratch;
-        let inner = &mut scratch.gated[..self.tokens * inner];
-        let kind = match self.spec.activation {
-            Activation::Silu => Glu::Silu,
-            Activation::Gelu => Glu::Gelu,
-            Activation::GeluTanh => Glu::GeluTanh,
-            Activation::Relu => Glu::Relu,
-        };
-        let (h, staging) = (&mut scratch.h[..hidden], &mut scratch.linear);
-        let down = match &layer.mlp {
-            MlpWeights::Gated { gate_up: Linear { weight, bias }, down } => {
-                self.kernels.gated_linear(self.pool, h, (weight, kind), bias.as_deref(), staging, inner);
-                down
-            }
-            MlpWeights::Plain { up, down } => {
-                linear(self.kernels, self.pool, h, up, staging, inner);
-                self.kernels.map(self.pool, inner, Map::Activate(kind));
-                down
-            }
-        };
+        let Scratch { h, gated, linear: staging, .. } = &mut *self.scratch;
+        let (h, inner) = (&mut h[..hidden], &mut gated[..inner]);
+        let (unit, bias) = ((&gate_up.weight, glu(self.spec)), gate_up.bias.as_deref());
+        self.kernels.gated_linear(self.pool, h, unit, bias, staging, inner);
         self.watch.lap(Operation::GateUp);
         linear(self.kernels, self.pool, inner, down, staging, h);
         self.watch.lap(Operation::Down);
-        finish_branch(self.kernels, self.pool, self.spec, layer.post_mlp_norm.as_ref(), h);
-        if self.spec.block.flow != Flow::Sequential {
-            self.kernels.add(self.pool, h, &scratch.side[..hidden]);
-        }
-        self.watch.lap(Operation::Norm);
+    }
+
+    /// `h = Down(activation(Up h))`
+    fn plain(&mut self, up: &Linear, down: &Linear) {
+        let inner = self.tokens * down.weight.k();
+        let hidden = self.tokens * self.spec.hidden as usize;
+        let Scratch { h, gated, linear: staging, .. } = &mut *self.scratch;
+        let (h, inner) = (&mut h[..hidden], &mut gated[..inner]);
+        linear(self.kernels, self.pool, h, up, staging, inner);
+        self.kernels.map(self.pool, inner, Map::Activate(glu(self.spec)));
+        self.watch.lap(Operation::GateUp);
+        linear(self.kernels, self.pool, inner, down, staging, h);
+        self.watch.lap(Operation::Down);
     }
 
     /// `x += h`, and what the next branch reads, in `h`: a norm of `x`, or `x` itself.
@@ -282,7 +291,18 @@ impl Forward<'_> {
     }
 }
 
-fn linear(
+/// The activation of MLPs.
+pub(crate) fn glu(spec: &DecoderSpec) -> Glu {
+    match spec.activation {
+        Activation::Silu => Glu::Silu,
+        Activation::Gelu => Glu::Gelu,
+        Activation::GeluTanh => Glu::GeluTanh,
+        Activation::Relu => Glu::Relu,
+        Activation::ClampedSwish { alpha, limit } => Glu::ClampedSwish { alpha, limit },
+    }
+}
+
+pub(crate) fn linear(
     kernels: &Kernels,
     pool: &WorkerPool,
     x: &[f32],

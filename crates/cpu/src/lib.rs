@@ -8,6 +8,8 @@ mod candidates;
 mod check;
 mod error;
 mod executor;
+mod expert_scratch;
+mod experts;
 mod forward;
 mod kv;
 mod mask;

@@ -26,6 +26,8 @@ pub enum Operation {
     GateUp,
     /// Projection down.
     Down,
+    /// Choosing experts, and the way of rows to them and back.
+    Route,
     /// Logits.
     Head,
     /// Tokens from logits.
@@ -39,7 +41,7 @@ pub(crate) const OPERATIONS: usize = Operation::ALL.len();
 
 impl Operation {
     /// All operations in the order of a step.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Embed,
         Self::Norm,
         Self::Qkv,
@@ -49,6 +51,7 @@ impl Operation {
         Self::O,
         Self::GateUp,
         Self::Down,
+        Self::Route,
         Self::Head,
         Self::Sample,
         Self::Other,
@@ -66,6 +69,7 @@ impl Operation {
             Self::O => "o",
             Self::GateUp => "gate_up",
             Self::Down => "down",
+            Self::Route => "route",
             Self::Head => "head",
             Self::Sample => "sample",
             Self::Other => "other",

@@ -1,5 +1,7 @@
 //! Memory between the operations of a step, sized once for the largest step.
 
+use crate::expert_scratch::ExpertScratch;
+use crate::experts::common_width;
 use crate::sampling::Place;
 use crate::{CpuError, CpuOptions};
 use pagoda_kernels::{AttentionLimits, AttentionRow, AttentionScratch, Buffer, LinearScratch};
@@ -20,7 +22,7 @@ pub(crate) struct Scratch {
     pub(crate) qkv: Buffer<f32>,
     /// `[T, q_width]` output of attention.
     pub(crate) attended: Buffer<f32>,
-    /// `[T, intermediate]` input of the last linear operation of a layer.
+    /// `[T, width]` input of the last linear operation of a layer; of a shared expert if there are experts.
     pub(crate) gated: Buffer<f32>,
     /// `[T, rotary_dim / 2]` of each kind of rotary positions, one after the other.
     pub(crate) cos: Buffer<f32>,
@@ -44,6 +46,8 @@ pub(crate) struct Scratch {
     pub(crate) kept: Vec<Kept>,
     /// Places in prompts whose logits are asked for.
     pub(crate) places: Vec<Place>,
+    /// Memory of mixtures of experts, where the model has some.
+    pub(crate) experts: Option<ExpertScratch>,
 }
 
 /// A row of the step, with those of its tokens whose outputs are computed to the end: from the first that is asked for to the
@@ -84,7 +88,7 @@ impl Lengths {
     fn new(spec: &DecoderSpec, options: &CpuOptions) -> Self {
         let tokens = options.max_tokens_per_step as usize;
         let rows = options.max_rows.min(options.max_tokens_per_step) as usize;
-        let (hidden, inner) = (spec.hidden as usize, spec.intermediate as usize);
+        let (hidden, inner) = (spec.hidden as usize, common_width(spec));
         let (q, kv) = (spec.q_width() as usize, spec.kv_width() as usize);
         let pairs = spec.ropes.iter().map(|rope| rope.rotary_dim as usize / 2).sum();
         let side = if spec.block.flow == Flow::Sequential { 0 } else { hidden };
@@ -131,6 +135,7 @@ impl Scratch {
             sampled: Vec::with_capacity(lengths.rows),
             kept: Vec::with_capacity(lengths.rows),
             places: Vec::with_capacity(lengths.tokens),
+            experts: ExpertScratch::new(spec, options)?,
         })
     }
 
@@ -143,6 +148,7 @@ impl Scratch {
         (words * 4 + rows + places) as u64
             + LinearScratch::planned_bytes(lengths.tokens, lengths.widest)
             + AttentionScratch::planned_bytes(&lengths.attention)
+            + ExpertScratch::planned_bytes(spec, options)
     }
 
     /// Bytes reserved.
@@ -155,11 +161,13 @@ impl Scratch {
         let rows =
             self.rows.capacity() * size_of::<AttentionRow>() + self.kept.capacity() * size_of::<Kept>();
         let places = self.places.capacity() * size_of::<Place>();
-        (words * 4 + rows + places) as u64 + self.linear.bytes() + self.attention.bytes()
+        let experts = self.experts.as_ref().map_or(0, ExpertScratch::bytes);
+        (words * 4 + rows + places) as u64 + self.linear.bytes() + self.attention.bytes() + experts
     }
 
     /// Takes over the integer arrays of a step in the types of the kernels.
     pub(crate) fn prepare(&mut self, input: &StepInput) {
+        self.experts.iter_mut().for_each(ExpertScratch::start);
         self.slots.clear();
         self.slots.extend(input.write_slots.iter().map(|slot| slot.0));
         self.tables.clear();

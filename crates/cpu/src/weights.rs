@@ -1,9 +1,13 @@
 //! The weights of a model in the form in which the kernels read them.
 
+use crate::experts::{Experts, SharedUnit};
 use crate::source::matrix;
 use crate::{CpuError, LoadProgress, Operation, WeightFormats};
 use pagoda_kernels::{LinearShape, Norm, NormKind, PackedLinear, WeightFormat, WorkerPool};
-use pagoda_model::{Checkpoint, DecoderSpec, Flow, LayerRole, LayerSpec, Mlp, Role, Tensor, TensorData};
+use pagoda_model::{
+    Checkpoint, DecoderSpec, ExpertRole, ExpertSpec, Flow, LayerRole, LayerSpec, Mlp, Role, SharedExpert,
+    Tensor, TensorData,
+};
 
 /// All weights.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(crate) struct LayerWeights {
     pub(crate) qkv: Linear,
     /// Norms of queries and keys.
     pub(crate) qk_norm: Option<(NormWeights, NormWeights)>,
+    /// `[heads]`: scores of attention without values.
+    pub(crate) sinks: Option<Vec<f32>>,
     /// `[hidden, q_width]`
     pub(crate) o: Linear,
     /// `[hidden]`; of what attention gives.
@@ -43,12 +49,7 @@ pub(crate) struct LayerWeights {
 #[derive(Debug)]
 pub(crate) enum MlpWeights {
     /// With a gate.
-    Gated {
-        /// `[2 * intermediate, hidden]`: gate and up, a gated unit.
-        gate_up: Linear,
-        /// `[hidden, intermediate]`
-        down: Linear,
-    },
+    Gated(GatedUnit),
     /// Without one.
     Plain {
         /// `[intermediate, hidden]`
@@ -56,6 +57,17 @@ pub(crate) enum MlpWeights {
         /// `[hidden, intermediate]`
         down: Linear,
     },
+    /// Units of which each token passes some.
+    Experts(Box<Experts>),
+}
+
+/// The weights of an MLP with a gate.
+#[derive(Debug)]
+pub(crate) struct GatedUnit {
+    /// `[2 * intermediate, hidden]`: gate and up, a gated unit.
+    pub(crate) gate_up: Linear,
+    /// `[hidden, intermediate]`
+    pub(crate) down: Linear,
 }
 
 /// The weights of a norm, as its kernel reads them.
@@ -76,25 +88,33 @@ pub(crate) struct Linear {
 }
 
 /// Which roles are packed together, stacked along the outputs or as the two of a gated unit, and which biases go with them.
-struct Group {
-    weights: &'static [LayerRole],
-    biases: &'static [LayerRole],
+struct Group<'a> {
+    weights: &'a [LayerRole],
+    biases: &'a [LayerRole],
     gated: bool,
 }
 
-const QKV: Group = Group {
+const QKV: Group<'static> = Group {
     weights: &[LayerRole::Q, LayerRole::K, LayerRole::V],
     biases: &[LayerRole::QBias, LayerRole::KBias, LayerRole::VBias],
     gated: false,
 };
-const O: Group = Group { weights: &[LayerRole::O], biases: &[LayerRole::OBias], gated: false };
-const GATE_UP: Group = Group {
+const O: Group<'static> = Group { weights: &[LayerRole::O], biases: &[LayerRole::OBias], gated: false };
+const GATE_UP: Group<'static> = Group {
     weights: &[LayerRole::Gate, LayerRole::Up],
     biases: &[LayerRole::GateBias, LayerRole::UpBias],
     gated: true,
 };
-const UP: Group = Group { weights: &[LayerRole::Up], biases: &[LayerRole::UpBias], gated: false };
-const DOWN: Group = Group { weights: &[LayerRole::Down], biases: &[LayerRole::DownBias], gated: false };
+const UP: Group<'static> = Group { weights: &[LayerRole::Up], biases: &[LayerRole::UpBias], gated: false };
+const DOWN: Group<'static> =
+    Group { weights: &[LayerRole::Down], biases: &[LayerRole::DownBias], gated: false };
+const SHARED_GATE_UP: Group<'static> =
+    Group { weights: &[LayerRole::SharedGate, LayerRole::SharedUp], biases: &[], gated: true };
+const SHARED_DOWN: Group<'static> = Group { weights: &[LayerRole::SharedDown], biases: &[], gated: false };
+const ROUTER: Group<'static> =
+    Group { weights: &[LayerRole::Router], biases: &[LayerRole::RouterBias], gated: false };
+const SHARED_ROUTER: Group<'static> =
+    Group { weights: &[LayerRole::SharedRouter], biases: &[], gated: false };
 
 /// Reads tensors, packs them and reports how far it has come.
 struct Loader<'a> {
@@ -146,7 +166,6 @@ impl ModelWeights {
 
     /// Bytes that [`load`](Self::load) will hold for a model of `spec`.
     pub(crate) fn planned_bytes(spec: &DecoderSpec, formats: WeightFormats) -> u64 {
-        let rows = |role: Role| role.shape(spec)[0] as usize;
         let packed = |n: usize, k: usize, format| PackedLinear::packed_bytes(LinearShape { n, k }, format);
         let mut total = 0;
         for role in Role::all(spec) {
@@ -160,26 +179,52 @@ impl ModelWeights {
                 _ => elements * size_of::<f32>() as u64,
             };
         }
-        for (layer, index) in spec.layers.iter().zip(0..) {
-            for group in groups(layer) {
-                let n = group.weights.iter().map(|&role| rows(Role::Layer(index, role)));
-                let k = Role::Layer(index, group.weights[0]).shape(spec)[1] as usize;
-                total += if group.gated {
-                    let n = spec.intermediate as usize;
-                    PackedLinear::packed_gated_bytes(LinearShape { n, k }, formats.layers)
-                } else {
-                    packed(n.sum(), k, formats.layers)
-                };
-            }
-        }
+        let layers = (0..).zip(&spec.layers);
         total
+            + layers.map(|(index, layer)| planned_matrices(spec, (index, layer), formats.layers)).sum::<u64>()
     }
+}
+
+/// Bytes of the packed matrices of a layer.
+fn planned_matrices(spec: &DecoderSpec, (index, layer): (u32, &LayerSpec), format: WeightFormat) -> u64 {
+    let planned = |group: &Group<'_>, format| {
+        let shape = |&role: &LayerRole| Role::Layer(index, role).shape(spec);
+        let k = shape(&group.weights[0])[1] as usize;
+        let mut rows = group.weights.iter().map(|role| shape(role)[0] as usize);
+        if group.gated {
+            PackedLinear::packed_gated_bytes(LinearShape { n: rows.next().unwrap_or(0), k }, format)
+        } else {
+            PackedLinear::packed_bytes(LinearShape { n: rows.sum(), k }, format)
+        }
+    };
+    let attention = planned(&QKV, format) + planned(&O, format);
+    let experts = match layer.mlp {
+        Mlp::Gated => return attention + planned(&GATE_UP, format) + planned(&DOWN, format),
+        Mlp::Plain => return attention + planned(&UP, format) + planned(&DOWN, format),
+        Mlp::Experts(experts) => experts,
+    };
+    // All experts are alike.
+    let at = |role| LayerRole::Expert(0, role);
+    let gate_up = Group { weights: &[at(ExpertRole::Gate), at(ExpertRole::Up)], biases: &[], gated: true };
+    let down = Group { weights: &[at(ExpertRole::Down)], biases: &[], gated: false };
+    let unit = planned(&gate_up, format) + planned(&down, format);
+    let shared = experts.shared.map_or(0, |shared| {
+        let gate = if shared.gated { planned(&SHARED_ROUTER, WeightFormat::F32) } else { 0 };
+        gate + planned(&SHARED_GATE_UP, format) + planned(&SHARED_DOWN, format)
+    });
+    attention + planned(&ROUTER, WeightFormat::F32) + u64::from(experts.count) * unit + shared
 }
 
 impl LayerWeights {
     fn bytes(&self) -> u64 {
         let norms: u64 = self.norms().map(NormWeights::bytes).sum();
-        norms + self.linears().map(|(_, linear)| linear.bytes()).into_iter().sum::<u64>()
+        let mlp = match &self.mlp {
+            MlpWeights::Gated(unit) => unit.bytes(),
+            MlpWeights::Plain { up, down } => up.bytes() + down.bytes(),
+            MlpWeights::Experts(experts) => experts.bytes(),
+        };
+        let sinks = self.sinks.as_deref().map_or(0, vector_bytes);
+        norms + sinks + self.qkv.bytes() + self.o.bytes() + mlp
     }
 
     /// All norms.
@@ -189,18 +234,27 @@ impl LayerWeights {
         rows.into_iter().flatten().chain(heads)
     }
 
-    /// The linear operations that run for every token.
-    pub(crate) fn linears(&self) -> [(Operation, &Linear); 4] {
-        let (up, down) = match &self.mlp {
-            MlpWeights::Gated { gate_up, down } => (gate_up, down),
-            MlpWeights::Plain { up, down } => (up, down),
+    /// The linear operations that run for every token: not those of chosen experts.
+    pub(crate) fn linears(&self) -> impl Iterator<Item = (Operation, &Linear)> {
+        let attention = [(Operation::Qkv, &self.qkv), (Operation::O, &self.o)];
+        let (up, down, router) = match &self.mlp {
+            MlpWeights::Gated(GatedUnit { gate_up, down }) => (Some(gate_up), Some(down), None),
+            MlpWeights::Plain { up, down } => (Some(up), Some(down), None),
+            MlpWeights::Experts(experts) => {
+                let shared = experts.shared.as_ref().map(|shared| &shared.unit);
+                (shared.map(|unit| &unit.gate_up), shared.map(|unit| &unit.down), Some(&experts.router))
+            }
         };
-        [
-            (Operation::Qkv, &self.qkv),
-            (Operation::O, &self.o),
-            (Operation::GateUp, up),
-            (Operation::Down, down),
-        ]
+        let mlp = [(Operation::GateUp, up), (Operation::Down, down), (Operation::Route, router)];
+        let mlp = mlp.into_iter().filter_map(|(operation, linear)| Some((operation, linear?)));
+        attention.into_iter().chain(mlp)
+    }
+}
+
+impl GatedUnit {
+    /// Bytes of weights and biases.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.gate_up.bytes() + self.down.bytes()
     }
 }
 
@@ -213,15 +267,6 @@ impl NormWeights {
     pub(crate) fn bytes(&self) -> u64 {
         vector_bytes(&self.weight) + self.bias.as_deref().map_or(0, vector_bytes)
     }
-}
-
-/// What is packed together in a layer.
-fn groups(layer: &LayerSpec) -> [&'static Group; 4] {
-    let up = match layer.mlp {
-        Mlp::Gated => &GATE_UP,
-        Mlp::Plain => &UP,
-    };
-    [&QKV, &O, up, &DOWN]
 }
 
 impl Linear {
@@ -244,6 +289,7 @@ impl Loader<'_> {
             qk_norm: spec
                 .qk_norm
                 .map(|_| (self.norm(at(LayerRole::QNorm), None), self.norm(at(LayerRole::KNorm), None))),
+            sinks: spec.attn_sinks.then(|| self.vector(at(LayerRole::Sinks))),
             o: self.linear(layer, &O, spec.o_bias)?,
             post_attn_norm: post.then(|| self.norm(at(LayerRole::PostAttnNorm), None)),
             mlp_norm: own.then(|| self.norm(at(LayerRole::MlpNorm), bias(LayerRole::MlpNormBias))),
@@ -254,15 +300,40 @@ impl Loader<'_> {
 
     fn mlp(&mut self, layer: u32, spec: &DecoderSpec) -> Result<MlpWeights, CpuError> {
         Ok(match spec.layers[layer as usize].mlp {
-            Mlp::Gated => MlpWeights::Gated {
-                gate_up: self.linear(layer, &GATE_UP, spec.mlp_bias)?,
-                down: self.linear(layer, &DOWN, spec.mlp_bias)?,
-            },
+            Mlp::Gated => MlpWeights::Gated(self.unit(layer, [&GATE_UP, &DOWN], spec.mlp_bias)?),
+            Mlp::Experts(experts) => MlpWeights::Experts(Box::new(self.experts(layer, experts)?)),
             Mlp::Plain => MlpWeights::Plain {
                 up: self.linear(layer, &UP, spec.mlp_bias)?,
                 down: self.linear(layer, &DOWN, spec.mlp_bias)?,
             },
         })
+    }
+
+    fn unit(&mut self, layer: u32, groups: [&Group<'_>; 2], has_bias: bool) -> Result<GatedUnit, CpuError> {
+        let [gate_up, down] = groups;
+        let gate_up = self.linear(layer, gate_up, has_bias)?;
+        Ok(GatedUnit { gate_up, down: self.linear(layer, down, has_bias)? })
+    }
+
+    fn experts(&mut self, layer: u32, spec: ExpertSpec) -> Result<Experts, CpuError> {
+        let router = self.linear_as(layer, &ROUTER, spec.router_bias, WeightFormat::F32)?;
+        let expert = |index| {
+            use ExpertRole::{Down, DownBias, Gate, GateBias, Up, UpBias};
+            let at = |role| LayerRole::Expert(index, role);
+            let (weights, biases) = ([at(Gate), at(Up)], [at(GateBias), at(UpBias)]);
+            let gate_up = Group { weights: &weights, biases: &biases, gated: true };
+            let down = Group { weights: &[at(Down)], biases: &[at(DownBias)], gated: false };
+            self.unit(layer, [&gate_up, &down], spec.bias)
+        };
+        let units = (0..spec.count).map(expert).collect::<Result<_, _>>()?;
+        let shared = spec.shared.map(|shared| self.shared(layer, shared)).transpose()?;
+        Ok(Experts { spec, router, units, shared })
+    }
+
+    fn shared(&mut self, layer: u32, spec: SharedExpert) -> Result<SharedUnit, CpuError> {
+        let unit = self.unit(layer, [&SHARED_GATE_UP, &SHARED_DOWN], false)?;
+        let gate = || self.linear_as(layer, &SHARED_ROUTER, false, WeightFormat::F32);
+        Ok(SharedUnit { unit, gate: spec.gated.then(gate).transpose()? })
     }
 
     fn norm(&mut self, weight: Role, bias: Option<Role>) -> NormWeights {
@@ -276,10 +347,20 @@ impl Loader<'_> {
         NormWeights { kind, weight, bias: bias.map(|bias| self.vector(bias)), eps: spec.eps }
     }
 
-    fn linear(&mut self, layer: u32, group: &Group, has_bias: bool) -> Result<Linear, CpuError> {
+    fn linear(&mut self, layer: u32, group: &Group<'_>, has_bias: bool) -> Result<Linear, CpuError> {
+        self.linear_as(layer, group, has_bias, self.formats.layers)
+    }
+
+    fn linear_as(
+        &mut self,
+        layer: u32,
+        group: &Group<'_>,
+        has_bias: bool,
+        format: WeightFormat,
+    ) -> Result<Linear, CpuError> {
         let at = |&role: &LayerRole| Role::Layer(layer, role);
         let roles: Vec<Role> = group.weights.iter().map(at).collect();
-        let weight = self.pack(&roles, self.formats.layers, group.gated)?;
+        let weight = self.pack(&roles, format, group.gated)?;
         let bias = has_bias.then(|| {
             let biases: Vec<Vec<f32>> = group.biases.iter().map(at).map(|role| self.vector(role)).collect();
             match &biases[..] {

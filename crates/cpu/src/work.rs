@@ -1,6 +1,6 @@
 //! How much arithmetic a step is.
 
-use pagoda_model::{DecoderSpec, Role};
+use pagoda_model::{DecoderSpec, LayerRole, Role};
 use pagoda_sched::{Readout, Row, RowReport, StepInput};
 
 /// Multiplications by what causes them.
@@ -23,11 +23,18 @@ pub(crate) fn row_logits(row: &Row) -> u64 {
     reported + u64::from(row.sampling.is_some())
 }
 
+/// Whether every token meets as much as the tensor of `role`: all of a layer, but as many experts as a token passes.
+fn passed_by_all(role: Role, spec: &DecoderSpec) -> bool {
+    let Role::Layer(layer, role) = role else { return false };
+    let LayerRole::Expert(expert, _) = role else { return true };
+    spec.layers[layer as usize].mlp.experts().is_some_and(|experts| expert < experts.per_token)
+}
+
 impl Work {
     pub(crate) fn new(spec: &DecoderSpec) -> Self {
         let elements = |role: Role| role.shape(spec).into_iter().product::<u64>();
         Self {
-            token: Role::all(spec).filter(|role| matches!(role, Role::Layer(..))).map(elements).sum(),
+            token: Role::all(spec).filter(|role| passed_by_all(*role, spec)).map(elements).sum(),
             pair: 2 * u64::from(spec.q_width()) * spec.layers.len() as u64,
             logits: elements(Role::Head),
         }

@@ -8,7 +8,7 @@ pub(crate) const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 const MAX_VOCAB: u32 = 1 << 20;
 const MAX_HIDDEN: u32 = 1 << 17;
-const MAX_INTERMEDIATE: u32 = 1 << 20;
+pub(crate) const MAX_INTERMEDIATE: u32 = 1 << 20;
 const MAX_LAYERS: u32 = 1024;
 const MAX_HEADS: u32 = 1024;
 const MAX_HEAD_DIM: u32 = 1024;
@@ -77,6 +77,20 @@ impl Defaults {
             ("is_encoder_decoder", DECODERS),
             ("add_cross_attention", DECODERS),
         ],
+    };
+}
+
+impl Defaults {
+    /// Of architectures with mixtures of experts.
+    pub(crate) const EXPERTS: Self = Self {
+        refused: &[
+            ("n_routed_experts", EXPERTS),
+            ("attn_logit_softcapping", CAPPED),
+            ("final_logit_softcapping", CAPPED),
+            ("is_encoder_decoder", DECODERS),
+            ("add_cross_attention", DECODERS),
+        ],
+        ..Self::LLAMA
     };
 }
 

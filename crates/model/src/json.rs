@@ -171,6 +171,18 @@ impl Object {
         ids.iter().map(id).collect::<Option<Vec<_>>>().ok_or_else(wrong)
     }
 
+    /// A list of whole numbers below `end`; empty when the field is absent.
+    pub(crate) fn indices(&self, field: &str, end: u32) -> Result<Vec<u32>, ModelError> {
+        let Some(value) = self.get(field) else { return Ok(Vec::new()) };
+        let wrong = || {
+            let expected = format!("should be a list of whole numbers from 0 to {}", end.saturating_sub(1));
+            self.error(field, format!("is {}, but {expected}", shown(value)))
+        };
+        let index = |value| whole(value).filter(|index| *index < end);
+        let list = value.as_array().ok_or_else(wrong)?;
+        list.iter().map(index).collect::<Option<Vec<_>>>().ok_or_else(wrong)
+    }
+
     /// A nested object, without the rest.
     pub(crate) fn into_object(mut self, field: &str) -> Result<Option<Object>, ModelError> {
         if let Some(Value::Object(fields)) = self.fields.get_mut(field) {

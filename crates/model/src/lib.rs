@@ -11,10 +11,13 @@ mod checkpoint;
 mod config;
 mod dtype;
 mod error;
+mod expert_naming;
+mod expert_role;
 mod generation;
 mod header;
 mod json;
 mod mmap;
+mod mxfp4;
 mod naming;
 mod quantized;
 mod random;
@@ -33,6 +36,7 @@ pub use arch::{SUPPORTED_ARCHITECTURES, supported_models};
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use error::ModelError;
+pub use expert_role::ExpertRole;
 pub use generation::GenerationDefaults;
 pub use naming::Naming;
 pub use quantized::{QuantScheme, QuantizedData, QuantizedFolder, pack_zero_points};
@@ -41,7 +45,8 @@ pub use role::{LayerRole, Role};
 pub use rope::{RopeScaling, RopeSpec};
 pub use source::ModelSource;
 pub use spec::{
-    Activation, AttentionSpan, BlockSpec, DecoderSpec, Flow, LayerSpec, Mlp, NormKind, NormSpec, QkNorm,
+    Activation, AttentionSpan, BlockSpec, DecoderSpec, ExpertSpec, ExpertWeights, Flow, LayerSpec, Mlp,
+    NormKind, NormSpec, QkNorm, SharedExpert,
 };
 pub use tensor::{Tensor, TensorData};
 pub use writer::{FolderWriter, StoredTensor, WriteError};

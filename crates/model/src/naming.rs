@@ -1,7 +1,9 @@
 //! Names of tensors in the checkpoints of a family, and which of them are stored as one.
 
+use crate::expert_naming::ExpertNaming;
 use crate::view::View;
 use crate::{DecoderSpec, LayerRole, Role};
+use std::ops::Range;
 
 /// How a family of models names and lays out its tensors.
 ///
@@ -26,6 +28,7 @@ pub struct Naming {
     pub(crate) gate_up: Option<&'static str>,
     /// The matrices of the layers are stored as `[inputs, outputs]`.
     pub(crate) transposed: bool,
+    pub(crate) experts: ExpertNaming,
 }
 
 /// Order of queries, keys and values in one tensor.
@@ -42,6 +45,9 @@ pub(crate) struct Location {
     pub(crate) name: String,
     /// Shape of the whole tensor.
     pub(crate) shape: Vec<u64>,
+    /// Rows of it that [`view`](Self::view) counts from; all if `None`. A row is one element of a vector, and of a matrix what
+    /// the last dimension holds.
+    pub(crate) within: Option<Range<u64>>,
     pub(crate) view: View,
 }
 
@@ -59,6 +65,7 @@ impl Naming {
         qkv: None,
         gate_up: None,
         transposed: false,
+        experts: ExpertNaming::QWEN,
     };
 
     /// The name of a role's own tensor.
@@ -69,10 +76,14 @@ impl Naming {
             Role::FinalNorm => format!("{}.weight", self.final_norm),
             Role::FinalNormBias => format!("{}.bias", self.final_norm),
             Role::Head => format!("{}.weight", self.head),
+            Role::Layer(layer, role @ LayerRole::Expert(expert, part)) => {
+                format!("{}.{layer}.{}.{}", self.layers, self.experts.module(expert, part), role.suffix())
+            }
             Role::Layer(layer, role) => {
                 let other = self.renamed.iter().find(|(renamed, _)| *renamed == role.module());
                 let module = other.map_or(role.module_name(), |(_, name)| name);
-                format!("{}.{layer}.{module}.{}", self.layers, role.suffix())
+                let dot = if role.suffix().is_empty() { "" } else { "." };
+                format!("{}.{layer}.{module}{dot}{}", self.layers, role.suffix())
             }
         }
     }
@@ -85,7 +96,7 @@ impl Naming {
         if transposed {
             shape.reverse();
         }
-        Location { name: self.name(role), shape, view }
+        Location { name: self.name(role), shape, within: None, view }
     }
 
     /// All places where a role may be, the usual one first.
@@ -99,6 +110,10 @@ impl Naming {
     /// Where a role is if it shares its tensor; `None` where the family has no such tensor.
     pub(crate) fn shared(&self, role: Role, spec: &DecoderSpec) -> Option<Location> {
         let Role::Layer(layer, role) = role else { return None };
+        if let LayerRole::Expert(expert, part) = role {
+            let location = self.experts.stacked((layer, expert), part, spec)?;
+            return Some(Location { name: format!("{}.{layer}.{}", self.layers, location.name), ..location });
+        }
         let (q, kv) = (u64::from(spec.q_width()), u64::from(spec.kv_width()));
         let (dim, inner) = (u64::from(spec.head_dim), u64::from(spec.intermediate));
         let group = q / u64::from(spec.kv_heads);
@@ -133,7 +148,17 @@ impl Naming {
             }
             (true, view) => (vec![rows, hidden], view),
         };
-        Some(Location { name, shape, view })
+        Some(Location { name, shape, within: None, view })
+    }
+
+    /// Where the blocks and the scales of a matrix of an expert in MXFP4 are; `None` where the family has none.
+    pub(crate) fn mxfp4(&self, role: Role, spec: &DecoderSpec) -> Option<[Location; 2]> {
+        let Role::Layer(layer, LayerRole::Expert(expert, part)) = role else { return None };
+        let locations = self.experts.mxfp4((layer, expert), part, spec)?;
+        Some(locations.map(|location| Location {
+            name: format!("{}.{layer}.{}", self.layers, location.name),
+            ..location
+        }))
     }
 
     /// The layer's number in the name of a tensor.

@@ -1,6 +1,6 @@
 //! What a tensor is for, its usual name, and the shape that the spec calls for.
 
-use crate::{DecoderSpec, Flow, LayerSpec, Mlp, QkNorm};
+use crate::{DecoderSpec, ExpertRole, Flow, LayerSpec, Mlp, QkNorm};
 use std::fmt;
 
 /// What a tensor is for.
@@ -47,6 +47,8 @@ pub enum LayerRole {
     QNorm,
     /// Norm of the keys: `[head_dim]` or `[kv_heads * head_dim]`.
     KNorm,
+    /// Sinks of attention, `[heads]`.
+    Sinks,
     /// Norm of what attention gives, `[hidden]`.
     PostAttnNorm,
     /// Norm before the MLP, `[hidden]`.
@@ -67,6 +69,20 @@ pub enum LayerRole {
     UpBias,
     /// Bias of down, `[hidden]`.
     DownBias,
+    /// Scores of the experts, `[experts, hidden]`.
+    Router,
+    /// Bias of the scores, `[experts]`.
+    RouterBias,
+    /// What the shared expert is gated by, `[1, hidden]`.
+    SharedRouter,
+    /// Gate of the shared expert, `[shared intermediate, hidden]`.
+    SharedGate,
+    /// Up of the shared expert, `[shared intermediate, hidden]`.
+    SharedUp,
+    /// Down of the shared expert, `[hidden, shared intermediate]`.
+    SharedDown,
+    /// A tensor of one expert, counted from 0.
+    Expert(u32, ExpertRole),
 }
 
 /// A dimension of a shape, as config.json names it.
@@ -77,18 +93,31 @@ enum Dim {
     Queries,
     Keys,
     Head,
+    Heads,
     Intermediate,
     Context,
+    Experts,
+    ExpertIntermediate,
+    SharedIntermediate,
+    One,
 }
 
 impl Dim {
-    fn size(self, spec: &DecoderSpec) -> u64 {
+    /// Its size; those of experts are those of `layer`.
+    fn size(self, spec: &DecoderSpec, layer: Option<&LayerSpec>) -> u64 {
+        let experts =
+            || layer.and_then(|layer| layer.mlp.experts()).expect("a tensor of a layer with experts");
         u64::from(match self {
+            Self::Experts => experts().count,
+            Self::ExpertIntermediate => experts().intermediate,
+            Self::SharedIntermediate => experts().shared.map_or(0, |shared| shared.intermediate),
+            Self::One => 1,
             Self::Vocab => spec.vocab_size,
             Self::Hidden => spec.hidden,
             Self::Queries => spec.q_width(),
             Self::Keys => spec.kv_width(),
             Self::Head => spec.head_dim,
+            Self::Heads => spec.heads,
             Self::Intermediate => spec.intermediate,
             Self::Context => spec.max_context,
         })
@@ -101,14 +130,20 @@ impl Dim {
             Self::Queries => "num_attention_heads * head_dim",
             Self::Keys => "num_key_value_heads * head_dim",
             Self::Head => "head_dim",
+            Self::Heads => "num_attention_heads",
             Self::Intermediate => "intermediate_size",
             Self::Context => "max_position_embeddings",
+            Self::Experts => "experts",
+            Self::ExpertIntermediate => "intermediate size of experts",
+            Self::SharedIntermediate => "intermediate size of the shared expert",
+            Self::One => "1",
         }
     }
 }
 
 impl LayerRole {
-    pub(crate) const ALL: [Self; 22] = [
+    /// Every role of a layer but those of single experts.
+    pub(crate) const ALL: [Self; 29] = [
         Self::AttnNorm,
         Self::AttnNormBias,
         Self::Q,
@@ -121,6 +156,7 @@ impl LayerRole {
         Self::OBias,
         Self::QNorm,
         Self::KNorm,
+        Self::Sinks,
         Self::PostAttnNorm,
         Self::MlpNorm,
         Self::MlpNormBias,
@@ -131,6 +167,12 @@ impl LayerRole {
         Self::GateBias,
         Self::UpBias,
         Self::DownBias,
+        Self::Router,
+        Self::RouterBias,
+        Self::SharedRouter,
+        Self::SharedGate,
+        Self::SharedUp,
+        Self::SharedDown,
     ];
 
     /// What it is the bias of; itself, if it is no bias.
@@ -145,11 +187,13 @@ impl LayerRole {
             Self::GateBias => Self::Gate,
             Self::UpBias => Self::Up,
             Self::DownBias => Self::Down,
+            Self::RouterBias => Self::Router,
+            Self::Expert(expert, role) => Self::Expert(expert, role.module()),
             other => other,
         }
     }
 
-    /// The usual name, in the layer, of [`module`](Self::module).
+    /// The usual name, in the layer, of [`module`](Self::module); in the expert, if it is of one.
     pub(crate) fn module_name(self) -> &'static str {
         match self.module() {
             Self::AttnNorm => "input_layernorm",
@@ -159,18 +203,28 @@ impl LayerRole {
             Self::O => "self_attn.o_proj",
             Self::QNorm => "self_attn.q_norm",
             Self::KNorm => "self_attn.k_norm",
+            Self::Sinks => "self_attn.sinks",
             Self::PostAttnNorm => "post_self_attn_layernorm",
             Self::MlpNorm => "post_attention_layernorm",
             Self::PostMlpNorm => "post_mlp_layernorm",
             Self::Gate => "mlp.gate_proj",
             Self::Up => "mlp.up_proj",
             Self::Down => "mlp.down_proj",
+            Self::Router => "mlp.gate",
+            Self::SharedRouter => "mlp.shared_expert_gate",
+            Self::SharedGate => "mlp.shared_expert.gate_proj",
+            Self::SharedUp => "mlp.shared_expert.up_proj",
+            Self::SharedDown => "mlp.shared_expert.down_proj",
+            Self::Expert(_, role) => role.module_name(),
             other => unreachable!("{other:?} is the bias of something"),
         }
     }
 
-    /// What a name ends with.
+    /// What a name ends with, after a dot.
     pub(crate) fn suffix(self) -> &'static str {
+        if self == Self::Sinks {
+            return "";
+        }
         if self.module() == self { "weight" } else { "bias" }
     }
 
@@ -183,6 +237,7 @@ impl LayerRole {
             Self::K | Self::V => &[Dim::Keys, Dim::Hidden],
             Self::O => &[Dim::Hidden, Dim::Queries],
             Self::QBias => &[Dim::Queries],
+            Self::Sinks => &[Dim::Heads],
             Self::KBias | Self::VBias => &[Dim::Keys],
             Self::QNorm | Self::KNorm if each => &[Dim::Head],
             Self::QNorm => &[Dim::Queries],
@@ -190,16 +245,40 @@ impl LayerRole {
             Self::Gate | Self::Up => &[Dim::Intermediate, Dim::Hidden],
             Self::Down => &[Dim::Hidden, Dim::Intermediate],
             Self::GateBias | Self::UpBias => &[Dim::Intermediate],
+            Self::Router => &[Dim::Experts, Dim::Hidden],
+            Self::RouterBias => &[Dim::Experts],
+            Self::SharedRouter => &[Dim::One, Dim::Hidden],
+            Self::SharedGate | Self::SharedUp => &[Dim::SharedIntermediate, Dim::Hidden],
+            Self::SharedDown => &[Dim::Hidden, Dim::SharedIntermediate],
+            Self::Expert(_, ExpertRole::Gate | ExpertRole::Up) => &[Dim::ExpertIntermediate, Dim::Hidden],
+            Self::Expert(_, ExpertRole::Down) => &[Dim::Hidden, Dim::ExpertIntermediate],
+            Self::Expert(_, ExpertRole::GateBias | ExpertRole::UpBias) => &[Dim::ExpertIntermediate],
+            Self::Expert(_, ExpertRole::DownBias) => &[Dim::Hidden],
         }
     }
 
     /// Whether it is a matrix, and not a norm or a bias.
     pub fn is_matrix(self) -> bool {
-        matches!(self, Self::Q | Self::K | Self::V | Self::O | Self::Gate | Self::Up | Self::Down)
+        let dense =
+            matches!(self, Self::Q | Self::K | Self::V | Self::O | Self::Gate | Self::Up | Self::Down);
+        let shared = matches!(self, Self::SharedGate | Self::SharedUp | Self::SharedDown);
+        let expert = matches!(self, Self::Expert(_, role) if role.module() == role);
+        dense || shared || expert || self.is_router()
+    }
+
+    /// Whether it is a matrix that chooses or weighs experts: a small one, whose rounding would send tokens elsewhere.
+    pub fn is_router(self) -> bool {
+        matches!(self, Self::Router | Self::SharedRouter)
+    }
+
+    /// Whether it is a matrix that is quantised where the layers are.
+    pub fn is_quantizable(self) -> bool {
+        self.is_matrix() && !self.is_router()
     }
 
     fn needed(self, spec: &DecoderSpec, layer: &LayerSpec) -> bool {
-        let (block, gated) = (spec.block, layer.mlp == Mlp::Gated);
+        let (block, gated, experts) = (spec.block, layer.mlp == Mlp::Gated, layer.mlp.experts());
+        let shared = experts.and_then(|experts| experts.shared);
         let mlp_norm = block.pre_norm && block.flow != Flow::ParallelShared;
         match self {
             Self::AttnNorm => block.pre_norm,
@@ -210,11 +289,26 @@ impl LayerRole {
             Self::QBias | Self::KBias | Self::VBias => spec.qkv_bias,
             Self::OBias => spec.o_bias,
             Self::QNorm | Self::KNorm => spec.qk_norm.is_some(),
+            Self::Sinks => spec.attn_sinks,
             Self::Gate => gated,
             Self::GateBias => gated && spec.mlp_bias,
-            Self::UpBias | Self::DownBias => spec.mlp_bias,
+            Self::Up | Self::Down => experts.is_none(),
+            Self::UpBias | Self::DownBias => experts.is_none() && spec.mlp_bias,
+            Self::Router => experts.is_some(),
+            Self::RouterBias => experts.is_some_and(|experts| experts.router_bias),
+            Self::SharedRouter => shared.is_some_and(|shared| shared.gated),
+            Self::SharedGate | Self::SharedUp | Self::SharedDown => shared.is_some(),
             _ => true,
         }
+    }
+
+    /// The roles of the experts of a layer.
+    fn experts(layer: &LayerSpec) -> impl Iterator<Item = Self> {
+        layer.mlp.experts().into_iter().flat_map(|experts| {
+            let roles =
+                move || ExpertRole::ALL.into_iter().filter(|role| experts.bias || role.module() == *role);
+            (0..experts.count).flat_map(move |expert| roles().map(move |role| Self::Expert(expert, role)))
+        })
     }
 }
 
@@ -231,14 +325,21 @@ impl Role {
         let ends = ends.into_iter().filter_map(|(role, needed)| needed.then_some(role));
         let inner = spec.layers.iter().zip(0..).flat_map(move |(layer, index)| {
             let needed = LayerRole::ALL.into_iter().filter(|role| role.needed(spec, layer));
-            needed.map(move |role| Self::Layer(index, role))
+            needed.chain(LayerRole::experts(layer)).map(move |role| Self::Layer(index, role))
         });
         ends.chain(inner)
     }
 
     /// The shape that `spec` calls for.
+    ///
+    /// # Panics
+    /// For a tensor of experts in a layer that has none.
     pub fn shape(self, spec: &DecoderSpec) -> Vec<u64> {
-        self.dims(spec).iter().map(|dim| dim.size(spec)).collect()
+        let layer = match self {
+            Self::Layer(layer, _) => spec.layers.get(layer as usize),
+            _ => None,
+        };
+        self.dims(spec).iter().map(|dim| dim.size(spec, layer)).collect()
     }
 
     /// The fields of config.json that make the shape, for messages.

@@ -61,6 +61,8 @@ pub struct DecoderSpec {
     pub attn_scale: f32,
     /// Scores `s` become `cap * tanh(s / cap)` before the softmax.
     pub attn_softcap: Option<f32>,
+    /// Each query head has a score of its own that takes part in the softmax and has no value.
+    pub attn_sinks: bool,
     /// Factor on the embedding.
     pub embedding_scale: f32,
     /// Factor on what a branch adds to the residual stream.
@@ -171,10 +173,60 @@ pub enum Mlp {
     Gated,
     /// `Down(activation(Up y))`.
     Plain,
+    /// Gated units of which each token passes some.
+    Experts(ExpertSpec),
+}
+
+/// A mixture of experts: `Σ weight_e · Down_e(activation(Gate_e y) * Up_e y)` over the experts `e` with the largest scores, which
+/// a linear router makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertSpec {
+    /// Experts of the layer.
+    pub count: u32,
+    /// Experts that a token passes; at most `count`.
+    pub per_token: u32,
+    /// Width between the two halves of each.
+    pub intermediate: u32,
+    /// How scores become weights.
+    pub weights: ExpertWeights,
+    /// The router has a bias.
+    pub router_bias: bool,
+    /// Gate, up and down of each expert have biases.
+    pub bias: bool,
+    /// An expert that all tokens pass besides.
+    pub shared: Option<SharedExpert>,
+}
+
+/// What the weights of the experts of a token are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertWeights {
+    /// The softmax of the scores of all experts.
+    Softmax,
+    /// The softmax of the scores of the chosen experts, so that they sum to 1.
+    Renormalised,
+}
+
+/// An expert that all tokens pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedExpert {
+    /// Width between its two halves.
+    pub intermediate: u32,
+    /// What it adds is multiplied by the sigmoid of a linear function of its input.
+    pub gated: bool,
+}
+
+impl Mlp {
+    /// The experts, if it has any.
+    pub fn experts(&self) -> Option<&ExpertSpec> {
+        match self {
+            Self::Experts(experts) => Some(experts),
+            Self::Gated | Self::Plain => None,
+        }
+    }
 }
 
 /// Nonlinearity of an MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
@@ -184,4 +236,11 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `x * sigmoid(alpha x)` of a gate `x` of at most `limit`; up is held between `-limit` and `limit`, and 1 is added to it.
+    ClampedSwish {
+        /// Steepness of the sigmoid.
+        alpha: f32,
+        /// Bound of both, above 0.
+        limit: f32,
+    },
 }

@@ -1,6 +1,7 @@
 //! A read-only view of one stored tensor.
 
 use crate::Dtype;
+use crate::mxfp4::{self, Mxfp4Bytes};
 use crate::quantized::{QuantizedBytes, QuantizedData};
 use crate::random::Generator;
 use crate::view::View;
@@ -33,6 +34,8 @@ pub(crate) enum Content<'a> {
     Random(Generator),
     /// Codes and scales in a file.
     Quantized(QuantizedBytes<'a>),
+    /// Four-bit floats in a file, which are read as bf16.
+    Mxfp4(Mxfp4Bytes<'a>),
 }
 
 /// The elements of a tensor, borrowed from the file where its alignment allows.
@@ -61,6 +64,7 @@ impl<'a> Tensor<'a> {
             Content::Part(..) => self.elements() * self.dtype.element_bytes(),
             Content::Random(_) => self.elements() * size_of::<bf16>(),
             Content::Quantized(parts) => parts.len(),
+            Content::Mxfp4(_) => self.elements() / 2 + self.elements() / mxfp4::BLOCK as usize,
         }
     }
 
@@ -75,6 +79,7 @@ impl<'a> Tensor<'a> {
             Content::Random(generator) => {
                 Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&generator.elements(self.elements())))
             }
+            Content::Mxfp4(parts) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&parts.elements())),
         }
     }
 
@@ -86,6 +91,7 @@ impl<'a> Tensor<'a> {
             Content::Random(generator) => {
                 return TensorData::Bf16(Cow::Owned(generator.elements(self.elements())));
             }
+            Content::Mxfp4(parts) => return TensorData::Bf16(Cow::Owned(parts.elements())),
             Content::Quantized(parts) => {
                 return TensorData::Quantized(parts.data(self.shape[0] as usize, self.shape[1] as usize));
             }

@@ -10,8 +10,8 @@ pub(crate) enum View {
     Whole,
     /// `count` runs of `len` rows, which begin `stride` rows apart.
     Rows { start: u64, len: u64, stride: u64, count: u64 },
-    /// Columns `start..start + len` of `width`, as rows.
-    Columns { width: u64, start: u64, len: u64 },
+    /// Every `step`-th column of `width` from `start` on, `len` of them, as rows.
+    Columns { width: u64, start: u64, step: u64, len: u64 },
 }
 
 impl View {
@@ -21,15 +21,15 @@ impl View {
     }
 
     pub(crate) fn columns(width: u64, start: u64, len: u64) -> Self {
-        Self::Columns { width, start, len }
+        Self::Columns { width, start, step: 1, len }
     }
 
-    /// The bytes of the part where they follow one another in `range`, which holds the whole tensor of `shape`.
-    pub(crate) fn contiguous(self, shape: &[u64], range: &Range<usize>) -> Option<Range<usize>> {
+    /// The bytes of the part where they follow one another in `range`, which holds the whole tensor of `rows` rows.
+    pub(crate) fn contiguous(self, rows: u64, range: &Range<usize>) -> Option<Range<usize>> {
         let Self::Rows { start, len, count: 1, .. } = self else {
             return (self == Self::Whole).then(|| range.clone());
         };
-        let row = range.len() / (shape[0].max(1) as usize);
+        let row = range.len() / (rows.max(1) as usize);
         let first = range.start + start as usize * row;
         Some(first..first + len as usize * row)
     }
@@ -48,11 +48,11 @@ impl View {
                 (0..count).for_each(|index| part.extend_from_slice(run(index)));
                 Cow::Owned(part)
             }
-            Self::Columns { width, start, len } => {
-                let (width, start, len) = (width as usize, start as usize, len as usize);
+            Self::Columns { width, start, step, len } => {
+                let [width, start, step, len] = [width, start, step, len].map(|n| n as usize);
                 let height = bytes.len() / size / width.max(1);
                 let mut part = Vec::with_capacity(height * len * size);
-                for column in start..start + len {
+                for column in (start..).step_by(step).take(len) {
                     for row in 0..height {
                         let at = (row * width + column) * size;
                         part.extend_from_slice(&bytes[at..at + size]);
@@ -75,12 +75,14 @@ mod tests {
         let gather = |view: View| view.gather(&bytes, 6, 2).into_owned();
         assert_eq!(gather(View::Whole), bytes);
         assert_eq!(gather(View::rows(1, 2)), (4..12).collect::<Vec<_>>());
-        assert_eq!(View::rows(1, 2).contiguous(&[6, 2], &(100..124)), Some(104..112));
+        assert_eq!(View::rows(1, 2).contiguous(6, &(100..124)), Some(104..112));
         let runs = View::Rows { start: 1, len: 1, stride: 3, count: 2 };
         assert_eq!(gather(runs), [4, 5, 6, 7, 16, 17, 18, 19]);
-        assert_eq!(runs.contiguous(&[6, 2], &(0..24)), None);
+        assert_eq!(runs.contiguous(6, &(0..24)), None);
         let columns = View::columns(2, 1, 1);
         assert_eq!(gather(columns), [2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23]);
+        let turns = View::Columns { width: 6, start: 1, step: 2, len: 3 }.gather(&bytes, 2, 2).into_owned();
+        assert_eq!(turns, [2, 3, 14, 15, 6, 7, 18, 19, 10, 11, 22, 23]);
         // As two rows of six elements: the third and the fourth column.
         let transposed = View::columns(6, 2, 2).gather(&bytes, 2, 2).into_owned();
         assert_eq!(transposed, [4, 5, 16, 17, 6, 7, 18, 19]);

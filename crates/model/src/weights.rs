@@ -1,6 +1,8 @@
 //! Which stored tensor plays which role.
 
+use crate::header::Entry;
 use crate::json::clip;
+use crate::mxfp4::Mxfp4Bytes;
 use crate::naming::Location;
 use crate::quantized::{self, Quantization, QuantizedBytes, QuantizedPlace};
 use crate::shards::{Found, Shard, Shards};
@@ -28,6 +30,8 @@ struct Place {
     part: (u64, View),
     /// Scales and zero points, where `range` holds codes.
     quantized: Option<QuantizedPlace>,
+    /// Scales, where `range` holds blocks of MXFP4.
+    mxfp4: Option<(usize, Range<usize>)>,
 }
 
 impl WeightFiles {
@@ -43,6 +47,11 @@ impl WeightFiles {
             if let Some(scheme) = quantization.of(role) {
                 let place = find_quantized(role, scheme, spec, &mut found)?;
                 bound.insert(role, place);
+                continue;
+            }
+            if let Some((place, names)) = find_mxfp4(role, spec, &found)? {
+                bound.insert(role, place);
+                used.extend(names);
                 continue;
             }
             let (place, name) = find(role, spec, &found)?;
@@ -69,6 +78,11 @@ impl WeightFiles {
     }
 
     fn content(&self, place: &Place) -> Content<'_> {
+        if let Some((shard, scales)) = &place.mxfp4 {
+            let scales = &self.shards[*shard].blob.bytes()[scales.clone()];
+            let (rows, view) = place.part;
+            return Content::Mxfp4(Mxfp4Bytes { blocks: self.stored(place), scales, rows, view });
+        }
         let (Some(parts), Dtype::Quantized(scheme)) = (&place.quantized, place.dtype) else {
             return match place.part {
                 (_, View::Whole) => Content::Stored(self.stored(place)),
@@ -106,7 +120,7 @@ impl WeightFiles {
                 .quantized
                 .iter()
                 .flat_map(|parts| std::iter::once(parts.scales.clone()).chain(parts.zeros.clone()));
-            std::iter::once((place.shard, place.range.clone())).chain(quantized)
+            std::iter::once((place.shard, place.range.clone())).chain(quantized).chain(place.mxfp4.clone())
         })
     }
 
@@ -204,7 +218,7 @@ fn check(
     shards: &[Shard],
 ) -> Result<Place, ModelError> {
     let (entry, file) = (&found.entry, || shards[found.shard].file.clone());
-    let Location { name, shape: expected, view } = location;
+    let Location { name, shape: expected, within, view } = location;
     let Some(dtype) = entry.format.dtype() else {
         return Err(ModelError::Dtype {
             file: file(),
@@ -223,12 +237,62 @@ fn check(
             rule: format!("{}{part}", role.shape_rule(spec)),
         });
     }
-    let (range, view) = match view.contiguous(&entry.shape, &entry.range) {
+    let shape = role.shape(spec);
+    let width = if shape.len() == 1 { 1 } else { entry.shape.last().map_or(1, |&last| last) };
+    let (all, rows) = narrow(entry, width, within);
+    let (range, view) = match view.contiguous(rows, &all) {
         Some(range) => (range, View::Whole),
-        None => (entry.range.clone(), view),
+        None => (all, view),
     };
-    let part = (entry.shape[0], view);
-    Ok(Place { shard: found.shard, name, dtype, shape: role.shape(spec), range, part, quantized: None })
+    let (quantized, mxfp4) = (None, None);
+    Ok(Place { shard: found.shard, name, dtype, shape, range, part: (rows, view), quantized, mxfp4 })
+}
+
+/// Bytes and number of the rows `within`, of `width` elements each; of all if there is no such range.
+fn narrow(entry: &Entry, width: u64, within: Option<Range<u64>>) -> (Range<usize>, u64) {
+    let rows = entry.shape.iter().product::<u64>() / width.max(1);
+    let within = within.unwrap_or(0..rows);
+    let row = entry.range.len() / rows.max(1) as usize;
+    let start = entry.range.start + within.start as usize * row;
+    let rows = within.end - within.start;
+    (start..start + rows as usize * row, rows)
+}
+
+/// The matrix of `role` in MXFP4, and the names of its tensors; `None` where it is not stored so.
+fn find_mxfp4(
+    role: Role,
+    spec: &DecoderSpec,
+    found: &Shards,
+) -> Result<Option<(Place, [String; 2])>, ModelError> {
+    let Some(locations) = spec.naming.mxfp4(role, spec) else { return Ok(None) };
+    let mut parts = Vec::new();
+    for Location { name, shape, within, view } in locations {
+        let Some(tensor) = found.tensors.get(&name) else { return Ok(None) };
+        let file = || found.shards[tensor.shard].file.clone();
+        if tensor.entry.format.name != "U8" {
+            let problem = format!("is stored as {}, but MXFP4 is U8", tensor.entry.format.name);
+            return Err(ModelError::TensorEntry { file: file(), tensor: clip(&name), problem });
+        }
+        if tensor.entry.shape != shape {
+            return Err(ModelError::Shape {
+                file: file(),
+                tensor: name,
+                found: tensor.entry.shape.clone(),
+                expected: shape,
+                rule: format!("MXFP4 of {}", role.shape_rule(spec)),
+            });
+        }
+        // A row of blocks and one of scales belong to the same output.
+        let width = shape[2..].iter().product();
+        let (range, rows) = narrow(&tensor.entry, width, within);
+        parts.push((tensor.shard, range, (rows, view), name));
+    }
+    let [(shard, range, part, blocks), (scale_shard, scales, _, scale_name)]: [_; 2] =
+        parts.try_into().expect("blocks and scales");
+    let mxfp4 = Some((scale_shard, scales));
+    let (name, shape) = (blocks.clone(), role.shape(spec));
+    let place = Place { shard, name, dtype: Dtype::Bf16, shape, range, part, quantized: None, mxfp4 };
+    Ok(Some((place, [blocks, scale_name])))
 }
 
 fn find_quantized(
@@ -244,7 +308,7 @@ fn find_quantized(
         return Err(missing(role, spec, found));
     };
     let (dtype, part, range) = (Dtype::Quantized(scheme), (n, View::Whole), codes.entry.range);
-    Ok(Place { shard: codes.shard, name, dtype, shape, range, part, quantized: Some(parts) })
+    Ok(Place { shard: codes.shard, name, dtype, shape, range, part, quantized: Some(parts), mxfp4: None })
 }
 
 fn missing(role: Role, spec: &DecoderSpec, found: &Shards) -> ModelError {

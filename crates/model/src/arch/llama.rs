@@ -48,14 +48,20 @@ pub(super) fn read_smollm3(config: &Object) -> Result<DecoderSpec, ModelError> {
 /// Granite: factors on the embedding, on the scores, on what a branch adds and on the logits.
 pub(super) fn read_granite(config: &Object) -> Result<DecoderSpec, ModelError> {
     let mut spec = plain(config, &Defaults::LLAMA)?;
-    biases(config, &mut spec)?;
-    spans::uniform(config, &mut spec, None)?;
+    granite(config, &mut spec)?;
+    Ok(spec)
+}
+
+/// What all models of the family have.
+pub(super) fn granite(config: &Object, spec: &mut DecoderSpec) -> Result<(), ModelError> {
+    biases(config, spec)?;
+    spans::uniform(config, spec, None)?;
     let factor = |field| Ok(config.number(field, "a number above 0", |n| n > 0.0)?.unwrap_or(1.0));
     spec.attn_scale = factor("attention_multiplier")?;
     spec.embedding_scale = factor("embedding_multiplier")?;
     spec.residual_scale = factor("residual_multiplier")?;
     spec.logit_scale = 1.0 / factor("logits_scaling")?;
-    Ok(spec)
+    Ok(())
 }
 
 /// InternLM 2: queries, keys and values in one matrix, by key/value head.

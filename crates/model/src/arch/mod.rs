@@ -2,13 +2,17 @@
 //! implementation does; it never looks at weights.
 
 mod cohere;
+mod experts;
 mod gemma;
 mod glm;
 mod gpt;
+mod gpt_oss;
 mod llama;
+mod mixtral;
 mod olmo;
 mod phi;
 mod qwen;
+mod qwen_moe;
 mod spans;
 mod stablelm;
 
@@ -160,6 +164,42 @@ const READINGS: &[Reading] = &[
         model_type: "exaone4",
         models: "EXAONE 4",
         read: olmo::read_exaone4,
+    },
+    Reading {
+        architecture: "MixtralForCausalLM",
+        model_type: "mixtral",
+        models: "Mixtral",
+        read: mixtral::read_mixtral,
+    },
+    Reading {
+        architecture: "Qwen2MoeForCausalLM",
+        model_type: "qwen2_moe",
+        models: "Qwen1.5-MoE, Qwen2-MoE",
+        read: qwen_moe::read_qwen2,
+    },
+    Reading {
+        architecture: "Qwen3MoeForCausalLM",
+        model_type: "qwen3_moe",
+        models: "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder",
+        read: qwen_moe::read_qwen3,
+    },
+    Reading {
+        architecture: "OlmoeForCausalLM",
+        model_type: "olmoe",
+        models: "OLMoE",
+        read: mixtral::read_olmoe,
+    },
+    Reading {
+        architecture: "GraniteMoeForCausalLM",
+        model_type: "granitemoe",
+        models: "Granite 3 MoE",
+        read: mixtral::read_granite,
+    },
+    Reading {
+        architecture: "GptOssForCausalLM",
+        model_type: "gpt_oss",
+        models: "gpt-oss-20b, gpt-oss-120b",
+        read: gpt_oss::read,
     },
 ];
 
@@ -319,6 +359,7 @@ fn assemble(common: &Common, ropes: Vec<RopeSpec>) -> DecoderSpec {
         max_context: common.max_context,
         attn_scale: f64::from(common.head_dim).powf(-0.5) as f32,
         attn_softcap: None,
+        attn_sinks: false,
         embedding_scale: 1.0,
         residual_scale: 1.0,
         logit_scale: 1.0,

@@ -29,6 +29,10 @@ impl Quantization {
     /// Reads the field; nothing is quantised without it.
     pub(crate) fn read(config: &Object) -> Result<Self, ModelError> {
         let Some(fields) = config.object(FIELD)? else { return Ok(Self::default()) };
+        // Which tensors are MXFP4, their names say.
+        if fields.text("quant_method")? == Some("mxfp4") {
+            return Ok(Self::default());
+        }
         if fields.text("quant_method")?.is_none_or(|method| method != "compressed-tensors") {
             return Err(fields.unsupported("quant_method", OTHER_METHOD));
         }
@@ -99,7 +103,7 @@ impl Quantization {
             Role::Embedding => self.embedding,
             Role::Head => self.head,
             Role::Positions | Role::FinalNorm | Role::FinalNormBias => None,
-            Role::Layer(_, role) => self.layers.filter(|_| role.is_matrix()),
+            Role::Layer(_, role) => self.layers.filter(|_| role.is_quantizable()),
         }
     }
 }

@@ -23,7 +23,7 @@ impl QuantizedFolder {
         match role {
             Role::Embedding | Role::Head => Some(self.vocabulary),
             Role::Positions | Role::FinalNorm | Role::FinalNormBias => None,
-            Role::Layer(_, role) => role.is_matrix().then_some(self.layers),
+            Role::Layer(_, role) => role.is_quantizable().then_some(self.layers),
         }
     }
 

@@ -26,7 +26,7 @@ pub struct ShapeError {
 }
 
 impl RandomShape {
-    /// Every shape. The last one, `tiny`, is no public model but small enough to test tools with.
+    /// Every shape. Those whose names begin with `tiny` are no public models but small enough to test tools with.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..SHAPES.len()).map(Self)
     }
@@ -63,6 +63,12 @@ impl RandomShape {
             "torch_dtype": "bfloat16",
             "sliding_window": null,
         });
+        if let Some(experts) = shape.experts {
+            config[shape.family.expert_count()] = experts.count.into();
+            config["num_experts_per_tok"] = experts.per_token.into();
+            config["moe_intermediate_size"] = experts.intermediate.into();
+            config["norm_topk_prob"] = true.into();
+        }
         if let Some(factor) = shape.rope_factor {
             config["rope_scaling"] = llama3(factor);
         }
@@ -89,6 +95,8 @@ impl Family {
             Self::Mistral => "MistralForCausalLM",
             Self::Qwen2 => "Qwen2ForCausalLM",
             Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Mixtral => "MixtralForCausalLM",
+            Self::Qwen3Moe => "Qwen3MoeForCausalLM",
         }
     }
 
@@ -98,6 +106,16 @@ impl Family {
             Self::Mistral => "mistral",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Mixtral => "mixtral",
+            Self::Qwen3Moe => "qwen3_moe",
+        }
+    }
+
+    /// Name of the field that counts experts.
+    fn expert_count(self) -> &'static str {
+        match self {
+            Self::Mixtral => "num_local_experts",
+            _ => "num_experts",
         }
     }
 }

@@ -7,6 +7,16 @@ pub(super) enum Family {
     Mistral,
     Qwen2,
     Qwen3,
+    Mixtral,
+    Qwen3Moe,
+}
+
+/// Experts of every layer of a shape.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Experts {
+    pub(super) count: u32,
+    pub(super) per_token: u32,
+    pub(super) intermediate: u32,
 }
 
 /// What differs between the shapes.
@@ -17,6 +27,8 @@ pub(super) struct Shape {
     pub(super) vocab_size: u32,
     pub(super) hidden: u32,
     pub(super) intermediate: u32,
+    /// In place of a dense MLP.
+    pub(super) experts: Option<Experts>,
     pub(super) layers: u32,
     pub(super) heads: u32,
     pub(super) kv_heads: u32,
@@ -36,6 +48,7 @@ const QWEN2_5: Shape = Shape {
     vocab_size: 151_936,
     hidden: 896,
     intermediate: 4_864,
+    experts: None,
     layers: 24,
     heads: 14,
     kv_heads: 2,
@@ -54,6 +67,7 @@ const LLAMA_3: Shape = Shape {
     vocab_size: 128_256,
     hidden: 2_048,
     intermediate: 8_192,
+    experts: None,
     layers: 16,
     heads: 32,
     kv_heads: 8,
@@ -72,6 +86,7 @@ const QWEN3: Shape = Shape {
     vocab_size: 151_936,
     hidden: 1_024,
     intermediate: 3_072,
+    experts: None,
     layers: 28,
     heads: 16,
     kv_heads: 8,
@@ -146,6 +161,49 @@ pub(super) const SHAPES: &[Shape] = &[
         tied_head: false,
         eos: 2,
         ..LLAMA_3
+    },
+    Shape {
+        name: "qwen3-30b-a3b",
+        family: Family::Qwen3Moe,
+        hidden: 2_048,
+        intermediate: 6_144,
+        experts: Some(Experts { count: 128, per_token: 8, intermediate: 768 }),
+        layers: 48,
+        heads: 32,
+        kv_heads: 4,
+        tied_head: false,
+        ..QWEN3
+    },
+    Shape {
+        name: "mixtral-8x7b",
+        family: Family::Mixtral,
+        vocab_size: 32_000,
+        hidden: 4_096,
+        intermediate: 14_336,
+        experts: Some(Experts { count: 8, per_token: 2, intermediate: 14_336 }),
+        layers: 32,
+        head_dim: 128,
+        max_context: 32_768,
+        rope_theta: 1e6,
+        rope_factor: None,
+        tied_head: false,
+        eos: 2,
+        ..LLAMA_3
+    },
+    Shape {
+        name: "tiny-moe",
+        family: Family::Qwen3Moe,
+        vocab_size: 1_024,
+        hidden: 128,
+        intermediate: 320,
+        experts: Some(Experts { count: 12, per_token: 3, intermediate: 96 }),
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 32,
+        max_context: 4_096,
+        eos: 1_023,
+        ..QWEN3
     },
     Shape {
         name: "tiny",

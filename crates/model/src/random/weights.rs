@@ -2,7 +2,7 @@
 
 use super::Generator;
 use crate::tensor::Content;
-use crate::{DecoderSpec, Dtype, LayerRole, Role, Tensor};
+use crate::{DecoderSpec, Dtype, ExpertRole, LayerRole, Role, Tensor};
 use std::collections::HashMap;
 
 /// What each tensor is to be; the elements are made when they are asked for.
@@ -57,7 +57,7 @@ fn distribution(role: Role, spec: &DecoderSpec) -> (f32, f32) {
         Role::Positions => (0.0, fan_in(spec.hidden)),
         // The head multiplies a normalised row, so that logits have a deviation of 2; a tied one is the embedding.
         Role::Embedding | Role::Head => (0.0, 2.0 * fan_in(spec.hidden)),
-        Role::Layer(_, role) => match role {
+        Role::Layer(layer, role) => match role {
             LayerRole::AttnNorm | LayerRole::MlpNorm | LayerRole::QNorm | LayerRole::KNorm => {
                 (1.0 - spec.norm.weight_offset, 0.05)
             }
@@ -73,6 +73,17 @@ fn distribution(role: Role, spec: &DecoderSpec) -> (f32, f32) {
             LayerRole::QBias | LayerRole::KBias | LayerRole::VBias => (0.0, 0.1),
             LayerRole::OBias | LayerRole::GateBias | LayerRole::UpBias | LayerRole::DownBias => (0.0, 0.02),
             LayerRole::AttnNormBias | LayerRole::MlpNormBias => (0.0, 0.02),
+            LayerRole::Router | LayerRole::SharedRouter => (0.0, 2.0 * fan_in(spec.hidden)),
+            LayerRole::SharedGate
+            | LayerRole::SharedUp
+            | LayerRole::Expert(_, ExpertRole::Gate | ExpertRole::Up) => (0.0, fan_in(spec.hidden)),
+            // Their inputs are as wide as their shape says.
+            LayerRole::SharedDown | LayerRole::Expert(_, ExpertRole::Down) => {
+                let inputs = Role::Layer(layer, role).shape(spec)[1];
+                (0.0, added * fan_in(inputs as u32))
+            }
+            LayerRole::Sinks => (0.0, 1.0),
+            LayerRole::RouterBias | LayerRole::Expert(..) => (0.0, 0.02),
         },
     }
 }

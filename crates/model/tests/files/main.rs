@@ -1,6 +1,7 @@
 //! Model files, good and bad, through the public interface.
 
 mod config;
+mod experts;
 mod golden;
 mod quantized;
 mod random;

@@ -21,6 +21,8 @@ fn shapes_have_the_sizes_of_the_public_models() {
         ("qwen3-4b", 4_022_468_096),
         ("qwen3-8b", 8_190_735_360),
         ("mistral-7b", 7_248_023_552),
+        ("qwen3-30b-a3b", 30_532_122_624),
+        ("mixtral-8x7b", 46_702_792_704),
     ];
     for (name, parameters) in expected {
         let checkpoint = Checkpoint::random(shape(name), 0);
@@ -30,7 +32,7 @@ fn shapes_have_the_sizes_of_the_public_models() {
         assert_eq!(checkpoint.spec().dtype, Dtype::Bf16);
         assert!(checkpoint.check_unchanged().is_ok());
     }
-    assert_eq!(RandomShape::all().count(), expected.len() + 1);
+    assert_eq!(RandomShape::all().count(), expected.len() + 2);
 }
 
 #[test]
