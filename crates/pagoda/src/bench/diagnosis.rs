@@ -182,7 +182,7 @@ fn expectation(spec: &DecoderSpec, format: WeightFormat, limits: &MachineLimits)
     Expectation {
         format: format.to_string(),
         weight_bytes: cost.weight_bytes as u64,
-        fits: crate::memory::available_bytes().is_none_or(|free| cost.weight_bytes < free as f64),
+        fits: crate::memory::available_bytes().is_none_or(|free| cost.total_bytes() < free as f64),
         decode_one_tok_s: bound(&load(1, 128, 128)).map_or(0.0, |bound| bound.decode_tok_s),
         decode_many_tok_s: bound(&many).map_or(0.0, |bound| bound.decode_tok_s),
         many_limited_by: if arithmetic >= 0.999 * step { "arithmetic" } else { "reads" },

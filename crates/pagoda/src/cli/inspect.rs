@@ -114,7 +114,7 @@ fn details(spec: &DecoderSpec) -> String {
     ];
     let flags: Vec<&str> = flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect();
     format!(
-        "layers  {} x hidden {} · {} query and {} kv heads of {} · mlp {} · {spans}\n\
+        "layers  {} x hidden {} · {} query and {} kv heads of {} · {} · {spans}\n\
          rope    {} · context {}\n\
          extras  {}\n",
         spec.layers.len(),
@@ -122,11 +122,27 @@ fn details(spec: &DecoderSpec) -> String {
         spec.heads,
         spec.kv_heads,
         spec.head_dim,
-        spec.intermediate,
+        mlps(spec),
         rotations(spec),
         spec.max_context,
         if flags.is_empty() { "none".to_owned() } else { flags.join(", ") },
     )
+}
+
+/// The second branches of the layers.
+fn mlps(spec: &DecoderSpec) -> String {
+    let mixtures: Vec<_> = spec.layers.iter().filter_map(|layer| layer.mlp.experts()).collect();
+    let Some(experts) = mixtures.first() else { return format!("mlp {}", spec.intermediate) };
+    let shared = experts
+        .shared
+        .map_or_else(String::new, |shared| format!(" and a shared one of {}", shared.intermediate));
+    let mut text =
+        format!("{} of {} experts of {}{shared}", experts.per_token, experts.count, experts.intermediate);
+    if mixtures.len() < spec.layers.len() {
+        write!(text, " in {} layers, else mlp {}", mixtures.len(), spec.intermediate)
+            .expect("writing to a string cannot fail");
+    }
+    text
 }
 
 fn rotations(spec: &DecoderSpec) -> String {
