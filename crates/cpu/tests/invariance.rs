@@ -332,6 +332,19 @@ fn bf16_weights_of_the_story_model() {
 }
 
 #[test]
+fn mixtures_of_experts() {
+    for (name, folder) in
+        [("qwen2 moe", "tests/golden/qwen2-moe-sparse"), ("gpt-oss", "tests/golden/gpt-oss-mxfp4")]
+    {
+        let mut bench = Bench::new(name, folder, ComputeDtype::Auto, 2);
+        bench.batches([3, 16].into_iter());
+        bench.chunks(&[1, 7, 64]);
+        bench.caches();
+        bench.preemption();
+    }
+}
+
+#[test]
 fn quantised_weights_on_every_instruction_set() {
     let formats = [
         ("int8", "tests/golden/llama-gqa3-untied"),

@@ -104,7 +104,9 @@ fn every_instruction_set_is_as_near_to_scalar_as_its_attention() {
 
 #[test]
 fn a_quantised_folder_gives_the_bits_of_quantising_at_load() {
-    for model in ["tests/golden/llama-gqa3-untied", "tests/golden/qwen2-tied", "models/folktale"] {
+    let mixtures = ["tests/golden/mixtral-untied", "tests/golden/granite-moe-stacked"];
+    let dense = ["tests/golden/llama-gqa3-untied", "tests/golden/qwen2-tied", "models/folktale"];
+    for model in dense.into_iter().chain(mixtures) {
         let checkpoint = open(repository(model));
         for name in FORMATS {
             let target = Target::new(&format!("{}-{name}", model.replace('/', "-")));

@@ -75,11 +75,12 @@ impl Quantization {
 
     fn ignore(&mut self, fields: &Object) -> Result<(), ModelError> {
         for name in fields.texts("ignore")?.unwrap_or_default() {
-            if name != "lm_head" {
-                let problem = format!("names {:?}, but only lm_head may be left out", clip(name));
+            if name == "lm_head" {
+                self.head = None;
+            } else if !is_router(name) {
+                let problem = format!("names {:?}, but only lm_head and routers may be left out", clip(name));
                 return Err(fields.error("ignore", problem));
             }
-            self.head = None;
         }
         Ok(())
     }
@@ -106,6 +107,14 @@ impl Quantization {
             Role::Layer(_, role) => self.layers.filter(|_| role.is_quantizable()),
         }
     }
+}
+
+/// Whether the name, or the pattern, of a module is that of routers of experts, which are not quantised in any case.
+fn is_router(name: &str) -> bool {
+    let name = name.strip_suffix('$').unwrap_or(name);
+    ["mlp.gate", "block_sparse_moe.gate", "shared_expert_gate", "router", "router.layer"]
+        .iter()
+        .any(|router| name.ends_with(router))
 }
 
 /// What a group says of its weights.
