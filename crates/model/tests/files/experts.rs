@@ -93,10 +93,12 @@ fn golden(name: &str) -> std::path::PathBuf {
 fn spoiled(from: &str, to: &str) -> Folder {
     assert_eq!(from.len(), to.len());
     let folder = Folder::new();
-    fs::copy(golden("gpt-oss-mxfp4").join("config.json"), folder.path().join("config.json")).unwrap();
-    let mut bytes = fs::read(golden("gpt-oss-mxfp4").join("model.safetensors")).unwrap();
-    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header = std::str::from_utf8(&bytes[8..end]).unwrap().replace(from, to);
+    let read = |name: &str| fs::read(golden("gpt-oss-mxfp4").join(name)).expect("the reference model");
+    folder.write("config.json", read("config.json"));
+    let mut bytes = read("model.safetensors");
+    let (length, _) = bytes.split_first_chunk().expect("the length of the header");
+    let end = 8 + u64::from_le_bytes(*length) as usize;
+    let header = String::from_utf8_lossy(&bytes[8..end]).replace(from, to);
     bytes[8..end].copy_from_slice(header.as_bytes());
     folder.write("model.safetensors", bytes);
     folder
