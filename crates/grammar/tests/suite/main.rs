@@ -3,6 +3,7 @@
 mod bombs;
 mod common;
 mod corpus;
+mod largest;
 mod matching;
 mod refusals;
 mod validator;
