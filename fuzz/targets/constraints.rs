@@ -1,4 +1,4 @@
 //! `cargo fuzz run constraints`; the target is in `crates/hostile`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pagoda_hostile::run("constraints", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pagoda_fuzz::run("constraints", data));

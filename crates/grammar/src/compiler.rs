@@ -41,6 +41,7 @@ impl GrammarCompiler {
         factory.quiet();
         *factory.limits_mut() = ParserLimits {
             initial_lexer_fuel: limits.compile_fuel,
+            max_items_in_row: limits.row_items,
             step_lexer_fuel: limits.mask_fuel,
             step_max_items: limits.mask_items,
             max_lexer_states: limits.lexer_states,

@@ -1,6 +1,6 @@
 //! Bounds on what one constraint may be and may cost.
 
-/// Bounds on one constraint. All but the last five are looked at before anything is compiled.
+/// Bounds on one constraint. All but the last six are looked at before anything is compiled.
 ///
 /// The costs are counts, not times: the same constraint gets the same answer on a busy machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct GrammarLimits {
     pub compile_fuel: u64,
     /// Symbols of a compiled grammar.
     pub symbols: usize,
+    /// Items of the parser at one place of a text; an object has about four for each optional property that may come next.
+    pub row_items: usize,
     /// Work on regular expressions for one mask, about 70 ns each.
     pub mask_fuel: u64,
     /// Items of the parser for one mask, about 50 ns each.
@@ -64,6 +66,7 @@ impl Default for GrammarLimits {
             length: 100_000,
             compile_fuel: 500_000,
             symbols: 100_000,
+            row_items: 8_000,
             mask_fuel: 50_000,
             mask_items: 30_000,
             lexer_states: 20_000,

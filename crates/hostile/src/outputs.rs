@@ -83,9 +83,8 @@ pub(crate) fn run(data: &[u8]) {
         let other = of_stream(std::str::from_utf8(&stream).expect("a stream is text"));
         assert_eq!(one, other);
         for (name, arguments) in &one.calls {
-            assert!(name == "look" || name == "find", "{name}");
-            let arguments: Value = serde_json::from_str(arguments).expect("arguments are JSON");
-            assert!(arguments.is_object(), "{arguments}");
+            // What a model gives as a text of its own is passed on as it is.
+            assert!(name == "look" || name == "find", "{name}: {arguments}");
         }
         assert_eq!(one.calls.is_empty(), one.ending != "tool_calls", "{one:?}");
     });

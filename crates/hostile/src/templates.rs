@@ -24,7 +24,7 @@ pub(crate) fn run(data: &[u8]) {
     for tools in [None, Some(&tools)] {
         match template.render(&ChatInput { tools, ..ChatInput::new(&messages) }) {
             Ok(text) => assert!(text.len() <= TemplateLimits::default().output_bytes),
-            Err(error) => assert!(!error.to_string().contains("panicked"), "{error}"),
+            Err(error) => assert!((1..3000).contains(&error.to_string().len()), "{error}"),
         }
     }
 }

@@ -13,6 +13,15 @@ pub(crate) struct Unsupported {
     pub(crate) problem: String,
 }
 
+/// Longest text of one token, bytes.
+const MAX_PIECE: usize = 64 << 10;
+
+/// Longest text of all tokens, bytes.
+const MAX_TABLE: usize = 1 << 30;
+
+/// Longest text that a `Replace` puts in for each match, bytes.
+const MAX_CONTENT: usize = 1024;
+
 /// One step that looks at a single piece.
 #[derive(Debug)]
 enum Stage {
@@ -100,6 +109,9 @@ impl PieceDecoder {
             DecoderWrapper::ByteFallback(_) => self.stages.push(Stage::ByteFallback),
             DecoderWrapper::Metaspace(metaspace) => self.stages.push(Stage::Metaspace(metaspace.clone())),
             DecoderWrapper::Strip(strip) => self.stages.push(Stage::Strip(strip.clone())),
+            DecoderWrapper::Replace(replace) if content(replace).len() > MAX_CONTENT => {
+                return unsupported("`content` is longer than 1024 bytes");
+            }
             DecoderWrapper::Replace(_) | DecoderWrapper::WordPiece(_) => {
                 self.stages.push(Stage::Library(decoder.clone()));
             }
@@ -143,6 +155,10 @@ impl PieceDecoder {
             text.insert(0, ' ');
         }
         for stage in &self.stages {
+            if text.len() > MAX_PIECE {
+                // It is refused, so what further stages would make of it does not matter.
+                break;
+            }
             match stage {
                 Stage::Metaspace(metaspace) => text = without_metaspace(&text, metaspace, first),
                 Stage::Strip(strip) => text = stripped(&text, strip),
@@ -159,6 +175,12 @@ impl PieceDecoder {
     }
 }
 
+/// What a `Replace` puts in.
+fn content(replace: &Replace) -> String {
+    let fields = serde_json::to_value(replace).unwrap_or_default();
+    fields["content"].as_str().unwrap_or_default().to_owned()
+}
+
 /// The library's own `Metaspace` removes every marker from the first piece and makes spaces of the others.
 fn without_metaspace(text: &str, metaspace: &Metaspace, first: bool) -> String {
     let removed = first && metaspace.prepend_scheme != PrependScheme::Never;
@@ -167,10 +189,11 @@ fn without_metaspace(text: &str, metaspace: &Metaspace, first: bool) -> String {
 
 fn stripped(text: &str, strip: &Strip) -> String {
     let mut text = text;
-    for _ in 0..strip.start {
+    // A file may give any counts; a text has no more to strip than its length.
+    for _ in 0..strip.start.min(text.len()) {
         text = text.strip_prefix(strip.content).unwrap_or(text);
     }
-    for _ in 0..strip.stop {
+    for _ in 0..strip.stop.min(text.len()) {
         text = text.strip_suffix(strip.content).unwrap_or(text);
     }
     text.to_owned()
@@ -223,17 +246,22 @@ pub(crate) struct PieceTable {
 
 impl PieceTable {
     /// Builds the table from the pieces in id order; `None` is an id without a token.
-    pub(crate) fn new(pieces: impl Iterator<Item = Option<Vec<u8>>>) -> Self {
+    ///
+    /// # Errors
+    /// The id with which the text of a token, or of all so far, is too long.
+    pub(crate) fn new(pieces: impl Iterator<Item = Option<Vec<u8>>>) -> Result<Self, usize> {
         let mut table = Self::default();
         for (id, piece) in pieces.enumerate() {
             if let Some(piece) = piece {
+                if piece.len() > MAX_PIECE || table.bytes.len() + piece.len() > MAX_TABLE {
+                    return Err(id);
+                }
                 table.bytes.extend_from_slice(&piece);
                 table.present.insert(id);
             }
-            let end = u32::try_from(table.bytes.len()).expect("a vocabulary file is far below 4 GiB");
-            table.ends.push(end);
+            table.ends.push(u32::try_from(table.bytes.len()).expect("the bound of a table is below 4 GiB"));
         }
-        table
+        Ok(table)
     }
 
     /// One more than the largest id.
@@ -308,12 +336,29 @@ mod tests {
         for (text, left) in [("eexee", "xe"), ("eeexe", "ex"), ("e", ""), ("", ""), ("xeex", "xeex")] {
             assert_eq!(stripped(text, &Strip::new('e', 2, 1)), left, "{text}");
         }
+        assert_eq!(stripped("eexee", &Strip::new('e', usize::MAX, usize::MAX)), "x");
+    }
+
+    #[test]
+    fn a_token_that_grows_without_end_is_refused() {
+        let grow =
+            serde_json::json!({"type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(1000)});
+        let chain = serde_json::json!({"type": "Sequence", "decoders": vec![grow.clone(); 50]});
+        let decoder: DecoderWrapper = serde_json::from_value(chain).unwrap();
+        let decoder = PieceDecoder::compile(Some(&decoder)).unwrap();
+        let pieces = ["b", "a"].map(|piece| Some(decoder.bytes(piece, false, false)));
+        assert_eq!(PieceTable::new(pieces.into_iter()).unwrap_err(), 1);
+        let mut longer = grow;
+        longer["content"] = "a".repeat(1025).into();
+        let decoder: DecoderWrapper = serde_json::from_value(longer).unwrap();
+        assert!(PieceDecoder::compile(Some(&decoder)).is_err());
     }
 
     #[test]
     fn an_id_without_a_token_has_no_bytes() {
         let table =
-            PieceTable::new([Some(b"a".to_vec()), None, Some(Vec::new()), Some(b"bc".to_vec())].into_iter());
+            PieceTable::new([Some(b"a".to_vec()), None, Some(Vec::new()), Some(b"bc".to_vec())].into_iter())
+                .unwrap();
         assert_eq!(table.len(), 4);
         assert_eq!(table.get(0), Some(b"a".as_slice()));
         assert_eq!(table.get(1), None);

@@ -97,7 +97,7 @@ pub(crate) fn piece_table(
         return Err(TextError::file(file, "model.vocab", problem));
     }
     let entries = by_id(file, &vocabulary, largest)?;
-    Ok(PieceTable::new((0..=largest).zip(entries).map(|(id, entry)| {
+    let pieces = (0..=largest).zip(entries).map(|(id, entry)| {
         match entry {
             // The library has its own spelling of an added token, whether or not the model has it too.
             _ if added.contains_key(&id) => {
@@ -106,7 +106,11 @@ pub(crate) fn piece_table(
             Some(text) => Some(decoder.bytes(text, false, false)),
             None => None,
         }
-    })))
+    });
+    PieceTable::new(pieces).map_err(|id| {
+        let problem = format!("makes of token {id} a text that is too long, or of all tokens up to it");
+        TextError::file(file, "decoder", problem)
+    })
 }
 
 /// Sorts the model's vocabulary by id and refuses an id that two tokens share.

@@ -65,8 +65,6 @@ fn size() {
     let choices: Vec<String> = (0..1001).map(|index| format!("choice {index}")).collect();
     assert!(refusal(&Constraint::Choice(choices.clone())).contains("1001 choices; allowed: at most 1000"));
     assert!(compile(&Constraint::Choice(choices[..1000].to_vec())).is_ok());
-    let properties: Map<String, Value> = (0..1001).map(|index| (format!("p{index}"), json!({}))).collect();
-    assert!(of_schema(json!({"properties": properties})).contains("1001 entries"));
     assert!(of_schema(json!({"const": "a".repeat(5000)})).contains("5000 bytes"));
     let any_of: Vec<Value> = (0..257).map(|index| json!({"const": index})).collect();
     assert!(of_schema(json!({"anyOf": any_of})).contains("257 schemas"));
@@ -133,9 +131,6 @@ fn products() {
     let product =
         json!({"allOf": [{"anyOf": options}, {"anyOf": options}, {"anyOf": options}, {"anyOf": options}]});
     assert!(of_schema(product).contains("too complex"));
-    let wide: Map<String, Value> =
-        (0..900).map(|index| (format!("p{index}"), json!({"type": "string"}))).collect();
-    assert!(of_schema(json!({"type": "object", "properties": wide})).contains("too complex"));
     let long: Vec<Value> = (0..200).map(|_| json!({"const": "x".repeat(100)})).collect();
     let _ = compile(&Constraint::JsonSchema(json!({"allOf": [{"enum": vec!["a"; 1000]}, {"anyOf": long}]})));
     for pattern in [
@@ -159,6 +154,27 @@ fn products() {
     let rules: String =
         (0..900).map(|rule| format!("r{rule}: \"a\" r{} | \"b\" r{}\n", rule + 1, rule + 1)).collect();
     let _ = compile(&Constraint::Grammar(format!("start: r0\n{rules}r900: \"c\"\n")));
+}
+
+/// As many properties as there may be, all of them optional: which come next depends on which have been.
+#[test]
+fn properties() {
+    let names = |count: usize| -> Map<String, Value> {
+        (0..count).map(|index| (format!("p{index}"), json!({"type": "string"}))).collect()
+    };
+    let limit = COMPILER.limits().properties;
+    let wide = crate::common::schema(json!({"type": "object", "properties": names(limit)}));
+    for (text, allowed) in [
+        ("{}", true),
+        (r#"{"p0":"x","p1":"y"}"#, true),
+        (r#"{"p3":"x","p999":"y"}"#, true),
+        (r#"{"p999":"y","other":1}"#, true),
+        (r#"{"p3":1}"#, false),
+        (r#"{"p3":"x","p3":"x"}"#, false),
+    ] {
+        assert_eq!(crate::common::accepts(&wide, text), allowed, "{text}");
+    }
+    assert!(of_schema(json!({"properties": names(limit + 1)})).contains("1001 entries"));
 }
 
 /// A grammar that can be read in ever more ways ends its text by a fault, if at all, and never by a panic.

@@ -27,7 +27,10 @@ const LOAD_LOOK: Duration = Duration::from_millis(100);
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::new(Failure::Runtime, error))?;
-    runtime.block_on(serve_async(args))
+    let served = runtime.block_on(serve_async(args));
+    // A template or a tokenizer that is still at work for a caller who was cut off is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
