@@ -86,6 +86,8 @@ pub(crate) fn run(data: &[u8]) {
             // What a model gives as a text of its own is passed on as it is.
             assert!(name == "look" || name == "find", "{name}: {arguments}");
         }
-        assert_eq!(one.calls.is_empty(), one.ending != "tool_calls", "{one:?}");
+        // After a call an answer may also have been cut short.
+        let ending = one.ending.as_str();
+        assert!(if one.calls.is_empty() { ending != "tool_calls" } else { ending != "stop" }, "{one:?}");
     });
 }
