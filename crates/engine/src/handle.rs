@@ -110,6 +110,10 @@ pub struct EngineSnapshot {
     pub prefix_queries: u64,
     /// Of those, tokens that were found there.
     pub prefix_hits: u64,
+    /// Steps since the start.
+    pub steps: u64,
+    /// Time of all steps, microseconds.
+    pub step_micros: u64,
     /// Tokens per KV block; 0 until the model is loaded.
     pub block_size: u32,
 }
@@ -327,7 +331,10 @@ impl EngineHandle {
     pub fn snapshot(&self) -> EngineSnapshot {
         let metrics = &self.shared.metrics;
         let waiting = self.shared.admission.waiting();
+        let (steps, step_micros) = metrics.steps.totals();
         EngineSnapshot {
+            steps,
+            step_micros,
             running: metrics.running.get() as u64,
             waiting: waiting.requests,
             waiting_tokens: waiting.tokens,

@@ -54,7 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     pub(crate) too_slow: Counter,
     pub(crate) failed_steps: Counter,
-    steps: StepTimes,
+    pub(crate) steps: StepTimes,
     pub(crate) time_to_first_token: Histogram,
     pub(crate) inter_token: Histogram,
     pub(crate) time_per_output_token: Histogram,
@@ -213,7 +213,8 @@ impl BlockGauges {
 
 /// How long steps took beside what the scheduler expected of them.
 #[derive(Debug)]
-struct StepTimes {
+pub(crate) struct StepTimes {
+    count: Counter,
     paced: Counter,
     late: Counter,
     seconds: FloatCounter,
@@ -221,10 +222,16 @@ struct StepTimes {
 }
 
 impl StepTimes {
+    /// Steps since the start, and the microseconds that they took.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.count.get(), (self.seconds.get() * 1e6) as u64)
+    }
+
     fn new(r: &mut Registry) -> Self {
         let late = "Of the paced steps, those that took longer than the ITL target";
         let misjudged = "By how much steps took longer or shorter than predicted, summed";
         Self {
+            count: counter(r, "pagoda_steps", "Steps"),
             paced: counter(r, "pagoda_steps_paced", "Steps with both decode rows and prefill"),
             late: counter(r, "pagoda_steps_late", late),
             seconds: float_counter(r, "pagoda_step_seconds", "Time of all steps"),
@@ -233,6 +240,7 @@ impl StepTimes {
     }
 
     fn publish(&self, counters: &Counters) {
+        raise(&self.count, counters.steps);
         raise(&self.paced, counters.paced_steps);
         raise(&self.late, counters.late_steps);
         raise_seconds(&self.seconds, counters.step_micros);

@@ -31,6 +31,8 @@ pub struct ServedModel {
     pub stored_bytes: u64,
     /// Longest sequence that the model was made for, in tokens, whatever the server admits; 0 if unknown.
     pub trained_context: u32,
+    /// Bytes of keys and values of one token; 0 if unknown.
+    pub kv_token_bytes: u64,
     /// Width of the residual stream, and so of an embedding; 0 if unknown, and then no embeddings are offered.
     pub hidden: u32,
     /// Format of the stored weights, such as `bf16`; `None` if unknown.
@@ -58,6 +60,7 @@ impl ServedModel {
             parameters: 0,
             stored_bytes: 0,
             trained_context: 0,
+            kv_token_bytes: 0,
             hidden: 0,
             dtype: None,
             quantization: None,

@@ -216,15 +216,30 @@ impl ServedModel {
             return Err(InvalidRequest {
                 param: "prompt",
                 code: InvalidCode::ContextLengthExceeded { prompt_tokens: length, context },
-                message: format!(
-                    "This model's maximum context length is {context} tokens. The prompt has {length} tokens, \
-                     which exceeds the available context size ({} tokens, with {output} left for the output). \
-                     Shorten the prompt.",
-                    context.saturating_sub(output)
-                ),
+                message: self.too_long(length, output),
             });
         }
         Ok(context - length)
+    }
+
+    /// What to tell of a prompt of `length` tokens that leaves no room for `output`.
+    fn too_long(&self, length: u32, output: u32) -> String {
+        let (context, needed) = (self.max_model_len, length.saturating_add(output));
+        let with = if output > 0 { " with one for the output" } else { "" };
+        let mut message = format!(
+            "This model's maximum context length is {context} tokens; your prompt has {length} and{with} exceeds the \
+             available context size by {}. Shorten it",
+            needed - context
+        );
+        if needed <= self.trained_context {
+            let longer = needed.next_multiple_of(1024).min(self.trained_context);
+            message += &format!(", or restart with --max-model-len {longer}");
+            let more = u64::from(longer - context) * self.kv_token_bytes;
+            if more > 0 {
+                message += &format!(" (needs +{} MiB per request)", more.div_ceil(1 << 20));
+            }
+        }
+        message + "."
     }
 
     fn check_token(

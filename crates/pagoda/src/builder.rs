@@ -1,7 +1,7 @@
 //! From options to a running engine.
 
 use crate::memory::{KvDemand, available_bytes};
-use crate::served::served_model;
+use crate::served::{Overrides, served_model};
 use crate::{BuildError, Engine};
 use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype, LoadProgress, MemoryPlan, Profile};
 use pagoda_engine::{EngineConfig, ServedModel};
@@ -20,6 +20,8 @@ pub struct EngineBuilder {
     names: Vec<String>,
     max_model_len: Option<u32>,
     kv_bytes: Option<u64>,
+    kv_part: f64,
+    overrides: Overrides,
     cpu: CpuOptions,
     engine: EngineConfig,
 }
@@ -51,6 +53,8 @@ impl Default for EngineBuilder {
             names: Vec::new(),
             max_model_len: None,
             kv_bytes: None,
+            kv_part: 0.5,
+            overrides: Overrides::default(),
             cpu: CpuOptions::default(),
             engine,
         }
@@ -124,6 +128,29 @@ impl EngineBuilder {
         self
     }
 
+    /// Part of the free memory that the KV cache takes at most where [`kv_cache_bytes`](Self::kv_cache_bytes) is not
+    /// given, above 0 and at most 1. Default: 0.5.
+    #[must_use]
+    pub fn memory_utilization(mut self, part: f64) -> Self {
+        self.kv_part = part.clamp(0.0, 1.0);
+        self
+    }
+
+    /// Jinja source of a chat template that takes the place of the model's; [`templates`](crate::templates) has some.
+    /// Default: the model's.
+    #[must_use]
+    pub fn chat_template(mut self, template: impl Into<String>) -> Self {
+        self.overrides.chat_template = Some(template.into());
+        self
+    }
+
+    /// Leaves out what the model's generation_config.json says of sampling: what a request does not say is neutral then.
+    #[must_use]
+    pub fn neutral_sampling(mut self) -> Self {
+        self.overrides.neutral_sampling = true;
+        self
+    }
+
     /// Number format of the weights in memory. Default: as stored.
     #[must_use]
     pub fn dtype(mut self, dtype: ComputeDtype) -> Self {
@@ -191,7 +218,7 @@ impl EngineBuilder {
         self.cpu.max_tokens_per_step = scheduler.max_num_batched_tokens;
         scheduler.hash_seed = RandomState::new().build_hasher().finish();
         let plan = MemoryPlan::new(checkpoint.spec(), &self.cpu)?;
-        let fixed = plan.weights + plan.activations;
+        let smallest = CpuOptions { kv_dtype: Some(KvDtype::Int8), ..self.cpu.clone() };
         let size = KvDemand {
             block_size: self.cpu.block_size,
             block_bytes: plan.layout.block_bytes(),
@@ -199,12 +226,18 @@ impl EngineBuilder {
             max_model_len: self.max_model_len,
             max_num_seqs: scheduler.max_num_seqs,
             kv_bytes: self.kv_bytes,
-            free_bytes: available_bytes().unwrap_or(DEFAULT_FREE_BYTES).saturating_sub(fixed),
+            part: self.kv_part,
+            fixed_bytes: plan.total() - plan.kv,
+            available_bytes: available_bytes().unwrap_or(DEFAULT_FREE_BYTES),
+            // Where the smaller format cannot be used, it does not help.
+            smallest_block_bytes: MemoryPlan::new(checkpoint.spec(), &smallest)
+                .map_or(plan.layout.block_bytes(), |plan| plan.layout.block_bytes()),
         }
         .size()?;
         self.cpu.blocks = size.blocks;
         let memory = MemoryPlan::new(checkpoint.spec(), &self.cpu)?;
-        let mut model = served_model(&checkpoint, &self.names, size.max_model_len)?;
+        let mut model = served_model(&checkpoint, &self.names, size.max_model_len, &self.overrides)?;
+        model.kv_token_bytes = memory.layout.block_bytes() / u64::from(memory.layout.block_size);
         model.quantization = self.cpu.quantize.map(|format| format.to_string());
         let model = Arc::new(model);
         Ok(Prepared {

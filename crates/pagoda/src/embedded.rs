@@ -30,5 +30,5 @@ pub const SOURCE: ModelSource = ModelSource::Memory {
 /// # Errors
 /// None with the files as they are; the signature is that of any model's tokenizer.
 pub fn tokenizer() -> Result<Tokenizer, BuildError> {
-    crate::served::tokenizer(&Checkpoint::open(&SOURCE)?)
+    crate::served::tokenizer(&Checkpoint::open(&SOURCE)?, None)
 }

@@ -26,6 +26,7 @@ mod error;
 pub mod eval;
 pub mod memory;
 mod served;
+pub mod templates;
 
 pub use builder::{EngineBuilder, Prepared};
 pub use engine::{Engine, GenerateError, Prompt};
@@ -35,8 +36,8 @@ pub use pagoda_cpu::{
     StepKind, WeightFormats, quantize_folder,
 };
 pub use pagoda_engine::{
-    Constraint, ConstraintParam, EngineConfig, EngineError, EngineHandle, EngineState, GenerateParams,
-    RequestError, RequestResult, ServedModel, Session, SessionEvent,
+    Constraint, ConstraintParam, EngineConfig, EngineError, EngineHandle, EngineSnapshot, EngineState,
+    GenerateParams, RequestError, RequestResult, ServedModel, Session, SessionEvent,
 };
 pub use pagoda_kernels::{Isa, QuantFormat};
 pub use pagoda_model as model;

@@ -7,13 +7,23 @@ use pagoda_text::{Tokenizer, TokenizerFiles};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// What takes the place of what the model says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    /// Jinja source.
+    pub(crate) chat_template: Option<String>,
+    /// Whether sampling parameters of the model are left out.
+    pub(crate) neutral_sampling: bool,
+}
+
 /// Reads tokenizer, template and defaults of `checkpoint`. `names` may be empty: the model's own name then serves.
 pub(crate) fn served_model(
     checkpoint: &Checkpoint,
     names: &[String],
     max_model_len: u32,
+    overrides: &Overrides,
 ) -> Result<ServedModel, BuildError> {
-    let tokenizer = tokenizer(checkpoint)?;
+    let tokenizer = tokenizer(checkpoint, overrides.chat_template.as_deref())?;
     let mut stop_ids = [checkpoint.stop_ids(), tokenizer.eos_ids()].concat();
     stop_ids.sort_unstable();
     stop_ids.dedup();
@@ -22,7 +32,9 @@ pub(crate) fn served_model(
     served.names.extend(names.iter().skip(1).cloned());
     served.vocab_size = checkpoint.spec().vocab_size;
     served.stop_ids = stop_ids.into();
-    served.defaults = defaults(checkpoint);
+    if !overrides.neutral_sampling {
+        served.defaults = defaults(checkpoint);
+    }
     served.created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     served.parameters = checkpoint.parameters();
     served.stored_bytes = checkpoint.stored_bytes();
@@ -32,8 +44,11 @@ pub(crate) fn served_model(
     Ok(served)
 }
 
-/// Reads the tokenizer and its chat template.
-pub(crate) fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer, BuildError> {
+/// Reads the tokenizer and its chat template, or takes `chat_template` instead of that.
+pub(crate) fn tokenizer(
+    checkpoint: &Checkpoint,
+    chat_template: Option<&str>,
+) -> Result<Tokenizer, BuildError> {
     let origin = checkpoint.source().to_string();
     let read = |name| checkpoint.file(name);
     let Some(tokenizer_json) = read("tokenizer.json")? else {
@@ -47,7 +62,7 @@ pub(crate) fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer, BuildError
         tokenizer_json: &tokenizer_json,
         tokenizer_config: config.as_deref(),
         special_tokens_map: special.as_deref(),
-        chat_template: template.as_deref(),
+        chat_template: chat_template.or(template.as_deref()),
     })?)
 }
 

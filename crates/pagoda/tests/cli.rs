@@ -2,19 +2,14 @@
 #![cfg(feature = "embedded-model")]
 
 mod common;
+#[path = "common/server.rs"]
+mod server;
 
 use common::{pagoda, text};
-use std::io::{BufRead, BufReader, Read, Write};
+use server::{Server, failure};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-
-/// Runs a command that has to fail with `code`, and returns the last line of stderr.
-fn failure(args: &[&str], code: i32) -> String {
-    let output = pagoda(args);
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
-    stderr.lines().last().unwrap_or_default().to_owned()
-}
+use std::process::Command;
 
 #[test]
 fn run_continues_the_prompt_and_reports_on_stderr() {
@@ -255,76 +250,6 @@ fn quantised_weights_run_alike_from_the_model_and_from_a_folder() {
     assert!(message.contains("/no/such/folder") && !out.exists(), "{message}");
 }
 
-/// A server on a free port, ended when dropped.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(more: &[&str]) -> Self {
-        Self::start_logging(more, Stdio::null())
-    }
-
-    fn start_logging(more: &[&str], stderr: impl Into<Stdio>) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pagoda"))
-            .args(["serve", "--port", "0", "--max-num-seqs", "8"])
-            .args(more)
-            .env_remove("PAGODA_API_KEY")
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the server says where it listens");
-        let address =
-            line.trim().strip_prefix("listening on http://").and_then(|url| url.strip_suffix("/v1"));
-        Self { address: address.unwrap_or_else(|| panic!("unexpected line {line:?}")).to_owned(), child }
-    }
-
-    /// Sends one request and returns the whole response.
-    fn call(&self, method: &str, path: &str, body: &str) -> String {
-        self.call_with(method, path, "", body)
-    }
-
-    /// The same with further header lines.
-    fn call_with(&self, method: &str, path: &str, lines: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).expect("the server listens");
-        let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n{body}")
-            .expect("the request can be sent");
-        let mut response = String::new();
-        stream.read_to_string(&mut response).expect("the response can be read");
-        response
-    }
-
-    fn wait_until_ready(&self) {
-        while !self.call("GET", "/health", "").starts_with("HTTP/1.1 200") {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill exists").success());
-    }
-
-    /// Asks the server to end, as a service manager does, and returns its exit code.
-    fn terminate(&mut self) -> Option<i32> {
-        self.signal("-TERM");
-        self.child.wait().expect("the server ends").code()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has ended already unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn serve_answers_and_drains_on_sigterm() {
     let mut server = Server::start(&[]);
@@ -346,7 +271,7 @@ fn serve_answers_and_drains_on_sigterm() {
     let port = server.address.rsplit(':').next().expect("an address has a port");
     let message = failure(&["explain", "cmpl-nobody", "--port", port], 1);
     assert!(message.contains("no request cmpl-nobody of yours waits or runs"), "{message}");
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate(), Some(143));
 }
 
 /// A folder with the embedded model, cut to a context of 512 tokens.
@@ -371,7 +296,7 @@ fn sighup_loads_what_is_on_disk_and_keeps_what_runs_if_that_cannot_be_read() {
     shortened(&model);
     let log = root.join("log");
     let stderr = std::fs::File::create(&log).expect("a file can be made");
-    let mut server = Server::start_logging(&[model.to_str().expect("UTF-8")], stderr);
+    let mut server = Server::start_with(&[model.to_str().expect("UTF-8")], stderr.into());
     server.wait_until_ready();
     let context = |server: &Server, tokens: u32| {
         server.call("GET", "/v1/models", "").contains(&format!("\"max_model_len\":{tokens}"))
@@ -390,7 +315,7 @@ fn sighup_loads_what_is_on_disk_and_keeps_what_runs_if_that_cannot_be_read() {
     }
     let answer = server.call("POST", "/v1/completions", r#"{"prompt": "Once", "max_tokens": 2}"#);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate(), Some(143));
     std::fs::remove_dir_all(&root).expect("the folder can be removed");
 }
 
@@ -445,7 +370,7 @@ fn a_second_signal_ends_what_still_runs() {
     let signal = || Command::new("kill").args(["-TERM", &pid]).status().expect("kill exists");
     assert!(signal().success());
     while server.call("GET", "/health", "").starts_with("HTTP/1.1 200") {}
-    assert_eq!(server.terminate(), Some(1));
+    assert_eq!(server.terminate(), Some(143));
 }
 
 #[test]
@@ -470,15 +395,16 @@ fn chat_and_complete_stream_a_servers_answers() {
     assert_eq!(prompt.to_owned() + &ask(&["chat", "-q", prompt]), local(&[]));
     let refused = failure(&["chat", "-q", "x", "--url", &url, "--model", "gpt-9"], 1);
     assert!(refused.contains("gpt-9") && refused.contains("folktale"), "{refused}");
-    assert_eq!(server.terminate(), Some(0));
-    let gone = failure(&["complete", "-q", "x", "--url", &url], 1);
+    assert_eq!(server.terminate(), Some(143));
+    let gone = failure(&["complete", "-q", "x", "--url", &url], 7);
     assert!(gone.contains("cannot connect") && gone.contains(&server.address), "{gone}");
 }
 
 #[test]
-fn a_port_in_use_exits_with_5() {
+fn a_port_in_use_exits_with_5_and_says_who_has_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = taken.local_addr().expect("it has an address").port().to_string();
     let message = failure(&["serve", "--port", &port], 5);
-    assert!(message.contains(&port) && message.contains("--port"), "{message}");
+    let expected = format!("error: 127.0.0.1:{port} is in use (pid {} ", std::process::id());
+    assert!(message.starts_with(&expected) && message.contains("Try --port "), "{message}");
 }

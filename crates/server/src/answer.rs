@@ -1,5 +1,6 @@
 //! One call while it is being answered: its sessions as one sequence of parts, and its token counts.
 
+use crate::access::Note;
 use crate::error::ApiError;
 use crate::finish::{self, Ending};
 use crate::logprobs::Names;
@@ -99,6 +100,7 @@ pub(crate) struct Tally {
     counters: Vec<ReasoningCounter>,
     /// Tokens counted per choice.
     counted: Vec<u64>,
+    note: Note,
 }
 
 impl Tally {
@@ -106,10 +108,13 @@ impl Tally {
         let speech = &call.speech;
         let counter = |asked| ReasoningCounter::new(asked, &call.model, &speech.kept);
         let counters = speech.reasoning.map(|asked| (0..call.choices).map(|_| counter(asked)).collect());
+        let note = Note::current();
+        note.began(call.model.name(), call.prompt_tokens);
         Self {
             usage: Usage::of_prompt(call.prompt_tokens),
             counters: counters.unwrap_or_default(),
             counted: vec![0; call.choices],
+            note,
         }
     }
 
@@ -122,6 +127,7 @@ impl Tally {
     }
 
     pub(crate) fn finished(&mut self, choice: usize, result: &RequestResult) {
+        self.note.finished(result);
         let rest = u64::from(result.tokens_generated).saturating_sub(self.counted[choice]);
         self.counted[choice] += rest;
         self.usage.generated(rest);

@@ -16,6 +16,7 @@
 //! for, wherever it is.
 #![forbid(unsafe_code)]
 
+mod access;
 mod answer;
 mod base64;
 mod call_forms;
@@ -34,6 +35,7 @@ mod hosts;
 mod json;
 mod key_load;
 mod keys;
+mod listener;
 mod logprobs;
 mod openapi;
 mod patience;
@@ -65,9 +67,11 @@ pub use generation::Retired;
 pub use head::HeadLimits;
 pub use hosts::AllowedHosts;
 pub use keys::ApiKeys;
+pub use listener::Listener;
 pub use reload::{Reload, ReloadOrder};
 pub use router::{admin_endpoints, admin_router, endpoints, router};
 pub use serve::{serve, serve_admin};
 pub use state::ServerState;
+pub use suggest::edit_distance;
 pub use table::Endpoint;
 pub use tenant::{TenantName, TenantNameError, TenantWeights};

@@ -1,5 +1,6 @@
 //! The tables of routes.
 
+use crate::access;
 use crate::gate;
 use crate::request_id;
 use crate::routes::{
@@ -45,6 +46,7 @@ fn gated(table: Table, state: ServerState) -> Router {
         .finish()
         .layer(middleware::from_fn_with_state(state.clone(), gate::pass))
         .layer(middleware::from_fn(request_id::tag))
+        .layer(middleware::from_fn(access::log))
         .with_state(state)
 }
 

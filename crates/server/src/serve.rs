@@ -1,7 +1,9 @@
 //! The server itself: accept loop, limits of connections, orderly end.
 
+use crate::access::ClientAddress;
 use crate::generation::Entered;
 use crate::held::hold;
+use crate::listener::{Connection, Listener};
 use crate::patience::{Activity, HeadGuard, Patience};
 use crate::router::{admin_router, router};
 use crate::stall::StallGuard;
@@ -20,7 +22,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -43,11 +45,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// If the listener's address cannot be read, which means that it is not usable.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     state: ServerState,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    tracing::info!(address = %listener.local_addr()?, "listening");
+    let listener = listener.into();
+    tracing::info!(address = listener.place()?, "listening");
     let drained = async {
         shutdown.await;
         state.drain();
@@ -64,16 +67,17 @@ pub async fn serve(
 /// # Errors
 /// If the listener's address cannot be read, which means that it is not usable.
 pub async fn serve_admin(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     state: ServerState,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    tracing::info!(address = %listener.local_addr()?, "listening for orders");
+    let listener = listener.into();
+    tracing::info!(address = listener.place()?, "listening for orders");
     run(listener, Server::new(&state, admin_router), shutdown).await;
     Ok(())
 }
 
-async fn run(listener: TcpListener, mut server: Server, until: impl Future<Output = ()>) {
+async fn run(listener: Listener, mut server: Server, until: impl Future<Output = ()>) {
     tokio::select! {
         () = server.accept_all(&listener) => {}
         () = until => {}
@@ -115,11 +119,12 @@ impl Server {
     }
 
     /// Never returns.
-    async fn accept_all(&mut self, listener: &TcpListener) {
+    async fn accept_all(&mut self, listener: &Listener) {
         loop {
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => self.spawn(stream, slot),
+                Ok((Connection::Tcp(stream), client)) => self.spawn(stream, client, slot),
+                Ok((Connection::Unix(stream), client)) => self.spawn(stream, client, slot),
                 Err(error) => {
                     tracing::debug!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -128,15 +133,15 @@ impl Server {
         }
     }
 
-    fn spawn(&mut self, stream: TcpStream, slot: tokio::sync::OwnedSemaphorePermit) {
-        // Tokens are small writes that must not wait for each other.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
+    fn spawn<S>(&mut self, stream: S, client: String, slot: tokio::sync::OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let activity = Activity::default();
         let stream = StallGuard::new(stream, self.stall_timeout);
         let stream = TokioIo::new(HeadGuard::new(stream, activity.clone(), self.patience));
-        let service = Watched { routes: Arc::clone(&self.routes), activity };
+        let routes = Arc::clone(&self.routes);
+        let service = Watched { routes, activity, client: ClientAddress(client.into()) };
         let connection = self.http.serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
         self.connections.spawn(async move {
@@ -186,6 +191,7 @@ impl Routes {
 struct Watched {
     routes: Arc<Routes>,
     activity: Activity,
+    client: ClientAddress,
 }
 
 impl Service<hyper::Request<Incoming>> for Watched {
@@ -193,7 +199,8 @@ impl Service<hyper::Request<Incoming>> for Watched {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.client.clone());
         let busy = self.activity.begin();
         let (service, entered) = self.routes.enter();
         let response = service.call(request);

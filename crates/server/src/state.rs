@@ -93,6 +93,11 @@ impl ServerState {
         self.shared.generations.replace(handle)
     }
 
+    /// The engine that calls meet from here on, which may have replaced that of [`handle`](Self::handle).
+    pub fn current_engine(&self) -> EngineHandle {
+        self.shared.generations.current().handle().clone()
+    }
+
     /// The same server with the engine that is current, and what keeps that engine from being idle.
     pub(crate) fn enter(&self) -> (Self, Entered) {
         let (generation, entered) = self.shared.generations.enter();

@@ -10,7 +10,7 @@ pub(crate) fn nearest<'k>(path: &str, known: impl Iterator<Item = &'k str>) -> O
         return None;
     }
     let path = essence(path);
-    let likely = known.map(|known| (distance(&path, &essence(known)), known));
+    let likely = known.map(|known| (edit_distance(&path, &essence(known)), known));
     let (distance, found) = likely.min_by_key(|(distance, _)| *distance)?;
     (distance <= path.len() / 5 && !path.is_empty()).then_some(found)
 }
@@ -25,8 +25,8 @@ fn essence(path: &str) -> Vec<u8> {
     parts.join("/").into_bytes()
 }
 
-/// Insertions, deletions and replacements of one byte that make one of the other.
-fn distance(one: &[u8], other: &[u8]) -> usize {
+/// Insertions, deletions and replacements of one byte that make `other` of `one`: how unlike two names are.
+pub fn edit_distance(one: &[u8], other: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.iter().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);
@@ -74,8 +74,8 @@ mod tests {
     #[test]
     fn distances_are_the_fewest_edits() {
         for (one, other, edits) in [("", "", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)] {
-            assert_eq!(distance(one.as_bytes(), other.as_bytes()), edits, "{one} {other}");
-            assert_eq!(distance(other.as_bytes(), one.as_bytes()), edits, "{one} {other}");
+            assert_eq!(edit_distance(one.as_bytes(), other.as_bytes()), edits, "{one} {other}");
+            assert_eq!(edit_distance(other.as_bytes(), one.as_bytes()), edits, "{one} {other}");
         }
     }
 }

@@ -36,8 +36,8 @@ pub enum TextError {
     },
     /// The model has no chat template.
     #[error(
-        "{origin} has no chat template (chat_template in tokenizer_config.json, or chat_template.jinja); \
-         send a plain prompt to /v1/completions, or add a template to the model folder"
+        "{origin} has no chat template (it looks like a base model). /v1/completions works. For chat start the server with \
+         --chat-template chatml|llama3|mistral|zephyr|FILE"
     )]
     NoChatTemplate {
         /// The model's folder or label.

@@ -23,7 +23,7 @@ pub use limits::MachineLimits;
 pub use machine::{CpuQuota, Machine};
 pub use measure::{BenchError, Repetition, measure};
 pub use pagoda_lab::{Random, Table, chart, stats};
-pub use process::{Disturbance, Usage, peak_rss_bytes, reset_peak_rss};
+pub use process::{Disturbance, Usage, peak_rss_bytes, reset_peak_rss, rss_bytes};
 pub use profile::{OperationShare, PhaseProfiles, Profiler, StepProfile};
 pub use report::{BOUND_DIGITS, Point, Report, ReportError, Settings};
 pub use roofline::{Bound, Cost};

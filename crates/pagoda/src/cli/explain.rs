@@ -2,7 +2,7 @@
 
 use super::args::ExplainArgs;
 use super::exit::{CliError, Failure};
-use super::server::{refusal, runtime};
+use super::server::runtime;
 use anyhow::anyhow;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -12,8 +12,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
     check_id(&args.id).map_err(|error| CliError::new(Failure::Usage, error))?;
     let client = args.server.client()?;
     let runtime = runtime()?;
-    let answer = runtime.block_on(client.get_json(&format!("/v1/requests/{}", args.id)));
-    let answer = answer.map_err(|error| CliError::new(Failure::Runtime, refusal(error)))?;
+    let answer = runtime.block_on(client.get_json(&format!("/v1/requests/{}", args.id)))?;
     print!("{}", describe(&answer));
     Ok(())
 }

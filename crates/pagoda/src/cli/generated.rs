@@ -1,24 +1,28 @@
 //! `pagoda completions` and `pagoda man`: made from the same definitions as `--help`.
 
-use super::args::{Cli, CompletionsArgs, ManArgs};
+use super::args::{CompletionsArgs, ManArgs};
 use super::bench::files::{check_writable, write};
+use super::definitions::own;
 use super::exit::{CliError, Failure};
-use clap::{Command, CommandFactory};
-use std::io::Write;
+use clap::Command;
 use std::path::Path;
 
 /// Writes the completions of a shell to stdout.
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "pagoda", &mut script);
-    show(&script)
+    clap_complete::generate(args.shell, &mut own(), "pagoda", &mut script);
+    print!("{}", String::from_utf8_lossy(&script));
+    Ok(())
 }
 
 /// Writes the manual page of the program to stdout, or a page for each command into a folder.
 pub(crate) fn man(args: &ManArgs) -> Result<(), CliError> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = own().disable_help_subcommand(true);
     command.build();
-    let Some(folder) = &args.out else { return show(&page(command)?) };
+    let Some(folder) = &args.out else {
+        print!("{}", String::from_utf8_lossy(&page(command)?));
+        return Ok(());
+    };
     write_pages(&command, "pagoda", folder)
 }
 
@@ -38,14 +42,4 @@ fn page(command: Command) -> Result<Vec<u8>, CliError> {
         .render(&mut page)
         .map_err(|error| CliError::new(Failure::Internal, error))?;
     Ok(page)
-}
-
-/// A reader that has gone away, as in `pagoda man | head`, is no failure.
-fn show(text: &[u8]) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text).and_then(|()| out.flush());
-    written.or_else(|error| match error.kind() {
-        std::io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(CliError::new(Failure::Runtime, error)),
-    })
 }

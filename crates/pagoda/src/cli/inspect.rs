@@ -4,6 +4,7 @@ use super::args::InspectArgs;
 use super::exit::CliError;
 use super::options::builder;
 use super::size::show_bytes;
+use pagoda::bench::rss_bytes;
 use pagoda::memory::available_bytes;
 use pagoda::model::{AttentionSpan, DecoderSpec, Flow, RopeScaling, RopeSpec};
 use pagoda::{Prepared, ServedModel};
@@ -25,52 +26,87 @@ pub(crate) fn describe(prepared: &Prepared) -> String {
     let spec = checkpoint.spec();
     let layout = &memory.layout;
     let tokens = u64::from(layout.blocks - 1) * u64::from(layout.block_size);
-    [
-        format!("pagoda  {} · {} · {} threads", env!("CARGO_PKG_VERSION"), prepared.isa(), memory.threads),
+    let free = available_bytes().map_or_else(|| "?".to_owned(), show_bytes);
+    let mut lines = vec![
         format!(
-            "model   {} · {} · {} parameters · stored as {} in {}",
+            "pagoda  {} · device cpu · {} · {} threads · {free} free",
+            env!("CARGO_PKG_VERSION"),
+            prepared.isa(),
+            memory.threads
+        ),
+        format!(
+            "model   {} · {} · {} parameters · stored as {} in {} · {} tokens in the vocabulary",
             model.name(),
             spec.architecture,
             show_count(checkpoint.parameters()),
             spec.dtype,
             show_bytes(checkpoint.stored_bytes()),
+            spec.vocab_size,
         ),
-        format!("text    {} tokens · stops {:?} · {}", spec.vocab_size, model.stop_ids, chat(model)),
+        format!("chat    {} · stops: {}", chat(model), stops(model)),
         format!("sample  {}", defaults(model)),
         self::memory(prepared),
         format!(
-            "kv      {tokens} tokens · {} blocks x {} · {} per token · {} requests of full length ({})",
+            "kv      {tokens} tokens · {} blocks x {} · {} per token · fits {} requests of full length ({}){}",
             layout.blocks - 1,
             layout.block_size,
             show_bytes(layout.block_bytes() / u64::from(layout.block_size)),
             tokens / u64::from(model.max_model_len),
             model.max_model_len,
+            short_requests(tokens, model.max_model_len),
         ),
-    ]
-    .map(|line| line + "\n")
-    .concat()
+    ];
+    if model.max_model_len < spec.max_context {
+        lines.push(format!(
+            "note    requests can have {} tokens of the {} that the model was made for",
+            model.max_model_len, spec.max_context
+        ));
+    }
+    lines.iter().map(|line| line.clone() + "\n").collect()
+}
+
+/// How many shorter requests fit, where the longest are longer.
+fn short_requests(tokens: u64, longest: u32) -> String {
+    const SHORT: u32 = 2048;
+    if longest > SHORT { format!(" or {} of {SHORT}", tokens / u64::from(SHORT)) } else { String::new() }
+}
+
+/// The tokens that end an answer, as text and number.
+fn stops(model: &ServedModel) -> String {
+    let name = |id: &u32| match model.tokenizer.id_to_token(*id) {
+        Some(text) => format!("{text} ({id})"),
+        None => id.to_string(),
+    };
+    let stops: Vec<String> = model.stop_ids.iter().map(name).collect();
+    if stops.is_empty() { "none".to_owned() } else { stops.join(", ") }
 }
 
 /// The memory plan in a line.
 pub(crate) fn memory(prepared: &Prepared) -> String {
     let memory = &prepared.memory;
     let free = available_bytes().map_or_else(|| "?".to_owned(), show_bytes);
+    let program = rss_bytes().unwrap_or(0);
     format!(
-        "memory  weights {} ({}) + KV {} ({}) + activations {} = {} of {free} free",
+        "memory  weights {} ({}) + KV {} ({}) + workspace {} + program {} = {} of {free} free",
         show_bytes(memory.weights),
         memory.weight_formats,
         show_bytes(memory.kv),
         memory.kv_dtype,
         show_bytes(memory.activations),
-        show_bytes(memory.total()),
+        show_bytes(program),
+        show_bytes(memory.total() + program),
     )
 }
 
 fn chat(model: &ServedModel) -> String {
-    match model.tokenizer.chat_template().map(|template| template.check()) {
-        None => "no chat template: /v1/completions only".to_owned(),
-        Some(Ok(())) => "chat template from the model".to_owned(),
-        Some(Err(error)) => format!("the chat template cannot be used: {error}"),
+    let Some(template) = model.tokenizer.chat_template() else {
+        return "no chat template (it looks like a base model): /v1/completions works, for chat give --chat-template"
+            .to_owned();
+    };
+    match template.check() {
+        Err(error) => format!("the chat template cannot be used: {error}"),
+        Ok(()) if template.mentions("tools") => "template with a tool section".to_owned(),
+        Ok(()) => "template without a tool section, so tools get a generic JSON prompt".to_owned(),
     }
 }
 
@@ -90,7 +126,10 @@ fn defaults(model: &ServedModel) -> String {
     if let Some(penalty) = defaults.repetition_penalty {
         write!(text, " · repetition penalty {penalty}").expect("writing to a string cannot fail");
     }
-    text + " unless the request says otherwise"
+    let given = [defaults.temperature, defaults.top_p, defaults.min_p, defaults.repetition_penalty];
+    let of_model = given.iter().any(Option::is_some) || defaults.top_k.is_some();
+    let origin = if of_model { " (generation_config.json)" } else { "" };
+    text + origin + " unless the request says otherwise"
 }
 
 fn details(spec: &DecoderSpec) -> String {

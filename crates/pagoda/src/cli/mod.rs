@@ -5,39 +5,81 @@ mod print;
 
 mod args;
 mod bench;
+mod command_line;
+mod config;
+mod definitions;
 mod doctor;
 mod eval;
 mod exit;
 mod explain;
+mod find_model;
+mod foreign;
 mod generated;
+mod help;
 mod inspect;
+mod listeners;
+mod logging;
+mod nearest;
+mod occupant;
 mod options;
 mod plan;
 mod progress;
+mod ps;
 mod quantize;
 mod reload;
+mod report;
 mod run;
 mod security;
 mod serve;
 mod server;
 mod sim;
 mod size;
+mod status;
 mod talk;
 mod tenants;
 mod verify;
 
-use args::{Cli, Command, LogFormat};
-use clap::Parser;
-use exit::{CliError, Failure};
+use args::Command;
+use command_line::{Settled, Typed};
+use exit::CliError;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// Runs the command that was typed and returns the exit code.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let done = start_logging(&cli).and_then(|()| match &cli.command {
+    report::keep_panics();
+    let done = report::contain(|| match command_line::read(std::env::args_os().collect())? {
+        Typed::Show(text) => {
+            print!("{text}");
+            Ok(())
+        }
+        Typed::Run(settled) => run_settled(&settled),
+    });
+    match done.map_err(report::with_report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.line());
+            error.failure.into()
+        }
+    }
+}
+
+fn run_settled(settled: &Settled) -> Result<(), CliError> {
+    for note in &settled.notes {
+        eprintln!("note: {note}");
+    }
+    logging::start(&settled.cli)?;
+    if settled.cli.print_config {
+        print!("{}", settled.print(&options::resolved(&settled.cli.command)));
+        return Ok(());
+    }
+    run_command(&settled.cli.command)
+}
+
+fn run_command(command: &Command) -> Result<(), CliError> {
+    match command {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::serve(args),
+        Command::Ps(args) => ps::ps(args),
         Command::Explain(args) => explain::explain(args),
         Command::Chat(args) => talk::chat(args),
         Command::Complete(args) => talk::complete(args),
@@ -51,24 +93,5 @@ pub(crate) fn main() -> ExitCode {
         Command::Bench(command) => bench::bench(command),
         Command::Completions(args) => generated::completions(args),
         Command::Man(args) => generated::man(args),
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(CliError { failure, error }) => {
-            eprintln!("error: {error:#}");
-            failure.into()
-        }
     }
-}
-
-fn start_logging(cli: &Cli) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(&cli.log).map_err(|error| {
-        CliError::new(Failure::Usage, anyhow::anyhow!("--log {:?} cannot be used: {error}", cli.log))
-    })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match cli.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
-    Ok(())
 }

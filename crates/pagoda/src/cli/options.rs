@@ -1,8 +1,12 @@
 //! From typed engine options to the builder's.
 
-use super::args::{Dtype, EngineArgs, KvCacheDtype};
+use super::args::{Command, Device, Dtype, EngineArgs, GenerationConfig, KvCacheDtype};
+use super::config::Resolved;
 use super::exit::{CliError, Failure};
-use pagoda::{ComputeDtype, Engine, EngineBuilder, KvDtype};
+use super::find_model::locate;
+use super::size::MemorySize;
+use anyhow::anyhow;
+use pagoda::{ComputeDtype, Engine, EngineBuilder, KvDtype, Prepared, templates};
 use std::time::Duration;
 
 /// Seed of random weights: the same everywhere, so that outputs can be compared.
@@ -10,18 +14,32 @@ const RANDOM_SEED: u64 = 0;
 
 /// The builder that `args` ask for, over `model` or the embedded one.
 pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBuilder, CliError> {
+    if args.device == Device::Cuda {
+        let error = anyhow!(
+            "this build has no kernels for a graphics processor; leave out --device, or say --device cpu"
+        );
+        return Err(CliError::new(Failure::Device, error));
+    }
     let mut builder = Engine::builder()
+        .memory_utilization(args.memory_utilization)
         .max_num_seqs(args.max_num_seqs)
         .max_num_batched_tokens(args.max_num_batched_tokens)
         .block_size(args.block_size)
         .dtype(compute_dtype(args.dtype))
         .prefix_cache(!args.no_enable_prefix_caching);
     match (model, args.random) {
-        (Some(folder), None) => builder = builder.model(folder),
+        (Some(model), None) => {
+            let folder = locate(model)?;
+            if folder.as_os_str() != model {
+                // Folders of a cache are named after what is in them.
+                builder = builder.served_names([model]);
+            }
+            builder = builder.model(folder);
+        }
         (None, Some(shape)) => builder = builder.random(shape, RANDOM_SEED),
         (None, None) => {}
         (Some(folder), Some(shape)) => {
-            let error = anyhow::anyhow!("both the model {folder} and --random {shape} are given; drop one");
+            let error = anyhow!("both the model {folder} and --random {shape} are given; drop one");
             return Err(CliError::new(Failure::Usage, error));
         }
     }
@@ -31,11 +49,19 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
     if let Some(format) = args.quantize {
         builder = builder.quantize(format);
     }
-    if let Some(tokens) = args.max_model_len {
+    if let Some(tokens) = args.max_model_len.0 {
         builder = builder.max_model_len(tokens);
     }
-    if let Some(bytes) = args.kv_cache_memory {
-        builder = builder.kv_cache_bytes(bytes.0);
+    match args.kv_cache_memory {
+        Some(MemorySize::Bytes(bytes)) => builder = builder.kv_cache_bytes(bytes),
+        Some(MemorySize::Part(part)) => builder = builder.memory_utilization(part),
+        None => {}
+    }
+    if let Some(name) = &args.chat_template {
+        builder = builder.chat_template(chat_template(name)?);
+    }
+    if args.generation_config == GenerationConfig::Vllm {
+        builder = builder.neutral_sampling();
     }
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
@@ -49,6 +75,62 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
         KvCacheDtype::Float32 => builder.kv_dtype(KvDtype::F32),
         KvCacheDtype::Int8 => builder.kv_dtype(KvDtype::Int8),
     })
+}
+
+/// A template by the name of its form or by its file.
+fn chat_template(name: &str) -> Result<String, CliError> {
+    if let Some(known) = templates::builtin(name) {
+        return Ok(known.to_owned());
+    }
+    std::fs::read_to_string(name).map_err(|error| {
+        let names = templates::NAMES.join(", ");
+        let error =
+            anyhow!("--chat-template {name:?} is neither {names} nor a file that can be read: {error}");
+        CliError::new(Failure::Usage, error)
+    })
+}
+
+/// What the model and the machine say where `command` left it open.
+pub(crate) fn resolved(command: &Command) -> Vec<Resolved> {
+    let (model, engine) = match command {
+        Command::Run(args) => (&args.model, &args.engine),
+        Command::Serve(args) => (&args.model, &args.engine),
+        Command::Inspect(args) => (&args.model, &args.engine),
+        Command::Plan(args) => (&args.model, &args.engine),
+        _ => return Vec::new(),
+    };
+    // A model that cannot be used is the error of the command, not of its settings.
+    let prepared = builder(model.as_deref(), engine).and_then(|builder| Ok(builder.prepare()?));
+    prepared.map(|prepared| resolve(&prepared)).unwrap_or_default()
+}
+
+fn resolve(prepared: &Prepared) -> Vec<Resolved> {
+    let model = &prepared.model;
+    let context = if model.max_model_len == model.trained_context { "the model" } else { "the memory plan" };
+    let mut resolved = vec![
+        Resolved { key: "max-model-len", value: model.max_model_len.to_string(), origin: context },
+        Resolved {
+            key: "kv-cache-memory",
+            value: format!("{}B", prepared.memory.kv),
+            origin: "the memory plan",
+        },
+        Resolved { key: "threads", value: prepared.memory.threads.to_string(), origin: "the machine" },
+        Resolved { key: "isa", value: prepared.isa().to_string(), origin: "the machine" },
+        Resolved { key: "served-model-name", value: model.name().to_owned(), origin: "the model" },
+    ];
+    let defaults = &model.defaults;
+    let sampling = [
+        ("temperature", defaults.temperature.map(|value| value.to_string())),
+        ("top-p", defaults.top_p.map(|value| value.to_string())),
+        ("top-k", defaults.top_k.map(|value| value.to_string())),
+        ("min-p", defaults.min_p.map(|value| value.to_string())),
+        ("repetition-penalty", defaults.repetition_penalty.map(|value| value.to_string())),
+    ];
+    let sampling = sampling.into_iter().filter_map(|(key, value)| {
+        Some(Resolved { key, value: value?, origin: "the model's generation_config.json" })
+    });
+    resolved.extend(sampling);
+    resolved
 }
 
 fn compute_dtype(dtype: Dtype) -> ComputeDtype {

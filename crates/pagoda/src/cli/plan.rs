@@ -1,12 +1,13 @@
 //! `pagoda plan`: whether a model fits, and what other formats of weights and of the KV cache would change.
 
 use super::args::{KvCacheDtype, PlanArgs};
-use super::exit::CliError;
+use super::exit::{CliError, Failure};
 use super::inspect::describe;
 use super::options::builder;
+use super::progress::LoadBar;
 use super::size::show_bytes;
-use pagoda::Prepared;
-use pagoda::bench::Table;
+use pagoda::bench::{Table, peak_rss_bytes, rss_bytes};
+use pagoda::{Engine, GenerateParams, Prepared, Prompt};
 use pagoda_kernels::QuantFormat;
 
 /// Context of a request in the column that compares how many fit.
@@ -37,7 +38,48 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<(), CliError> {
         }
     }
     print!("{}", table.render());
-    asked.map(drop).map_err(CliError::from)
+    let prepared = asked?;
+    if args.measure { measure(prepared) } else { Ok(()) }
+}
+
+/// Loads the model, fills its KV cache and prints what it took beside what was planned.
+fn measure(prepared: Prepared) -> Result<(), CliError> {
+    let program = rss_bytes().unwrap_or(0);
+    let planned = program + prepared.memory.total();
+    let layout = prepared.memory.layout;
+    let slots = u64::from(layout.blocks - 1) * u64::from(layout.block_size);
+    let (longest, vocabulary) = (prepared.model.max_model_len, prepared.model.vocab_size);
+    let mut bar = LoadBar::new();
+    let engine = prepared.load(&mut |at| bar.show(at.fraction()))?;
+    let mut filled = 0;
+    // Prompts that begin with different tokens have no blocks in common.
+    for first in 0..vocabulary {
+        let length = u64::from(longest - 1).min(slots - filled);
+        let tokens = (0..length).map(|at| (first + at as u32) % vocabulary).collect();
+        fill(&engine, tokens)?;
+        filled += length + 1;
+        if filled + u64::from(layout.block_size) > slots {
+            break;
+        }
+    }
+    let peak = peak_rss_bytes().unwrap_or(0);
+    println!(
+        "\nmeasured {} at most, with {filled} tokens in the KV cache; planned {} = program {} + {}: {:+.1} %",
+        show_bytes(peak),
+        show_bytes(planned),
+        show_bytes(program),
+        show_bytes(planned - program),
+        100.0 * (planned as f64 / peak.max(1) as f64 - 1.0),
+    );
+    Ok(())
+}
+
+/// Computes a prompt and one token after it.
+fn fill(engine: &Engine, tokens: Vec<u32>) -> Result<(), CliError> {
+    let failed = |error: anyhow::Error| CliError::new(Failure::Runtime, error);
+    let params = GenerateParams { max_tokens: Some(1), ignore_eos: true, ..GenerateParams::default() };
+    let session = engine.generate(Prompt::Tokens(tokens), params).map_err(|error| failed(error.into()))?;
+    session.result_blocking().map(drop).map_err(|error| failed(error.into()))
 }
 
 /// The same with other formats, those that fit.

@@ -2,7 +2,7 @@
 
 use super::args::ServeArgs;
 use super::exit::{CliError, Failure};
-use super::serve::prepare;
+use super::serve::{prepare, prepare_constraints};
 use anyhow::anyhow;
 use pagoda::server::{ReloadOrder, Retired, ServerState};
 use pagoda::{Engine, EngineState};
@@ -65,6 +65,7 @@ impl<'a> Keeper<'a> {
                 engine.handle().health().failure.unwrap_or_else(|| "it stopped while loading".into());
             return Err(CliError::new(Failure::Runtime, anyhow!(reason)));
         }
+        prepare_constraints(engine.handle());
         let retired = self.state.replace_engine(engine.handle().clone());
         let before = std::mem::replace(&mut self.engine, engine);
         tokio::spawn(retire(retired, before));

@@ -18,7 +18,7 @@ const MAX_KEYS: usize = 1_024;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 pub(crate) struct SecurityArgs {
-    /// A key that clients have to send (as `authorization: Bearer KEY`, `x-api-key` or `api-key`); may be given several times.
+    /// A key that clients have to send. As `authorization: Bearer KEY`, `x-api-key` or `api-key`; may be given several times.
     /// Each is a tenant. Other users of this machine can see it: prefer the variable or the file.
     #[arg(long, value_name = "KEY", env = KEY_VARIABLE, hide_env_values = true)]
     api_key: Vec<Secret>,
@@ -32,18 +32,18 @@ pub(crate) struct SecurityArgs {
     allow_unauthenticated: bool,
 
     /// Ask for a key at /metrics too.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     protect_metrics: bool,
 
     /// Believe x-tenant beside a key: a proxy in front sets it.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     trust_tenant_header: bool,
 
     /// Most calls that one key may have in flight; 0 is no limit.
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 64, value_name = "N", hide_short_help = true)]
     max_in_flight_per_key: usize,
 
-    /// Port on 127.0.0.1 for the operator (POST /v1/cache/reset, requests of all tenants); none if absent.
+    /// Port on 127.0.0.1 for the operator; none if absent. It takes POST /v1/cache/reset and shows requests of all tenants.
     #[arg(long, value_name = "PORT")]
     pub(crate) admin_port: Option<u16>,
 

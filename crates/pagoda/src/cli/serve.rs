@@ -2,22 +2,23 @@
 
 use super::args::ServeArgs;
 use super::exit::{CliError, Failure};
+use super::find_model::next_steps;
 use super::inspect::describe;
+use super::listeners::{Listeners, Place};
 use super::options::builder;
 use super::progress::LoadBar;
 use super::quantize;
 use super::reload::Keeper;
 use super::security::SecurityArgs;
+use super::status;
 use super::tenants;
 use anyhow::anyhow;
 use pagoda::sched::Deadlines;
 use pagoda::server::{Reload, ServerConfig, ServerState};
 use pagoda::{Engine, EngineHandle, EngineState, Prepared, QuantFormat};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often the load is looked at while it runs.
@@ -35,50 +36,73 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), CliError> {
 
 async fn serve_async(args: &ServeArgs) -> Result<(), CliError> {
     let started = Instant::now();
-    let mut stop = StopSignals::new()?;
+    let stop = StopSignals::new()?;
     let mut config = server_config(args)?;
     let (reload, orders) = Reload::channel();
     config.reload = Some(reload);
     let prepared = prepare(args)?;
     config.build.cpu_isa = Some(prepared.isa().to_string());
-    let listeners = Listeners::bind(args)?;
-    announce(&prepared, (args.host, &config), &listeners);
-    let load = Load { started, begun: Instant::now(), quantize: prepared.cpu.quantize };
+    let Listeners { main, place, admin } = Listeners::bind(args)?;
+    announce((&prepared, args), &config, (&place, admin.as_ref().map(|(_, address)| *address)));
+    let load = Load {
+        started,
+        begun: Instant::now(),
+        quantize: prepared.cpu.quantize,
+        ways_in: format!(
+            "        API   {}   metrics /metrics   docs /docs\n        try   {}",
+            place.url(),
+            place.try_line()
+        ),
+    };
     let engine = prepared.load_in_background()?;
-    let state = ServerState::new(engine.handle().clone(), config);
-    let admin = listeners.admin.map(|(listener, _)| {
+    let handle = engine.handle().clone();
+    let state = ServerState::new(handle.clone(), config);
+    let admin = admin.map(|(listener, _)| {
         tokio::spawn(pagoda::server::serve_admin(listener, state.clone(), std::future::pending()))
     });
-    let loading = tokio::spawn(report_load(engine.handle().clone(), load));
+    let loading = tokio::spawn(report_load(handle.clone(), load));
+    let status = (!args.disable_log_stats).then(|| tokio::spawn(status::report(state.clone())));
     let mut keeper = Keeper::new(args, engine, state.clone(), orders)?;
-    let kept = &mut keeper;
+    let mut signal = None;
+    let (kept, ended_by) = (&mut keeper, &mut signal);
     let until = async move {
-        tokio::select! {
-            () = kept.keep() => {}
-            () = stop.first() => eprintln!("draining; a second signal stops at once"),
-        }
-        tokio::spawn(async move {
-            stop.first().await;
-            std::process::exit(i32::from(Failure::Runtime as u8));
-        });
+        *ended_by = end(kept, stop).await;
     };
-    let served = pagoda::server::serve(listeners.main.0, state, until).await;
-    loading.abort();
+    let served = pagoda::server::serve(main, state, until).await;
+    for task in [Some(loading), status].into_iter().flatten() {
+        task.abort();
+    }
     if let Some(admin) = admin {
         admin.abort();
     }
     served.map_err(|error| CliError::new(Failure::Runtime, error))?;
-    finish(keeper.into_engine())
+    finish(keeper.into_engine(), signal)
+}
+
+/// Waits for the end of the engine (`None`) or for a signal. From a first signal on a second one ends the process at once.
+async fn end(keeper: &mut Keeper<'_>, mut stop: StopSignals) -> Option<Failure> {
+    tokio::select! {
+        () = keeper.keep() => None,
+        signal = stop.first() => {
+            eprintln!("draining; a second signal stops at once");
+            tokio::spawn(async move { std::process::exit(i32::from(stop.first().await as u8)) });
+            Some(signal)
+        }
+    }
 }
 
 pub(crate) fn prepare(args: &ServeArgs) -> Result<Prepared, CliError> {
-    let mut builder =
-        builder(args.model.as_deref(), &args.engine)?.served_names(args.served_model_name.iter().cloned());
+    let mut builder = builder(args.model.as_deref(), &args.engine)?;
+    if !args.served_model_name.is_empty() {
+        builder = builder.served_names(args.served_model_name.iter().cloned());
+    }
     let engine = builder.engine_config();
     engine.scheduler.max_waiting_requests =
         args.max_queue.unwrap_or_else(|| args.engine.max_num_seqs.saturating_mul(4).max(64));
     engine.scheduler.ageing = Duration::from_secs(args.ageing);
     engine.scheduler.max_pinned_blocks = args.max_pinned_blocks;
+    engine.give_up_after = Duration::from_secs(args.stall_timeout);
+    engine.stall_after = engine.stall_after.min(engine.give_up_after / 2);
     engine.deadlines = Deadlines {
         queue: Some(Duration::from_secs(args.queue_timeout)),
         first_token: args.first_token_timeout.map(Duration::from_secs),
@@ -106,46 +130,6 @@ fn check_pins(pinned: u32, prepared: &Prepared) -> Result<(), CliError> {
     Err(CliError::new(Failure::Usage, error))
 }
 
-/// Listeners with their addresses.
-struct Listeners {
-    main: (TcpListener, SocketAddr),
-    admin: Option<(TcpListener, SocketAddr)>,
-}
-
-impl Listeners {
-    fn bind(args: &ServeArgs) -> Result<Self, CliError> {
-        let main = bind(SocketAddr::new(args.host, args.port))?;
-        let admin = match args.security.admin_port {
-            Some(port) => Some(bind((Ipv4Addr::LOCALHOST, port).into())?),
-            None => None,
-        };
-        Ok(Self { main, admin })
-    }
-}
-
-/// Connections that may wait to be accepted; the usual number is so small that a burst of clients overflows it.
-const BACKLOG: u32 = 4_096;
-
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Connections of a server that has ended may still be closing.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), CliError> {
-    listen(address).map_err(|error| {
-        let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "; another program listens there: try another --port, or 0",
-            _ => "",
-        };
-        CliError::new(Failure::Bind, anyhow!("cannot listen on {address}: {error}{advice}"))
-    })
-}
-
 fn server_config(args: &ServeArgs) -> Result<ServerConfig, CliError> {
     let mut config = ServerConfig {
         unlisted_names: args.model.as_deref().map(names_of).unwrap_or_default(),
@@ -166,14 +150,24 @@ fn names_of(model: &str) -> Vec<String> {
     std::iter::once(model.to_owned()).chain(last).collect()
 }
 
-fn announce(prepared: &Prepared, (host, config): (IpAddr, &ServerConfig), listeners: &Listeners) {
+fn announce(
+    (prepared, args): (&Prepared, &ServeArgs),
+    config: &ServerConfig,
+    (place, admin): (&Place, Option<SocketAddr>),
+) {
     eprint!("{}", describe(prepared));
+    if args.model.is_none() && args.engine.random.is_none() {
+        eprint!(
+            "note    no MODEL was given: the story model inside this program is served\n{}",
+            next_steps("serve")
+        );
+    }
     eprintln!("{}", waiting(prepared));
-    eprintln!("{}", SecurityArgs::describe(config, host));
-    if let Some((_, address)) = &listeners.admin {
+    eprintln!("{}", SecurityArgs::describe(config, args.host));
+    if let Some(address) = admin {
         eprintln!("admin   http://{address}");
     }
-    super::print::place(format_args!("listening on http://{}/v1\n", listeners.main.1));
+    super::print::place(format_args!("listening on {}\n", place.url()));
 }
 
 /// How much may wait, and for how long higher classes go first.
@@ -195,6 +189,8 @@ struct Load {
     /// When the load did.
     begun: Instant,
     quantize: Option<QuantFormat>,
+    /// How to use the server, in lines to copy.
+    ways_in: String,
 }
 
 async fn report_load(handle: EngineHandle, load: Load) {
@@ -208,14 +204,36 @@ async fn report_load(handle: EngineHandle, load: Load) {
         if let Some(format) = load.quantize {
             quantize::report(format, load.begun.elapsed());
         }
-        eprintln!("ready   {:.1} s", load.started.elapsed().as_secs_f64());
+        let (open, weights) = (load.begun - load.started, load.begun.elapsed());
+        eprintln!(
+            "ready   {:.1} s (open {:.1} · weights {:.1})\n{}",
+            (open + weights).as_secs_f64(),
+            open.as_secs_f64(),
+            weights.as_secs_f64(),
+            load.ways_in,
+        );
+        prepare_constraints(&handle);
     }
 }
 
+/// Reads the vocabulary for constrained outputs beside everything else, so that the first request with one does not wait
+/// for it.
+pub(crate) fn prepare_constraints(handle: &EngineHandle) {
+    let model = handle.model().clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = model.prepare_constraints() {
+            tracing::warn!(%error, "outputs of this model cannot be constrained");
+        }
+    });
+}
+
 /// Stops the engine and reports how it ended.
-fn finish(engine: Engine) -> Result<(), CliError> {
+fn finish(engine: Engine, signal: Option<Failure>) -> Result<(), CliError> {
     engine.handle().shutdown();
-    engine.join().map_err(|error| CliError::new(Failure::Internal, error))
+    engine.join().map_err(|error| CliError::new(Failure::Internal, error))?;
+    let Some(signal) = signal else { return Ok(()) };
+    let name = if signal == Failure::Terminated { "SIGTERM" } else { "SIGINT" };
+    Err(CliError::new(signal, anyhow!("ended by {name}, with nothing left to do")))
 }
 
 struct StopSignals {
@@ -229,11 +247,11 @@ impl StopSignals {
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    /// Waits for the next of the signals.
-    async fn first(&mut self) {
+    /// Waits for the next of the signals; it is told as its exit code.
+    async fn first(&mut self) -> Failure {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Failure::Interrupted,
+            _ = self.terminate.recv() => Failure::Terminated,
         }
     }
 }

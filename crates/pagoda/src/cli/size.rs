@@ -1,5 +1,6 @@
 //! Sizes with suffixes: bytes take `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`; token counts take `k` (1024).
 
+pub(crate) use pagoda::memory::show_bytes;
 use std::str::FromStr;
 
 /// A number of bytes.
@@ -40,6 +41,40 @@ fn invalid(text: &str) -> String {
     format!("`{text}` is no size; write for instance 512MiB, 4GiB or a number of bytes")
 }
 
+/// Memory: bytes, or a part of what is free.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum MemorySize {
+    Bytes(u64),
+    /// From 0 to 1.
+    Part(f64),
+}
+
+impl FromStr for MemorySize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().strip_suffix('%') {
+            Some(percent) => Ok(Self::Part(fraction(&format!("{percent}e-2"))?)),
+            None => Ok(Self::Bytes(text.parse::<ByteSize>()?.0)),
+        }
+    }
+}
+
+/// Parses a part of a whole, above 0 and at most 1.
+pub(crate) fn fraction(text: &str) -> Result<f64, String> {
+    let value = text.trim().parse::<f64>().ok().filter(|value| *value > 0.0 && *value <= 1.0);
+    value.ok_or_else(|| format!("`{text}` is no part; write a number above 0 and at most 1"))
+}
+
+/// A number of tokens, or what fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<u32>);
+
+/// Parses a token count or `auto`.
+pub(crate) fn limit(text: &str) -> Result<Limit, String> {
+    if text == "auto" { Ok(Limit(None)) } else { tokens(text).map(|tokens| Limit(Some(tokens))) }
+}
+
 /// Parses a token count: `8192` or `8k`.
 pub(crate) fn tokens(text: &str) -> Result<u32, String> {
     let (digits, unit) = match text.strip_suffix(['k', 'K']) {
@@ -52,17 +87,6 @@ pub(crate) fn tokens(text: &str) -> Result<u32, String> {
         .and_then(|n| n.checked_mul(unit))
         .filter(|n| *n > 0)
         .ok_or_else(|| format!("`{text}` is no token count; write for instance 8192 or 8k"))
-}
-
-/// Formats `bytes` for people: `3.4 GiB`.
-pub(crate) fn show_bytes(bytes: u64) -> String {
-    let (unit, name) = match bytes {
-        0..1024 => return format!("{bytes} B"),
-        1024..1_048_576 => (1u64 << 10, "KiB"),
-        1_048_576..1_073_741_824 => (1 << 20, "MiB"),
-        _ => (1 << 30, "GiB"),
-    };
-    format!("{:.1} {name}", bytes as f64 / unit as f64)
 }
 
 #[cfg(test)]
@@ -86,17 +110,22 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_bytes_or_a_part_of_what_is_free() {
+        assert_eq!("4GiB".parse(), Ok(MemorySize::Bytes(4 << 30)));
+        assert_eq!("50%".parse(), Ok(MemorySize::Part(0.5)));
+        assert_eq!("100%".parse(), Ok(MemorySize::Part(1.0)));
+        for text in ["0%", "101%", "%", "x%", "-5%", "nan%"] {
+            assert!(text.parse::<MemorySize>().is_err(), "{text}");
+        }
+        assert_eq!((limit("auto"), limit("2k")), (Ok(Limit(None)), Ok(Limit(Some(2048)))));
+    }
+
+    #[test]
     fn token_counts_take_k() {
         assert_eq!(tokens("8k"), Ok(8192));
         assert_eq!(tokens("1000"), Ok(1000));
         for text in ["0", "", "k", "-3", "5000000k", "3.5k"] {
             assert!(tokens(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn bytes_are_shown_in_the_unit_that_fits() {
-        assert_eq!(show_bytes(17), "17 B");
-        assert_eq!(show_bytes(3 << 29), "1.5 GiB");
     }
 }

@@ -202,7 +202,13 @@ async fn a_prompt_that_is_too_long_states_both_numbers() {
     assert_eq!((&error["n_prompt_tokens"], &error["n_ctx"]), (&json!(70), &json!(64)));
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("This model's maximum context length is 64 tokens"), "{message}");
-    assert!(message.contains("exceeds the available context size"), "{message}");
+    assert!(
+        message.contains(
+            "your prompt has 70 and with one for the output exceeds the available context size by 7"
+        ),
+        "{message}"
+    );
+    assert!(message.ends_with("Shorten it, or restart with --max-model-len 128."), "{message}");
 }
 
 #[tokio::test]

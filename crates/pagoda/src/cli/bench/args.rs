@@ -32,7 +32,7 @@ pub(crate) enum BenchCommand {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
     /// Folder of the model in Hugging Face form; the embedded story model if absent.
-    #[arg(env = "PAGODA_MODEL", value_name = "MODEL")]
+    #[arg(env = "PAGODA_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub(crate) model: Option<String>,
 }
 
@@ -231,7 +231,7 @@ pub(crate) struct ServeLoadArgs {
     pub(crate) endpoint: Option<String>,
 
     /// Name of the model (default: the first one that the server lists).
-    #[arg(long, alias = "served-model-name")]
+    #[arg(long, alias = "served-model-name", env = "PAGODA_REQUEST_MODEL", value_name = "NAME")]
     pub(crate) model: Option<String>,
 
     /// Header of every request; may be given several times.

@@ -44,7 +44,7 @@ impl Bench {
         let mut args = engine.clone();
         args.max_num_seqs = args.max_num_seqs.max(extent.concurrency);
         args.max_num_batched_tokens = args.max_num_batched_tokens.max(args.max_num_seqs);
-        args.max_model_len = args.max_model_len.or(Some(extent.tokens));
+        args.max_model_len.0 = args.max_model_len.0.or(Some(extent.tokens));
         let mut builder = builder(model.model.as_deref(), &args)?;
         let config = builder.engine_config();
         config.scheduler.max_waiting_requests = extent.prompts.max(1);

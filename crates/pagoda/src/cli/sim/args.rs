@@ -84,11 +84,11 @@ pub(super) struct RuleArgs {
 #[command(next_help_heading = "Scheduler")]
 pub(super) struct LimitArgs {
     /// Longest prompt + output of one request in tokens (`8192`, `8k`).
-    #[arg(long, visible_alias = "ctx-size", default_value = "32k", value_parser = tokens, value_name = "TOKENS")]
+    #[arg(long, default_value = "32k", value_parser = tokens, value_name = "TOKENS")]
     pub(super) max_model_len: u32,
 
     /// Most sequences that run at once.
-    #[arg(long, alias = "parallel", default_value_t = 64, value_name = "N", value_parser = at_least_one())]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = at_least_one())]
     pub(super) max_num_seqs: u32,
 
     /// Most tokens in one step, decode and prefill together.
@@ -135,7 +135,7 @@ pub(super) struct CostArgs {
     pub(super) cost_base_ms: Option<f64>,
 
     /// Microseconds per token.
-    #[arg(long, value_name = "US")]
+    #[arg(long, value_name = "US", hide_short_help = true)]
     pub(super) cost_token_us: Option<f64>,
 
     /// Tokens of a step whose arithmetic hides behind the reading of the weights.
@@ -143,11 +143,11 @@ pub(super) struct CostArgs {
     pub(super) cost_free_tokens: Option<f64>,
 
     /// Nanoseconds per token of a row's context.
-    #[arg(long, value_name = "NS")]
+    #[arg(long, value_name = "NS", hide_short_help = true)]
     pub(super) cost_context_ns: Option<f64>,
 
     /// Nanoseconds per pair of a prompt token and one that it attends to.
-    #[arg(long, value_name = "NS")]
+    #[arg(long, value_name = "NS", hide_short_help = true)]
     pub(super) cost_attended_ns: Option<f64>,
 }
 

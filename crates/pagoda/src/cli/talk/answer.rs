@@ -1,9 +1,8 @@
 //! One answer of a server: streamed to stdout, measured, ended by Ctrl-C.
 
 use super::super::exit::{CliError, Failure};
-use super::super::server::refusal;
 use anyhow::anyhow;
-use pagoda::client::{Client, ClientError};
+use pagoda::client::Client;
 use serde_json::Value;
 use std::io::Write;
 use std::time::Instant;
@@ -33,9 +32,8 @@ pub(super) async fn stream(client: &Client, endpoint: &str, body: &Value) -> Res
 }
 
 async fn read(client: &Client, endpoint: &str, body: &Value, answer: &mut Answer) -> Result<(), CliError> {
-    let failed = |error: ClientError| CliError::new(Failure::Runtime, refusal(error));
-    let mut events = client.post_events(endpoint, body.to_string().into()).await.map_err(failed)?;
-    while let Some(data) = events.next().await.map_err(failed)? {
+    let mut events = client.post_events(endpoint, body.to_string().into()).await?;
+    while let Some(data) = events.next().await? {
         if data.trim() != "[DONE]" {
             answer.take(&data)?;
         }

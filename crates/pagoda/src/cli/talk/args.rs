@@ -38,7 +38,7 @@ pub(crate) struct CompleteArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SettingArgs {
     /// Name of the model (default: the first one that the server lists).
-    #[arg(long)]
+    #[arg(long, env = "PAGODA_REQUEST_MODEL", value_name = "NAME")]
     pub(super) model: Option<String>,
 
     /// Most tokens of an answer (default: what the context has room for; 256 to complete).
@@ -46,7 +46,7 @@ pub(crate) struct SettingArgs {
     max_tokens: Option<u32>,
 
     /// 0 is greedy (default: the server's).
-    #[arg(long, alias = "temp", value_name = "T")]
+    #[arg(long, value_name = "T")]
     temperature: Option<f64>,
 
     /// Sample from the smallest set of tokens with this probability mass.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 /// The messages of a chat, of which the last is the one to be answered or an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Conversation {
+pub(crate) struct Conversation {
     pub(super) system: Option<String>,
     turns: Vec<Turn>,
 }
@@ -16,11 +16,11 @@ struct Turn {
 }
 
 impl Conversation {
-    pub(super) fn new(system: Option<String>) -> Self {
+    pub(crate) fn new(system: Option<String>) -> Self {
         Self { system, turns: Vec::new() }
     }
 
-    pub(super) fn say(&mut self, text: String) {
+    pub(crate) fn say(&mut self, text: String) {
         self.turns.push(Turn { said: text, answer: None });
     }
 
@@ -46,7 +46,7 @@ impl Conversation {
     }
 
     /// As `messages` of a request.
-    pub(super) fn messages(&self) -> Value {
+    pub(crate) fn messages(&self) -> Value {
         let message = |role: &str, content: &str| json!({ "role": role, "content": content });
         let mut messages: Vec<Value> = self.system.iter().map(|text| message("system", text)).collect();
         for turn in &self.turns {
