@@ -26,6 +26,8 @@ import time
 FAILED = []
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
+# How a server ends that SIGTERM ended in order.
+ENDED = 128 + signal.SIGTERM
 
 
 def figure(name, asked, seen, holds):
@@ -185,7 +187,7 @@ def check_drain(binary, scale):
             wrong = [status for status in refused if status != 503]
             if wrong:
                 figure("status of what is refused", 503, wrong, False)
-    figure("exit code of every run", 0, sorted(set(codes)), set(codes) == {0})
+    figure("exit code of every run", ENDED, sorted(set(codes)), set(codes) == {ENDED})
     figure(f"answers cut short in {runs} runs", 0, cut, cut == 0)
     figure("longest end under load", "<= 20 s", f"{longest:.2f} s", longest <= 20)
     print(f"       {refusals} calls were refused with 503 meanwhile")
@@ -193,7 +195,7 @@ def check_drain(binary, scale):
     for _ in range(max(1, int(10 * scale))):
         with Server(binary) as server:
             begun = time.monotonic()
-            assert server.end() == 0
+            assert server.end() == ENDED
             idle.append(time.monotonic() - begun)
     figure("end of an idle server", "<= 1 s", f"{max(idle):.2f} s", max(idle) <= 1)
 
@@ -260,7 +262,7 @@ def check_descriptors(binary, scale):
         served = safely(server.complete)
         figure("served once there are descriptors", 200, served and served[0], served is not None and served[0] == 200)
         print(f"       after {ms(time.monotonic() - begun)}")
-        figure("its end", 0, code := server.end(), code == 0)
+        figure("its end", ENDED, code := server.end(), code == ENDED)
 
 
 def check_disk(binary, scale):
@@ -302,7 +304,7 @@ def serves_without_output(binary, where, port, out):
             statuses = {server.complete()[0] for _ in range(50)}
             server.call("POST", "/v1/completions", b"{")
             figure(f"calls served with output to {where}", {200}, statuses, statuses == {200})
-            figure("its end", 0, code := server.end(), code == 0)
+            figure("its end", ENDED, code := server.end(), code == ENDED)
     except (RuntimeError, OSError) as error:
         figure(f"calls served with output to {where}", {200}, error, False)
 
@@ -430,7 +432,7 @@ def check_attacks(binary, scale):
         print(f"       between tokens: idle p50 {ms(at(0.5, idle))}, p99 {ms(at(0.99, idle))}; attacked p50 {ms(at(0.5, busy))}, p99 {ms(at(0.99, busy))}")
         print(f"       health: p50 {ms(at(0.5, health))}, p99 {ms(at(0.99, health))}; slowest attack {longest[0]:.2f} s: {longest[1]}")
         figure("memory after it", "<= 1.5 GiB", f"{server.memory() >> 10} MiB", server.memory() < 1_500_000)
-        figure("its end", 0, code := server.end(), code == 0)
+        figure("its end", ENDED, code := server.end(), code == ENDED)
 
 
 def check_long_text(binary, scale):
