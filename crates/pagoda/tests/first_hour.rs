@@ -192,8 +192,8 @@ impl Model {
         let from = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/folktale"));
         let to = std::env::temp_dir().join(format!("pagoda-{}-{name}", std::process::id()));
         fs::create_dir_all(&to).expect("a folder can be made");
-        for file in fs::read_dir(from).expect("the story model is there").map(|file| file.expect("an entry"))
-        {
+        let files = fs::read_dir(from).expect("the story model is there").map(|file| file.expect("an entry"));
+        for file in files.filter(|file| file.path().is_file()) {
             fs::copy(file.path(), to.join(file.file_name())).expect("a file can be copied");
         }
         Self(to)
@@ -319,6 +319,9 @@ fn log_of(more: &[&str]) -> String {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     server.call("GET", "/v1/models/%1b%5b2Jx", "");
     server.call("GET", "/metrics", "");
+    while !fs::read_to_string(&file.0).expect("the log is text").contains("        try   ") {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
     assert_eq!(server.terminate(), Some(143));
     fs::read_to_string(&file.0).expect("the log is text")
 }

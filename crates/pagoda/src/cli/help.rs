@@ -38,7 +38,7 @@ pub(crate) fn asked(root: &Command, args: &[OsString]) -> Option<String> {
 pub(crate) fn screen(command: &Command, title: &str) -> String {
     let mut text = head(command, title);
     for (heading, arguments) in groups(command, |arg| !arg.is_hide_short_help_set()) {
-        let _ = writeln!(text, "\n{heading}:");
+        let _ = writeln!(text, "\n{}:", first_clause(heading));
         for arg in arguments {
             text += &line(arg);
         }
@@ -51,7 +51,7 @@ pub(crate) fn screen(command: &Command, title: &str) -> String {
 fn whole(command: &Command, title: &str) -> String {
     let mut text = head(command, title);
     for (heading, arguments) in groups(command, |_| true) {
-        let _ = writeln!(text, "\n{heading}:");
+        text += &format!("\n{}", wrap("", 0, &format!("{heading}:")));
         for arg in arguments {
             text += &paragraph(arg);
         }
@@ -97,7 +97,10 @@ fn paths<'a>(command: &'a Command, title: &str) -> Vec<(String, &'a Command)> {
 fn head(command: &Command, title: &str) -> String {
     let mut text = String::new();
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
-    let _ = writeln!(text, "{}\n", about.trim_end());
+    for line in about.trim_end().lines() {
+        text += &wrap("", 0, line);
+    }
+    text.push('\n');
     let positionals = command.get_positionals().map(|arg| match arg.is_required_set() {
         true => format!(" {arg}"),
         false => format!(" [{}]", arg.to_string().trim_matches(['[', ']', '<', '>'])),
@@ -174,6 +177,7 @@ fn line(arg: &Arg) -> String {
     wrap(&typed(arg), MARGIN, &format!("{}{default}", clause.trim_end()))
 }
 
+/// What stands before the first colon, semicolon or parenthesis.
 fn first_clause(sentence: &str) -> &str {
     let end = ["; ", ": ", " ("].iter().filter_map(|mark| sentence.find(mark)).min();
     &sentence[..end.unwrap_or(sentence.len())]
