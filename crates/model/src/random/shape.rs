@@ -1,6 +1,6 @@
 //! Names of the shapes, and the config.json of each.
 
-use super::shapes::{Family, SHAPES, Shape};
+use super::shapes::{SHAPES, Shape};
 use serde_json::{Value, json};
 use std::fmt;
 use std::str::FromStr;
@@ -45,8 +45,8 @@ impl RandomShape {
     pub(crate) fn config(self) -> Vec<u8> {
         let shape = self.shape();
         let mut config = json!({
-            "architectures": [shape.family.architecture()],
-            "model_type": shape.family.model_type(),
+            "architectures": [shape.family.architecture],
+            "model_type": shape.family.model_type,
             "vocab_size": shape.vocab_size,
             "hidden_size": shape.hidden,
             "intermediate_size": shape.intermediate,
@@ -64,13 +64,17 @@ impl RandomShape {
             "sliding_window": null,
         });
         if let Some(experts) = shape.experts {
-            config[shape.family.expert_count()] = experts.count.into();
+            config[shape.family.expert_count] = experts.count.into();
             config["num_experts_per_tok"] = experts.per_token.into();
             config["moe_intermediate_size"] = experts.intermediate.into();
             config["norm_topk_prob"] = true.into();
         }
         if let Some(factor) = shape.rope_factor {
             config["rope_scaling"] = llama3(factor);
+        }
+        let more: Value = serde_json::from_str(shape.family.more).expect("an object of ours");
+        for (field, value) in more.as_object().into_iter().flatten() {
+            config[field] = value.clone();
         }
         config.to_string().into_bytes()
     }
@@ -86,38 +90,6 @@ fn llama3(factor: f32) -> Value {
         "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     })
-}
-
-impl Family {
-    fn architecture(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Mistral => "MistralForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
-            Self::Mixtral => "MixtralForCausalLM",
-            Self::Qwen3Moe => "Qwen3MoeForCausalLM",
-        }
-    }
-
-    fn model_type(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-            Self::Mixtral => "mixtral",
-            Self::Qwen3Moe => "qwen3_moe",
-        }
-    }
-
-    /// Name of the field that counts experts.
-    fn expert_count(self) -> &'static str {
-        match self {
-            Self::Mixtral => "num_local_experts",
-            _ => "num_experts",
-        }
-    }
 }
 
 impl fmt::Display for RandomShape {

@@ -23,6 +23,14 @@ fn shapes_have_the_sizes_of_the_public_models() {
         ("mistral-7b", 7_248_023_552),
         ("qwen3-30b-a3b", 30_532_122_624),
         ("mixtral-8x7b", 46_702_792_704),
+        ("gemma-2-2b", 2_614_341_888),
+        ("gemma-3-1b", 999_885_952),
+        ("phi-3-mini", 3_821_079_552),
+        ("smollm3-3b", 3_075_098_624),
+        ("olmo-2-1b", 1_484_916_736),
+        ("gpt2", 124_439_808),
+        ("pythia-1.4b", 1_414_647_808),
+        ("starcoder2-3b", 3_030_371_328),
     ];
     for (name, parameters) in expected {
         let checkpoint = Checkpoint::random(shape(name), 0);
@@ -38,7 +46,8 @@ fn shapes_have_the_sizes_of_the_public_models() {
 #[test]
 fn llama_3_stretches_its_positions_and_the_others_do_not() {
     for shape in RandomShape::all() {
-        let stretched = Checkpoint::random(shape, 0).spec().ropes[0].scaling != RopeScaling::None;
+        let checkpoint = Checkpoint::random(shape, 0);
+        let stretched = checkpoint.spec().ropes.iter().any(|rope| rope.scaling != RopeScaling::None);
         assert_eq!(stretched, shape.name().starts_with("llama-3"), "{shape}");
     }
 }
