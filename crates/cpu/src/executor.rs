@@ -37,6 +37,7 @@ pub struct CpuExecutor {
     samplers: RowSamplers,
     plan: MemoryPlan,
     max_tokens: u32,
+    longest: u32,
 }
 
 /// Multiplications of a step below which one thread computes it: about a millisecond, in which tens of short
@@ -84,13 +85,14 @@ impl CpuExecutor {
             traffic: Traffic::new(spec, &weights, &plan.layout),
             profile: Profile::default(),
             weights,
-            ropes: spec.ropes.iter().map(|rope| RopeTable::new(rope, spec.max_context)).collect(),
+            ropes: spec.ropes.iter().map(|rope| RopeTable::new(rope, options.longest(spec))).collect(),
             scratch: Scratch::new(spec, options)?,
             samplers: RowSamplers::new(plan.threads, spec.vocab_size, kernels),
             solo: workers(1)?,
             work: Work::new(spec),
             spec: spec.clone(),
             max_tokens: options.max_tokens_per_step,
+            longest: options.longest(spec),
             kernels,
             pool,
             kv,
@@ -136,11 +138,7 @@ impl CpuExecutor {
 
 impl Executor for CpuExecutor {
     fn capacity(&self) -> KvCapacity {
-        KvCapacity {
-            layout: self.kv.layout(),
-            max_context: self.spec.max_context,
-            vocab_size: self.spec.vocab_size,
-        }
+        KvCapacity { layout: self.kv.layout(), max_context: self.longest, vocab_size: self.spec.vocab_size }
     }
 
     fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError> {

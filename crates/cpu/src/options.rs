@@ -79,6 +79,8 @@ pub struct CpuOptions {
     pub max_tokens_per_step: u32,
     /// Most rows of one step; scratch memory has a row of logits for each.
     pub max_rows: u32,
+    /// Longest sequence that will be run, in tokens; `None` is the model's context. It chooses the factors of LongRoPE.
+    pub longest: Option<u32>,
 }
 
 impl Default for CpuOptions {
@@ -93,6 +95,7 @@ impl Default for CpuOptions {
             blocks: 1024,
             max_tokens_per_step: 512,
             max_rows: 64,
+            longest: None,
         }
     }
 }
@@ -101,6 +104,11 @@ impl CpuOptions {
     /// Worker threads.
     pub(crate) fn workers(&self) -> usize {
         self.threads.unwrap_or_else(WorkerPool::default_threads).max(1)
+    }
+
+    /// Longest sequence of a model of `spec`.
+    pub(crate) fn longest(&self, spec: &DecoderSpec) -> u32 {
+        self.longest.map_or(spec.max_context, |longest| longest.min(spec.max_context))
     }
 
     /// Formats of the matrices in memory for a checkpoint of `spec`.

@@ -53,7 +53,7 @@ impl MemoryPlan {
             weights: ModelWeights::planned_bytes(spec, weight_formats),
             kv: layout.total_bytes(),
             activations: Scratch::planned_bytes(spec, options)
-                + spec.ropes.iter().map(|rope| RopeTable::bytes(rope, spec.max_context)).sum::<u64>()
+                + spec.ropes.iter().map(|rope| RopeTable::bytes(rope, options.longest(spec))).sum::<u64>()
                 + RowSamplers::bytes(threads, spec.vocab_size),
             layout,
             weight_formats,

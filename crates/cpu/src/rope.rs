@@ -20,17 +20,17 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    /// A table for positions below `max_context`.
-    pub(crate) fn new(spec: &RopeSpec, max_context: u32) -> Self {
-        let (inv_freq, amplitude) = (spec.inv_freq(max_context), spec.amplitude());
-        let room = kept(max_context) * inv_freq.len();
+    /// A table for sequences of at most `longest` tokens.
+    pub(crate) fn new(spec: &RopeSpec, longest: u32) -> Self {
+        let (inv_freq, amplitude) = (spec.inv_freq(longest), spec.amplitude());
+        let room = kept(longest) * inv_freq.len();
         Self { cos: Vec::with_capacity(room), sin: Vec::with_capacity(room), inv_freq, amplitude }
     }
 
     /// Bytes of a full table.
-    pub(crate) fn bytes(spec: &RopeSpec, max_context: u32) -> u64 {
+    pub(crate) fn bytes(spec: &RopeSpec, longest: u32) -> u64 {
         let pairs = u64::from(spec.rotary_dim / 2);
-        (2 * kept(max_context) as u64 + 1) * pairs * size_of::<f32>() as u64
+        (2 * kept(longest) as u64 + 1) * pairs * size_of::<f32>() as u64
     }
 
     /// Bytes reserved.
@@ -75,9 +75,9 @@ impl RopeTable {
     }
 }
 
-/// Rows that are kept for a model of this context.
-fn kept(max_context: u32) -> usize {
-    (max_context as usize).min(KEPT)
+/// Rows that are kept for sequences of this length.
+fn kept(longest: u32) -> usize {
+    (longest as usize).min(KEPT)
 }
 
 /// Cosine and sine of a position at one frequency, `amplitude` times.

@@ -96,7 +96,7 @@ impl Lengths {
         let mut floats = [0; 9];
         floats.iter_mut().zip(per_token).for_each(|(len, width)| *len = tokens * width);
         floats[8] = rows * spec.vocab_size as usize;
-        let blocks_per_row = spec.max_context.div_ceil(options.block_size) as usize;
+        let blocks_per_row = options.longest(spec).div_ceil(options.block_size) as usize;
         let attention = AttentionLimits {
             heads: spec.heads as usize,
             kv_heads: spec.kv_heads as usize,

@@ -234,7 +234,7 @@ impl EngineBuilder {
                 .map_or(plan.layout.block_bytes(), |plan| plan.layout.block_bytes()),
         }
         .size()?;
-        self.cpu.blocks = size.blocks;
+        (self.cpu.blocks, self.cpu.longest) = (size.blocks, Some(size.max_model_len));
         let memory = MemoryPlan::new(checkpoint.spec(), &self.cpu)?;
         let mut model = served_model(&checkpoint, &self.names, size.max_model_len, &self.overrides)?;
         model.kv_token_bytes = memory.layout.block_bytes() / u64::from(memory.layout.block_size);
