@@ -213,7 +213,7 @@ MODELS = [
             rope_parameters={"rope_type": "default", "rope_theta": 2000000.0}, no_rope_layer_interval=2,
             tie_word_embeddings=True, bos_token_id=None, eos_token_id=5, pad_token_id=0,
         ),
-        torch.float32, None, 5,
+        torch.bfloat16, None, 5,
     ),
     (
         "olmo2",
@@ -247,7 +247,7 @@ MODELS = [
             vocab_size=113, hidden_size=64, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4,
             num_key_value_heads=2, max_position_embeddings=128, rms_norm_eps=1e-5,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, attention_bias=True,
-            attention_multiplier=0.2, embedding_multiplier=3.0, residual_multiplier=0.6, logits_scaling=0.8,
+            attention_multiplier=0.2, embedding_multiplier=0.6, residual_multiplier=0.8, logits_scaling=0.8,
             tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=0,
         ),
         torch.bfloat16, None, 4,
@@ -422,6 +422,20 @@ MODELS = [
         ),
         torch.bfloat16, None, 4,
     ),
+    (
+        "gemma3-images",
+        Gemma3TextConfig(
+            vocab_size=93, hidden_size=48, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=96, max_position_embeddings=128, rms_norm_eps=1e-6,
+            rope_parameters={
+                "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+            query_pre_attn_scalar=96, sliding_window=5, sliding_window_pattern=2,
+            tie_word_embeddings=True, bos_token_id=2, eos_token_id=1, pad_token_id=0,
+        ),
+        torch.bfloat16, None, 5, "gemma3_images",
+    ),
 ]
 
 # Prompts long enough that the reference uses the factors of long contexts from the first token on.
@@ -444,6 +458,9 @@ def fill(model, seed):
             value = routed
         elif name.endswith(("model.norm.weight", "ln_f.weight", "final_layer_norm.weight")):
             value = 2.5 + 0.5 * noise - offset
+        elif offset and has("post_attention_layernorm", "post_feedforward_layernorm"):
+            # Large beside the embedding, which these models multiply, or else the head repeats its input for ever.
+            value = 3.0 + 0.5 * noise - offset
         elif name.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_attn.weight", "ln_mlp.weight")):
             value = 1.0 + 0.25 * noise - offset
         elif name.endswith((".bias", "_bias", "sinks")):
@@ -520,6 +537,14 @@ def exaone(weights, config):
     return rename(weights, renamed), config
 
 
+def gemma3_images(weights, config):
+    """The text part of a Gemma 3 that sees, beside a tensor of the other part."""
+    weights = {f"language_model.{name}": tensor for name, tensor in weights.items()}
+    weights["vision_tower.embeddings.patch_embedding.bias"] = torch.zeros(4)
+    outer = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "tie_word_embeddings": True}
+    return weights, outer | {"eos_token_id": config["eos_token_id"], "text_config": config}
+
+
 def gpt2(weights, config):
     """As the first release was stored: without a prefix, and with the masks of attention."""
     weights = rename(weights, {"transformer.": ""})
@@ -538,7 +563,9 @@ def rename(weights, names):
     return {other(name): tensor for name, tensor in weights.items()}
 
 
-REWRITES = {"internlm2": internlm2, "exaone": exaone, "gpt2": gpt2, "mxfp4": moe.mxfp4}
+REWRITES = {
+    "internlm2": internlm2, "exaone": exaone, "gemma3_images": gemma3_images, "gpt2": gpt2, "mxfp4": moe.mxfp4,
+}
 
 
 def rewrite(reference, folder, how):

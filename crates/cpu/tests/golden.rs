@@ -10,7 +10,11 @@ use common::feed::feed;
 use common::rows::Sequence;
 use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions};
 use pagoda_kernels::{Isa, QuantFormat};
-use pagoda_model::{Checkpoint, ModelSource};
+use pagoda_model::{
+    AttentionSpan, Checkpoint, DecoderSpec, Flow, Mlp, ModelSource, NormKind, QkNorm, RopeScaling,
+    supported_models,
+};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Largest error of the f32 path, relative to the range of the reference logits.
@@ -69,38 +73,149 @@ impl Case {
     }
 }
 
-#[test]
-fn every_model_gives_the_reference_answers() {
+/// The reference models, by name.
+fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(root()).expect("tests/golden").flatten().map(|e| e.path()).collect();
     folders.retain(|path| path.join("golden.json").is_file());
     folders.sort();
-    assert!(folders.len() >= 10, "{} reference models", folders.len());
+    folders
+}
+
+/// `docs/models.md` is made from the models that are tested: `PAGODA_WRITE_DOCS=1` writes it.
+#[test]
+fn the_table_of_models_lists_what_is_tested() {
+    let specs: Vec<(String, DecoderSpec)> = folders()
+        .into_iter()
+        .map(|folder| {
+            let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+            let checkpoint = Checkpoint::open(&ModelSource::Folder(folder)).expect("the model");
+            (name, checkpoint.spec().clone())
+        })
+        .collect();
+    let mut text = String::from(INTRODUCTION);
+    for (architecture, models) in supported_models() {
+        let tested = specs.iter().filter(|(_, spec)| spec.architecture == architecture);
+        let tested: Vec<String> = tested.map(|(name, _)| format!("`{name}`")).collect();
+        assert!(!tested.is_empty(), "{architecture} has no reference model in tests/golden");
+        writeln!(text, "| `{architecture}` | {models} | {} |", tested.join(", ")).expect("a string");
+    }
+    text.push_str(SHAPES);
+    for (name, spec) in &specs {
+        let DecoderSpec { heads, kv_heads, head_dim, dtype, .. } = spec;
+        let features = match features(spec).join(", ") {
+            none if none.is_empty() => "–".to_owned(),
+            some => some,
+        };
+        writeln!(text, "| `{name}` | {heads} / {kv_heads} x {head_dim} | {dtype} | {features} |")
+            .expect("a string");
+    }
+    let path = root().join("../../docs/models.md");
+    if std::env::var_os("PAGODA_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &text).expect("docs can be written");
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == text,
+        "docs/models.md is stale: PAGODA_WRITE_DOCS=1 cargo test -p pagoda-cpu --test golden"
+    );
+}
+
+const INTRODUCTION: &str = "\
+# Models that can be served
+
+A test makes this page from the list of reference models that it runs. Each row stands for small models of random weights,
+whose logits and greedy tokens are compared with those of `transformers`, over paged keys and values, with prompts cut into
+chunks, in f32, bf16, f16 and int8, on each instruction set of the machine. [`tests/golden`](../tests/golden) has them, and says
+which ones are a Llama in files of other names.
+
+| `architectures` in config.json | models | reference models |
+|---|---|---|
+";
+
+const SHAPES: &str = "
+## Reference models
+
+| folder | query / key heads x elements | stored | what is particular |
+|---|---|---|---|
+";
+
+/// What sets a model apart from a Llama.
+fn features(spec: &DecoderSpec) -> Vec<&'static str> {
+    let scaling = |is: fn(&RopeScaling) -> bool| spec.ropes.iter().any(|rope| is(&rope.scaling));
+    let spans = |full: bool| spec.layers.iter().any(|layer| (layer.attention == AttentionSpan::Full) == full);
+    let unrotated = spec.layers.iter().filter(|layer| layer.rope.is_none()).count();
+    let features = [
+        (spec.tied_head, "tied head"),
+        (spec.qkv_bias || spec.mlp_bias, "biases"),
+        (spec.norm.kind == NormKind::Layer, "layer norms"),
+        (spec.block.post_norm && spec.block.pre_norm, "norms before and after the branches"),
+        (spec.block.post_norm && !spec.block.pre_norm, "norms after the branches"),
+        (spec.block.flow != Flow::Sequential, "attention and MLP in parallel"),
+        (spec.qk_norm == Some(QkNorm::Row), "norm over all heads"),
+        (matches!(spec.qk_norm, Some(QkNorm::Shared | QkNorm::PerHead)), "norm of each head"),
+        (spec.layers.iter().any(|layer| layer.mlp == Mlp::Plain), "MLP without a gate"),
+        (spec.layers.iter().any(|layer| layer.mlp.experts().is_some()), "experts"),
+        (
+            spec.layers.iter().any(|layer| layer.mlp.experts().is_some_and(|e| e.shared.is_some())),
+            "a shared expert",
+        ),
+        (spec.attn_sinks, "sinks"),
+        (spans(false) && spans(true), "windows in some layers"),
+        (spans(false) && !spans(true), "windows in all layers"),
+        (spec.learned_positions, "learned positions"),
+        (!spec.learned_positions && unrotated > 0, "layers without rotation"),
+        (spec.ropes.len() > 1, "two rotations"),
+        (spec.ropes.iter().any(|rope| rope.interleaved), "rotation of neighbours"),
+        (spec.ropes.iter().any(|rope| rope.rotary_dim < spec.head_dim), "partial rotation"),
+        (scaling(|s| matches!(s, RopeScaling::Linear { .. })), "linear RoPE scaling"),
+        (scaling(|s| matches!(s, RopeScaling::Llama3 { .. })), "llama3 RoPE scaling"),
+        (scaling(|s| matches!(s, RopeScaling::Yarn { .. })), "YaRN"),
+        (scaling(|s| matches!(s, RopeScaling::LongRope { .. })), "LongRoPE"),
+        (spec.attn_softcap.is_some(), "capped scores"),
+        (spec.logit_softcap.is_some(), "capped logits"),
+        (spec.embedding_scale != 1.0, "scaled embedding"),
+        (spec.residual_scale != 1.0, "scaled branches"),
+        (spec.logit_scale != 1.0, "scaled logits"),
+    ];
+    features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect()
+}
+
+#[test]
+fn every_model_gives_the_reference_answers() {
+    let folders = folders();
     println!(
         "| model | isa | f32 error | tokens | bf16 error | reference's bf16 error | tokens | f16 error | int8 error |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
-    for folder in folders {
-        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        let golden = std::fs::read_to_string(folder.join("golden.json")).expect("golden.json");
-        let golden: Golden = serde_json::from_str(&golden).expect("golden.json as described");
-        let reference = golden.cases.iter().map(Case::reference_error).fold(0.0, f32::max);
-        let checkpoint = Checkpoint::open(&ModelSource::Folder(folder)).expect("the model");
-        for isa in Isa::available() {
-            let factor = if isa >= Isa::Avx512Bf16 { BF16_PAIRS_FACTOR } else { BF16_FACTOR };
-            let of = |dtype, tolerance| score(&checkpoint, &golden, &options(dtype, isa), tolerance);
-            let exact = of(ComputeDtype::F32, F32_TOLERANCE);
-            let narrow = of(ComputeDtype::Bf16, factor * reference);
-            let half = of(ComputeDtype::F16, factor * reference);
-            let quantized =
-                CpuOptions { quantize: Some(QuantFormat::INT8), ..options(ComputeDtype::Auto, isa) };
-            let small = score(&checkpoint, &golden, &quantized, INT8_TOLERANCE);
-            println!(
-                "| {name} | {isa} | {:.1e} | {} | {:.1e} | {reference:.1e} | {} + {} open | {:.1e} | {:.1e} |",
-                exact.error, exact.equal, narrow.error, narrow.equal, narrow.open, half.error, small.error
-            );
-            assert_eq!(exact.open, 0, "{name}: every margin exceeds the error of f32");
-        }
+    let failed: Vec<PathBuf> = folders
+        .into_iter()
+        // The others are compared all the same.
+        .filter(|folder| std::panic::catch_unwind(|| compare(folder)).is_err())
+        .collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// Compares one model on every instruction set.
+fn compare(folder: &Path) {
+    let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+    let golden = std::fs::read_to_string(folder.join("golden.json")).expect("golden.json");
+    let golden: Golden = serde_json::from_str(&golden).expect("golden.json as described");
+    let reference = golden.cases.iter().map(Case::reference_error).fold(0.0, f32::max);
+    let checkpoint = Checkpoint::open(&ModelSource::Folder(folder.to_owned())).expect("the model");
+    for isa in Isa::available() {
+        let factor = if isa >= Isa::Avx512Bf16 { BF16_PAIRS_FACTOR } else { BF16_FACTOR };
+        let of = |dtype, tolerance| score(&checkpoint, &golden, &options(dtype, isa), tolerance);
+        let exact = of(ComputeDtype::F32, F32_TOLERANCE);
+        let narrow = of(ComputeDtype::Bf16, factor * reference);
+        let half = of(ComputeDtype::F16, factor * reference);
+        let quantized = CpuOptions { quantize: Some(QuantFormat::INT8), ..options(ComputeDtype::Auto, isa) };
+        let small = score(&checkpoint, &golden, &quantized, INT8_TOLERANCE);
+        println!(
+            "| {name} | {isa} | {:.1e} | {} | {:.1e} | {reference:.1e} | {} + {} open | {:.1e} | {:.1e} |",
+            exact.error, exact.equal, narrow.error, narrow.equal, narrow.open, half.error, small.error
+        );
+        assert_eq!(exact.open, 0, "{name}: every margin exceeds the error of f32");
     }
 }
 

@@ -104,9 +104,18 @@ fn every_instruction_set_is_as_near_to_scalar_as_its_attention() {
 
 #[test]
 fn a_quantised_folder_gives_the_bits_of_quantising_at_load() {
-    let mixtures = ["tests/golden/mixtral-untied", "tests/golden/granite-moe-stacked"];
-    let dense = ["tests/golden/llama-gqa3-untied", "tests/golden/qwen2-tied", "models/folktale"];
-    for model in dense.into_iter().chain(mixtures) {
+    // Some store several roles as one tensor, or transposed, and some have experts.
+    let models = [
+        "llama-gqa3-untied",
+        "qwen2-tied",
+        "gpt2",
+        "phi3-partial",
+        "falcon-groups",
+        "mixtral-untied",
+        "granite-moe-stacked",
+    ]
+    .map(|name| format!("tests/golden/{name}"));
+    for model in models.iter().map(String::as_str).chain(["models/folktale"]) {
         let checkpoint = open(repository(model));
         for name in FORMATS {
             let target = Target::new(&format!("{}-{name}", model.replace('/', "-")));
@@ -186,8 +195,8 @@ fn a_weight_that_is_not_finite_is_named() {
 
 #[test]
 fn the_plan_is_kept_to_the_byte() {
-    for model in ["tests/golden/llama-gqa3-untied", "tests/golden/qwen2-tied"] {
-        let checkpoint = open(repository(model));
+    for model in ["llama-gqa3-untied", "qwen2-tied", "gpt2", "gemma3", "cohere", "olmo2"] {
+        let checkpoint = open(repository(&format!("tests/golden/{model}")));
         for name in FORMATS {
             let options = options(Some(format(name)));
             let plan = MemoryPlan::new(checkpoint.spec(), &options).expect("a plan");

@@ -40,6 +40,17 @@ impl Object {
         Self { aliases, ..self.clone() }
     }
 
+    /// A copy in which these numbers stand where a field is not written.
+    pub(crate) fn with_defaults(&self, defaults: &[(&str, u32)]) -> Self {
+        let mut copy = self.clone();
+        for &(field, number) in defaults {
+            if self.get(field).is_none() {
+                copy.fields.insert(field.to_owned(), number.into());
+            }
+        }
+        copy
+    }
+
     /// The name under which a field is written.
     fn written<'a>(&self, field: &'a str) -> &'a str {
         let names = self.aliases.iter().filter(|(usual, _)| *usual == field).map(|(_, other)| *other);

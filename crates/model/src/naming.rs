@@ -26,6 +26,8 @@ pub struct Naming {
     pub(crate) qkv: Option<(&'static str, Fusion)>,
     /// Name of the tensor that holds the gate, and after it up.
     pub(crate) gate_up: Option<&'static str>,
+    /// How the names of tensors begin that are not of the decoder.
+    pub(crate) ignored: &'static [&'static str],
     /// The matrices of the layers are stored as `[inputs, outputs]`.
     pub(crate) transposed: bool,
     pub(crate) experts: ExpertNaming,
@@ -64,6 +66,7 @@ impl Naming {
         renamed: &[],
         qkv: None,
         gate_up: None,
+        ignored: &[],
         transposed: false,
         experts: ExpertNaming::QWEN,
     };
@@ -91,7 +94,7 @@ impl Naming {
     /// Where a role is if it has a tensor of its own.
     pub(crate) fn own(&self, role: Role, spec: &DecoderSpec) -> Location {
         let mut shape = role.shape(spec);
-        let transposed = self.transposed && matches!(role, Role::Layer(..)) && shape.len() == 2;
+        let transposed = self.transposed && matches!(role, Role::Layer(_, role) if role.is_matrix());
         let view = if transposed { View::columns(shape[0], 0, shape[0]) } else { View::Whole };
         if transposed {
             shape.reverse();

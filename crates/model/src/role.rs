@@ -43,9 +43,9 @@ pub enum LayerRole {
     VBias,
     /// Bias of the attention output, `[hidden]`.
     OBias,
-    /// Norm of the queries: `[head_dim]` or `[heads * head_dim]`.
+    /// Norm of the queries: `[head_dim]`, `[heads, head_dim]` or `[heads * head_dim]`, see [`QkNorm`].
     QNorm,
-    /// Norm of the keys: `[head_dim]` or `[kv_heads * head_dim]`.
+    /// Norm of the keys: as that of the queries.
     KNorm,
     /// Sinks of attention, `[heads]`.
     Sinks,
@@ -92,6 +92,8 @@ enum Dim {
     Hidden,
     Queries,
     Keys,
+    QueryHeads,
+    KeyHeads,
     Head,
     Heads,
     Intermediate,
@@ -116,6 +118,8 @@ impl Dim {
             Self::Hidden => spec.hidden,
             Self::Queries => spec.q_width(),
             Self::Keys => spec.kv_width(),
+            Self::QueryHeads => spec.heads,
+            Self::KeyHeads => spec.kv_heads,
             Self::Head => spec.head_dim,
             Self::Heads => spec.heads,
             Self::Intermediate => spec.intermediate,
@@ -129,6 +133,8 @@ impl Dim {
             Self::Hidden => "hidden_size",
             Self::Queries => "num_attention_heads * head_dim",
             Self::Keys => "num_key_value_heads * head_dim",
+            Self::QueryHeads => "num_attention_heads",
+            Self::KeyHeads => "num_key_value_heads",
             Self::Head => "head_dim",
             Self::Heads => "num_attention_heads",
             Self::Intermediate => "intermediate_size",
@@ -229,7 +235,6 @@ impl LayerRole {
     }
 
     fn dims(self, spec: &DecoderSpec) -> &'static [Dim] {
-        let each = spec.qk_norm == Some(QkNorm::Shared);
         match self {
             Self::AttnNorm | Self::AttnNormBias | Self::PostAttnNorm | Self::OBias => &[Dim::Hidden],
             Self::MlpNorm | Self::MlpNormBias | Self::PostMlpNorm | Self::DownBias => &[Dim::Hidden],
@@ -239,9 +244,16 @@ impl LayerRole {
             Self::QBias => &[Dim::Queries],
             Self::Sinks => &[Dim::Heads],
             Self::KBias | Self::VBias => &[Dim::Keys],
-            Self::QNorm | Self::KNorm if each => &[Dim::Head],
-            Self::QNorm => &[Dim::Queries],
-            Self::KNorm => &[Dim::Keys],
+            Self::QNorm => match spec.qk_norm {
+                Some(QkNorm::Row) => &[Dim::Queries],
+                Some(QkNorm::PerHead) => &[Dim::QueryHeads, Dim::Head],
+                Some(QkNorm::Shared) | None => &[Dim::Head],
+            },
+            Self::KNorm => match spec.qk_norm {
+                Some(QkNorm::Row) => &[Dim::Keys],
+                Some(QkNorm::PerHead) => &[Dim::KeyHeads, Dim::Head],
+                Some(QkNorm::Shared) | None => &[Dim::Head],
+            },
             Self::Gate | Self::Up => &[Dim::Intermediate, Dim::Hidden],
             Self::Down => &[Dim::Hidden, Dim::Intermediate],
             Self::GateBias | Self::UpBias => &[Dim::Intermediate],

@@ -153,3 +153,49 @@ impl RopeSpec {
         (0..self.rotary_dim / 2).map(scaled).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longrope_chooses_by_the_longest_sequence() {
+        let scaling = RopeScaling::LongRope {
+            short: [1.0, 1.0].into(),
+            long: [1.0, 8.0].into(),
+            original_max_position: 100,
+            amplitude: 1.25,
+        };
+        let rope = RopeSpec { theta: 100.0, rotary_dim: 4, interleaved: false, scaling };
+        assert_eq!(rope.inv_freq(100), [1.0, 0.1]);
+        assert_eq!(rope.inv_freq(101), [1.0, 1.0 / 80.0]);
+        assert_eq!(rope.amplitude(), 1.25);
+    }
+
+    #[test]
+    fn yarn_keeps_short_wavelengths_and_divides_long_ones() {
+        let yarn = |truncate| {
+            let scaling = RopeScaling::Yarn {
+                factor: 4.0,
+                beta_fast: 32.0,
+                beta_slow: 1.0,
+                truncate,
+                original_max_position: 2048,
+                amplitude: 1.0,
+            };
+            RopeSpec { theta: 10_000.0, rotary_dim: 64, interleaved: false, scaling }.inv_freq(8192)
+        };
+        let plain =
+            RopeSpec { theta: 10_000.0, rotary_dim: 64, interleaved: false, scaling: RopeScaling::None };
+        let (plain, whole, exact) = (plain.inv_freq(8192), yarn(true), yarn(false));
+        assert_eq!(whole[..5], plain[..5]);
+        assert!(whole.iter().zip(&plain).skip(26).all(|(stretched, plain)| *stretched == plain / 4.0));
+        assert!(
+            whole
+                .iter()
+                .zip(&plain)
+                .all(|(stretched, plain)| stretched <= plain && 4.01 * stretched >= *plain)
+        );
+        assert_ne!(whole, exact);
+    }
+}

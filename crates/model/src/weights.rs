@@ -147,7 +147,9 @@ impl WeightFiles {
 
     /// Fails on a tensor without a role: leaving out a bias or a scale would give wrong text, not an error.
     fn check_rest(&self, spec: &DecoderSpec, rest: HashMap<String, Found>) -> Result<(), ModelError> {
-        let mut rest: Vec<_> = rest.into_iter().filter(|(name, _)| !is_derived(name)).collect();
+        let ignored = |name: &str| spec.naming.ignored.iter().any(|start| name.starts_with(start));
+        let mut rest: Vec<_> =
+            rest.into_iter().filter(|(name, _)| !is_derived(name) && !ignored(name)).collect();
         rest.sort_by(|a, b| a.0.cmp(&b.0));
         for (name, found) in rest {
             let file = &self.shards[found.shard].file;

@@ -50,6 +50,34 @@ pub(super) fn read_gemma3(config: &Object) -> Result<DecoderSpec, ModelError> {
     Ok(spec)
 }
 
+/// Gemma 3 with eyes, of which the text part is read: its config is one of several, and may leave out the defaults.
+pub(super) fn read_gemma3_images(config: &Object) -> Result<DecoderSpec, ModelError> {
+    const NAMING: Naming = Naming {
+        embedding: "language_model.model.embed_tokens",
+        final_norm: "language_model.model.norm",
+        head: "language_model.lm_head",
+        layers: "language_model.model.layers",
+        ignored: &["vision_tower.", "multi_modal_projector."],
+        ..self::NAMING
+    };
+    let Some(text) = config.object("text_config")? else {
+        return Err(config.error("text_config", "is missing: it describes the part that is read"));
+    };
+    let text = text.with_defaults(&[
+        ("vocab_size", 262_208),
+        ("hidden_size", 2304),
+        ("intermediate_size", 9216),
+        ("num_hidden_layers", 26),
+        ("num_attention_heads", 8),
+        ("num_key_value_heads", 4),
+        ("max_position_embeddings", 131_072),
+    ]);
+    let mut spec = read_gemma3(&text)?;
+    spec.naming = &NAMING;
+    spec.tied_head = config.flag("tie_word_embeddings")?.unwrap_or(spec.tied_head);
+    Ok(spec)
+}
+
 /// What both have in common; `every` so many layers one sees everything, and `caps` of scores and logits, where config.json
 /// does not say.
 fn family(

@@ -74,6 +74,12 @@ const READINGS: &[Reading] = &[
         read: gemma::read_gemma3,
     },
     Reading {
+        architecture: "Gemma3ForConditionalGeneration",
+        model_type: "gemma3",
+        models: "Gemma 3 with images, of which the text part is read",
+        read: gemma::read_gemma3_images,
+    },
+    Reading {
         architecture: "Phi3ForCausalLM",
         model_type: "phi3",
         models: "Phi-3, Phi-3.5-mini, Phi-4",

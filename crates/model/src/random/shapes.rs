@@ -19,12 +19,8 @@ pub(super) struct Experts {
     pub(super) intermediate: u32,
 }
 
-const LLAMA: Family = Family {
-    architecture: "LlamaForCausalLM",
-    model_type: "llama",
-    expert_count: "num_experts",
-    more: "{}",
-};
+const LLAMA: Family =
+    Family { architecture: "LlamaForCausalLM", model_type: "llama", expert_count: "num_experts", more: "{}" };
 const MISTRAL: Family = Family { architecture: "MistralForCausalLM", model_type: "mistral", ..LLAMA };
 const QWEN2: Family = Family { architecture: "Qwen2ForCausalLM", model_type: "qwen2", ..LLAMA };
 const QWEN3_FAMILY: Family = Family { architecture: "Qwen3ForCausalLM", model_type: "qwen3", ..LLAMA };

@@ -304,6 +304,24 @@ fn biases_follow_the_config() {
 }
 
 #[test]
+fn what_a_family_leaves_out_is_refused_by_name() {
+    let refused_of = |architecture: &str, field: &str, value: Value, parts: &[&str]| {
+        let tiny = Tiny::llama().set("architectures", json!([architecture])).unset("model_type");
+        refused(&tiny.set(field, value).write(), &[&[CONFIG, field], parts].concat());
+    };
+    refused_of("FalconForCausalLM", "alibi", json!(true), &["ALiBi"]);
+    refused_of("StableLmForCausalLM", "qk_layernorm", json!(true), &["true"]);
+    refused_of("GPT2LMHeadModel", "scale_attn_by_inverse_layer_idx", json!(true), &["one factor"]);
+    refused_of("GPT2LMHeadModel", "n_positions", json!(0), &["from 1"]);
+    refused_of("Gemma2ForCausalLM", "attn_logit_softcapping", json!(-1), &["above 0"]);
+    refused_of("Gemma3ForCausalLM", "use_bidirectional_attention", json!(true), &["earlier tokens"]);
+    refused_of("SmolLM3ForCausalLM", "no_rope_layers", json!([1, 0, 1]), &["lists 3"]);
+    refused_of("SmolLM3ForCausalLM", "no_rope_layers", json!([1, 2]), &["0 or 1"]);
+    refused_of("GraniteForCausalLM", "attention_multiplier", json!(0), &["above 0"]);
+    refused_of("Cohere2ForCausalLM", "sliding_window_pattern", json!("LLLG"), &["LLLG"]);
+}
+
+#[test]
 fn stop_ids_are_the_union_of_both_files() {
     let folder = Tiny::llama().set("eos_token_id", json!([9, 2])).write();
     assert_eq!(folder.open().unwrap().stop_ids(), [2, 9]);
