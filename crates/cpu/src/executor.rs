@@ -13,7 +13,7 @@ use crate::weights::ModelWeights;
 use crate::work::Work;
 use crate::{CpuError, CpuOptions, MemoryPlan, Operation, Profile};
 use pagoda_kernels::{Isa, Kernels, WorkerPool};
-use pagoda_model::{Checkpoint, DecoderSpec};
+use pagoda_model::{AttentionSpan, Checkpoint, DecoderSpec};
 use pagoda_sched::{ExecError, Executor, KvCapacity, StepInput, StepOutput};
 
 /// Runs the steps of one model on the CPU.
@@ -138,7 +138,12 @@ impl CpuExecutor {
 
 impl Executor for CpuExecutor {
     fn capacity(&self) -> KvCapacity {
-        KvCapacity { layout: self.kv.layout(), max_context: self.longest, vocab_size: self.spec.vocab_size }
+        KvCapacity {
+            layout: self.kv.layout(),
+            max_context: self.longest,
+            vocab_size: self.spec.vocab_size,
+            window: widest_window(&self.spec),
+        }
     }
 
     fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError> {
@@ -176,6 +181,15 @@ impl Executor for CpuExecutor {
         }
         Ok(())
     }
+}
+
+/// How many tokens back a token sees at most; `None` where some layer sees all.
+fn widest_window(spec: &DecoderSpec) -> Option<u32> {
+    let windows = spec.layers.iter().map(|layer| match layer.attention {
+        AttentionSpan::Window(window) => Some(window),
+        AttentionSpan::Full => None,
+    });
+    windows.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 fn kernels(isa: Option<Isa>) -> Result<&'static Kernels, CpuError> {

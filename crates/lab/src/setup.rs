@@ -116,7 +116,8 @@ impl Setup {
             scale_bytes: 0,
             blocks,
         };
-        Ok(KvCapacity { layout, max_context: self.config.max_model_len, vocab_size: VOCABULARY })
+        let max_context = self.config.max_model_len;
+        Ok(KvCapacity { layout, max_context, vocab_size: VOCABULARY, window: None })
     }
 
     /// The share of a tenant.

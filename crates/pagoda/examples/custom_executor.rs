@@ -44,7 +44,7 @@ impl Executor for Markov {
             scale_bytes: 0,
             blocks: 65,
         };
-        KvCapacity { layout, max_context: CONTEXT, vocab_size: self.vocab_size }
+        KvCapacity { layout, max_context: CONTEXT, vocab_size: self.vocab_size, window: None }
     }
 
     fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError> {

@@ -55,7 +55,7 @@ impl Engine {
             watermark_percent: 0,
             ..SchedulerConfig::default()
         };
-        let capacity = KvCapacity { layout, max_context: 4096, vocab_size: 1 << 20 };
+        let capacity = KvCapacity { layout, max_context: 4096, vocab_size: 1 << 20, window: None };
         let scheduler = Scheduler::new(config, capacity).expect("the limits agree");
         let mut engine = Self {
             scheduler,

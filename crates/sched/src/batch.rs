@@ -97,7 +97,7 @@ impl Batch {
 
     /// Bytes of the blocks that the sequences hold; a block that several share counts for each.
     pub fn memory_bytes(&self, layout: &KvLayout) -> u64 {
-        self.iter().map(|sequence| sequence.table().len() as u64).sum::<u64>() * layout.block_bytes()
+        self.iter().map(|sequence| sequence.table().held() as u64).sum::<u64>() * layout.block_bytes()
     }
 
     /// Adds a sequence at the end.

@@ -68,4 +68,7 @@ pub struct KvCapacity {
     pub max_context: u32,
     /// Ids below this are valid tokens.
     pub vocab_size: u32,
+    /// How many tokens back, itself included, a token sees at most in any layer; `None` where some layer sees all. One table
+    /// serves all layers, so that a single such layer needs every block.
+    pub window: Option<u32>,
 }

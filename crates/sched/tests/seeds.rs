@@ -37,6 +37,7 @@ mod continuous_batching {
             },
             max_context: 32,
             vocab_size: 100,
+            window: None,
         }
     }
 

@@ -47,7 +47,7 @@ impl FakeExecutor {
         Self {
             capacity,
             model: FakeModel::new(capacity.vocab_size),
-            oracle: Oracle::new(&capacity.layout),
+            oracle: Oracle::new(&capacity),
             control: FakeControl::default(),
             prefixes: Vec::new(),
             allowed: Vec::new(),
@@ -65,7 +65,7 @@ impl FakeExecutor {
             scale_bytes: 0,
             blocks,
         };
-        KvCapacity { layout, max_context, vocab_size }
+        KvCapacity { layout, max_context, vocab_size, window: None }
     }
 
     /// Makes every sequence generate `script`, and its last token for ever after.

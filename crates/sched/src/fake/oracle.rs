@@ -1,7 +1,7 @@
 //! KV storage that knows what must be in it.
 
 use super::FakeModel;
-use crate::{KvLayout, Request, RequestId, Row, SampleIndex, StepInput, TokenId, TokenLogprob};
+use crate::{KvCapacity, Request, RequestId, Row, SampleIndex, StepInput, TokenId, TokenLogprob};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ const NEVER: Cell = Cell { salt: 0, prefix: 0, position: 0, token: 0, step: 0 };
 #[derive(Debug)]
 pub(super) struct Oracle {
     block_size: u32,
+    window: Option<u32>,
     /// `[blocks * block_size]`.
     cells: Vec<Cell>,
     expected: FxHashMap<RequestId, Expected>,
@@ -66,10 +67,12 @@ impl Expected {
 }
 
 impl Oracle {
-    pub(super) fn new(layout: &KvLayout) -> Self {
+    pub(super) fn new(capacity: &KvCapacity) -> Self {
+        let layout = &capacity.layout;
         let slots = layout.blocks as usize * layout.block_size as usize;
         Self {
             block_size: layout.block_size,
+            window: capacity.window,
             cells: vec![NEVER; slots],
             expected: FxHashMap::default(),
             step: 0,
@@ -146,8 +149,11 @@ impl Oracle {
 
     fn read_registered(&self, input: &StepInput, row: &Row, expected: &Expected) -> u64 {
         let table = input.table(row);
-        let mut last = FakeModel::EMPTY_PREFIX;
-        for position in 0..row.context {
+        // Which prefix a beam has, only its whole table tells.
+        let first = if expected.offered.is_some() { 0 } else { self.first_seen(row) };
+        let before = first.checked_sub(1).and_then(|before| expected.at(row.sample, before as usize));
+        let mut last = before.map_or(FakeModel::EMPTY_PREFIX, |(_, prefix)| prefix);
+        for position in first..row.context {
             let cell = &self.cells[self.slot(table, position)];
             let Some((token, prefix)) = expected.after(last, cell, row.sample, position as usize) else {
                 panic!("{} reads position {position}, which it never generated", name(row));
@@ -169,9 +175,12 @@ impl Oracle {
     fn read_chain(&self, input: &StepInput, row: &Row) -> u64 {
         let table = input.table(row);
         let mut prefix = FakeModel::EMPTY_PREFIX;
-        for position in 0..row.context {
+        let first = self.first_seen(row);
+        for position in first..row.context {
             let cell = &self.cells[self.slot(table, position)];
-            prefix = FakeModel::extend(prefix, cell.token);
+            // What is before the window only its end tells of.
+            let within = position > first || first == 0;
+            prefix = if within { FakeModel::extend(prefix, cell.token) } else { cell.prefix };
             let right = cell.position == position && cell.prefix == prefix && cell.step != 0;
             if !right || cell.step == SPOILED {
                 let block = table[(position / self.block_size) as usize];
@@ -179,6 +188,12 @@ impl Oracle {
             }
         }
         prefix
+    }
+
+    /// First position that a token of a row sees.
+    fn first_seen(&self, row: &Row) -> u32 {
+        let first = row.context - (row.tokens.end - row.tokens.start);
+        self.window.map_or(0, |window| (first + 1).saturating_sub(window))
     }
 
     /// Hash of a row's tokens up to `token` of the step, which it has written.

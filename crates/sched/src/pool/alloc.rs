@@ -47,13 +47,15 @@ impl BlockPool {
 
     /// Appends all blocks of `of` to `into`, each counted once more.
     pub fn share_into(&mut self, of: &BlockTable, into: &mut BlockTable) {
+        into.begin_like(of);
         for block in of {
             into.push(self.share(block));
         }
     }
 
-    /// Puts the first `count` blocks of `of`, each counted once more, before those of `table`.
+    /// Puts the first `count` blocks of `of`, none of which are gone, each counted once more, before those of `table`.
     pub fn share_front(&mut self, of: &BlockTable, count: usize, table: &mut BlockTable) {
+        debug_assert!(of.gone() == 0 && table.gone() == 0, "the front of a table is there");
         let own = std::mem::replace(table, BlockTable::with_capacity(table.len() + count));
         for block in of.iter().take(count) {
             table.push(self.share(block));
@@ -122,12 +124,27 @@ impl BlockPool {
     /// Gives all blocks of a table back and drops the content of those from `from_block` on from the cache,
     /// for whoever published it: it is not what a correct step would have written.
     pub fn discard_table(&mut self, table: &mut BlockTable, from_block: usize) {
+        let mut index = table.len();
         while let Some(block) = table.pop() {
-            if table.len() >= from_block {
+            index -= 1;
+            if index >= from_block {
                 self.forget(block.index());
             }
             self.release(block);
         }
+    }
+
+    /// Gives the blocks before entry `end` back, for a sequence of which no later token sees what they hold. Their content leaves
+    /// the cache: what continues it, which the sequence still holds, would else outlive it.
+    ///
+    /// Returns how many they were.
+    pub fn release_front(&mut self, table: &mut BlockTable, end: usize) -> usize {
+        let before = table.gone();
+        for block in table.take_front(end) {
+            self.forget(block.index());
+            self.release(block);
+        }
+        table.gone() - before
     }
 
     /// Takes the block that is worth least; at least one is available.

@@ -22,6 +22,13 @@ impl BlockHandle {
         self.0
     }
 
+    /// No block, where one is gone.
+    const NULL: Self = Self(BlockId(0));
+
+    fn is_null(&self) -> bool {
+        *self == Self::NULL
+    }
+
     /// The block as an index of the pool's arrays.
     pub(super) fn index(&self) -> u32 {
         self.0.0
@@ -29,8 +36,11 @@ impl BlockHandle {
 }
 
 /// Blocks of one sequence: entry `i` holds the tokens `i * block_size..(i + 1) * block_size`.
+///
+/// Leading entries may be gone: their blocks were given back, since no later token sees what they held.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BlockTable {
+    /// Those that are gone are the null block.
     blocks: Vec<BlockHandle>,
 }
 
@@ -50,9 +60,23 @@ impl BlockTable {
         self.blocks.reserve(additional);
     }
 
-    /// Number of blocks.
+    /// Number of entries, those that are gone included.
     pub fn len(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// Number of blocks.
+    pub fn held(&self) -> usize {
+        self.len() - self.gone()
+    }
+
+    /// Number of entries that are gone.
+    pub fn gone(&self) -> usize {
+        // Mostly none are, and there are as many comparisons as the length has bits otherwise.
+        match self.blocks.first() {
+            Some(first) if first.is_null() => self.blocks.partition_point(BlockHandle::is_null),
+            _ => 0,
+        }
     }
 
     /// Whether there is no block.
@@ -60,9 +84,14 @@ impl BlockTable {
         self.blocks.is_empty()
     }
 
-    /// The block at `index`.
+    /// The block at `index`; `None` if it is gone.
     pub fn get(&self, index: usize) -> Option<&BlockHandle> {
-        self.blocks.get(index)
+        self.blocks.get(index).filter(|block| !block.is_null())
+    }
+
+    /// The blocks with their index, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, &BlockHandle)> {
+        (self.gone()..).zip(self)
     }
 
     /// The last block.
@@ -72,10 +101,10 @@ impl BlockTable {
 
     /// The blocks, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, BlockHandle> {
-        self.blocks.iter()
+        self.blocks[self.gone()..].iter()
     }
 
-    /// Ids of the blocks, in order.
+    /// Ids of the entries, in order; the null block where they are gone.
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = BlockId> + ExactSizeIterator + '_ {
         self.blocks.iter().map(BlockHandle::id)
     }
@@ -85,9 +114,27 @@ impl BlockTable {
         self.blocks.push(block);
     }
 
-    /// Takes the last block out.
+    /// Takes the last block out; with the last one of all the table is empty.
     pub(super) fn pop(&mut self) -> Option<BlockHandle> {
-        self.blocks.pop()
+        let block = self.blocks.pop();
+        if self.blocks.last().is_some_and(BlockHandle::is_null) {
+            self.blocks.clear();
+        }
+        block
+    }
+
+    /// Takes the blocks before entry `end` out, but never the last one of all.
+    pub(super) fn take_front(&mut self, end: usize) -> impl Iterator<Item = BlockHandle> {
+        let end = end.min(self.len().saturating_sub(1));
+        let start = self.gone().min(end);
+        self.blocks[start..end].iter_mut().map(|block| std::mem::replace(block, BlockHandle::NULL))
+    }
+
+    /// Lets an empty table begin with as many entries that are gone as `other` does.
+    pub(super) fn begin_like(&mut self, other: &Self) {
+        let gone = other.gone();
+        debug_assert!(self.is_empty() || gone == 0, "entries that are gone come first");
+        self.blocks.extend(std::iter::repeat_with(|| BlockHandle::NULL).take(gone));
     }
 
     /// Puts `block` at `index` and gives back what was there.

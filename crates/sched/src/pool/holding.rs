@@ -27,6 +27,6 @@ impl<'a> Holding<'a> {
     /// The blocks with their index and fill level.
     pub(super) fn blocks(self, block_size: u32) -> impl Iterator<Item = (usize, &'a BlockHandle, u32)> {
         let filled = move |index| self.filled(index, block_size);
-        self.table.iter().enumerate().map(move |(index, block)| (index, block, filled(index)))
+        self.table.entries().map(move |(index, block)| (index, block, filled(index)))
     }
 }

@@ -81,7 +81,7 @@ impl Check<'_> {
         let who = holding.sequence;
         let mut before: Option<Link> = None;
         let mut stays = Retention::PINNED;
-        for (index, block) in holding.table.iter().enumerate() {
+        for (index, block) in holding.table.entries() {
             let record = self.record(block.index());
             if !record.is_published() {
                 before = None;

@@ -86,6 +86,7 @@ impl BlockPool {
     /// Keeps the content of the first `blocks` of a table, which were published, at least as `retention` says. Returns how
     /// many of them are kept like that: it begins with the first and stops where as many blocks are as may be.
     pub fn retain_prefix(&mut self, table: &BlockTable, blocks: usize, retention: Retention) -> usize {
+        debug_assert!(table.gone() == 0, "a prefix begins with its first block");
         let blocks = table.iter().take(blocks);
         blocks.take_while(|block| self.retain(block.index(), retention)).count()
     }

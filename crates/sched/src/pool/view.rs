@@ -118,7 +118,7 @@ impl BlockPool {
     /// If the pool has no such block.
     pub fn block<'a>(&self, id: BlockId, holdings: impl IntoIterator<Item = Holding<'a>>) -> MemoryBlock<'a> {
         let find = |holding: Holding<'a>| {
-            let index = holding.table.ids().position(|held| held == id)?;
+            let (index, _) = holding.table.entries().find(|(_, block)| block.id() == id)?;
             Some(Usage { holding, index })
         };
         MemoryBlock {

@@ -117,6 +117,7 @@ impl Scheduler {
                 self.admit_sequence(head, hit, now);
                 return !so_far.displaced;
             }
+            Err(Obstacle::Blocks { .. }) if self.leave_windows() > 0 => return true,
             Err(obstacle) => obstacle,
         };
         if so_far.displaced {

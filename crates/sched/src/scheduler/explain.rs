@@ -2,7 +2,9 @@
 
 use super::Scheduler;
 use super::admission::Obstacle;
-use crate::{Explanation, MachineState, RequestId, Rule, SampleIndex, Sequence, SequenceId, Standing};
+use crate::{
+    BlockHandle, Explanation, MachineState, RequestId, Rule, SampleIndex, Sequence, SequenceId, Standing,
+};
 use std::time::Instant;
 
 /// How many of those that go first are named.
@@ -45,7 +47,8 @@ impl Scheduler {
 
     fn explain_running(&self, id: RequestId) -> Standing {
         let samples = || self.batch.iter().filter(|running| running.id().request == id);
-        let mut blocks: Vec<_> = samples().flat_map(|running| running.table.ids()).collect();
+        let mut blocks: Vec<_> =
+            samples().flat_map(|running| running.table.iter().map(BlockHandle::id)).collect();
         blocks.sort_unstable();
         blocks.dedup();
         Standing::Running {

@@ -16,6 +16,7 @@ mod passing;
 mod plan;
 mod preempt;
 mod report;
+mod windows;
 
 use crate::batch::RowKey;
 use crate::growth::OutputMedian;
@@ -58,6 +59,8 @@ pub struct Scheduler {
     admitted_tokens: RateMeter,
     arrivals: u64,
     counters: Counters,
+    /// How many tokens back a token sees at most.
+    window: Option<u32>,
 }
 
 /// What is known of a request beside its sequences.
@@ -80,6 +83,8 @@ struct Step {
     keys: Vec<RowKey>,
     /// Running sequences when planning began; scratch.
     order: Vec<RowKey>,
+    /// Running sequences whose windows are looked at; scratch.
+    windows: Vec<RowKey>,
     budget: u32,
     /// Waiting sequences that may still join.
     places: u32,
@@ -107,6 +112,7 @@ impl Step {
             input,
             keys: Vec::with_capacity(rows),
             order: Vec::with_capacity(rows),
+            windows: Vec::with_capacity(rows),
             budget: 0,
             places: 0,
             load: StepLoad::default(),
@@ -154,6 +160,7 @@ impl Scheduler {
             counters: Counters::default(),
             config,
             layout,
+            window: capacity.window,
         })
     }
 

@@ -131,13 +131,16 @@ impl Scheduler {
         loop {
             let need = self.block_need(key);
             let sequence = self.batch.at(key);
-            let alone = sequence.beams == 0 && sequence.table.len() as u32 >= self.pool.usable();
-            if matches!(need, BlockNeed::New) && alone {
+            let alone = sequence.beams == 0 && sequence.table.held() as u32 >= self.pool.usable();
+            if matches!(need, BlockNeed::New) && alone && self.leave_windows() == 0 {
                 return self.end_row(key, CompletionReason::LengthLimit(LengthKind::Pool), now);
             }
             if matches!(need, BlockNeed::None) || self.pool.available() > 0 {
                 self.take_block(key, &need);
                 return self.schedule(key, 1);
+            }
+            if self.leave_windows() > 0 {
+                continue;
             }
             self.preempt_for_block(key, now);
             // The victim may be the sequence itself, or a beam of the same search.

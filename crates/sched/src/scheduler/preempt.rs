@@ -36,7 +36,7 @@ impl Scheduler {
         let lower = || self.batch.keys().filter(|&key| self.batch.at(key).priority() < class);
         let (held_rows, held_blocks) = lower().fold((0, 0), |(rows, blocks), key| {
             let sequence = self.batch.at(key);
-            (rows + sequence.rows(), blocks + sequence.table.len() as u32)
+            (rows + sequence.rows(), blocks + sequence.table.held() as u32)
         });
         if self.batch.rows() - held_rows + rows > self.config.max_num_seqs
             || self.pool.available() + held_blocks < needed
@@ -115,7 +115,7 @@ mod tests {
             scale_bytes: 0,
             blocks: 33,
         };
-        let capacity = KvCapacity { layout, max_context: 64, vocab_size: 100 };
+        let capacity = KvCapacity { layout, max_context: 64, vocab_size: 100, window: None };
         let mut scheduler = Scheduler::new(SchedulerConfig::default(), capacity).expect("the limits agree");
         let now = Instant::now();
         for &priority in classes {

@@ -96,6 +96,7 @@ impl Setup {
         setup.config.max_pinned_blocks = rng.within(0, blocks / 2) * u32::from(setup.retains);
         setup.searches = *rng.pick(&[0, 0, 100, 500]);
         setup.reports = rng.chance(300);
+        setup.capacity.window = rng.chance(300).then(|| rng.log_within(1, max_model_len));
         setup
     }
 

@@ -2,9 +2,9 @@
 
 use pagoda_sched::fake::{FakeExecutor, FakeModel};
 use pagoda_sched::{
-    CompletionReason, Deadlines, Effect, Effects, Executor, Failure, Priority, PromptLogprob, Request,
-    RequestId, RequestStats, SampleIndex, SamplingParams, Scheduler, SchedulerConfig, StepInput, StepOutput,
-    TokenId, TokenLogprob,
+    CompletionReason, Deadlines, Effect, Effects, Executor, Failure, KvCapacity, Priority, PromptLogprob,
+    Request, RequestId, RequestStats, SampleIndex, SamplingParams, Scheduler, SchedulerConfig, StepInput,
+    StepOutput, TokenId, TokenLogprob,
 };
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -60,7 +60,11 @@ impl Bench {
     }
 
     pub(crate) fn with(blocks: u32, block_size: u32, config: SchedulerConfig) -> Self {
-        let executor = FakeExecutor::new(FakeExecutor::capacity_of(blocks + 1, block_size, 4096, 1000));
+        Self::over(FakeExecutor::capacity_of(blocks + 1, block_size, 4096, 1000), config)
+    }
+
+    pub(crate) fn over(capacity: KvCapacity, config: SchedulerConfig) -> Self {
+        let executor = FakeExecutor::new(capacity);
         Self {
             scheduler: Scheduler::new(config, executor.capacity()).expect("the limits agree"),
             executor,

@@ -16,3 +16,4 @@ mod preemption;
 mod progress;
 mod prompts;
 mod tenants;
+mod windows;
