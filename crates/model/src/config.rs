@@ -12,7 +12,8 @@ pub(crate) const MAX_INTERMEDIATE: u32 = 1 << 20;
 const MAX_LAYERS: u32 = 1024;
 const MAX_HEADS: u32 = 1024;
 const MAX_HEAD_DIM: u32 = 1024;
-const MAX_CONTEXT: u32 = 1 << 27;
+/// Longest context of a model.
+pub(crate) const MAX_CONTEXT: u32 = 1 << 27;
 
 /// Dimensions and constants, checked against each other.
 #[derive(Clone, Copy, Debug)]

@@ -88,6 +88,17 @@ impl RopeSpec {
         }
     }
 
+    /// Context that the stretch reaches, where it is told by a factor that users set to go beyond what config.json calls the
+    /// longest.
+    pub(crate) fn reach(&self) -> Option<u32> {
+        match self.scaling {
+            RopeScaling::Yarn { factor, original_max_position, .. } => {
+                Some((f64::from(factor) * f64::from(original_max_position)) as u32)
+            }
+            _ => None,
+        }
+    }
+
     /// Factor on cosines and sines.
     pub fn amplitude(&self) -> f32 {
         match self.scaling {

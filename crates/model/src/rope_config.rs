@@ -1,12 +1,11 @@
 //! Rotary positions as config.json writes them: `rope_theta` and `rope_scaling` (transformers 4), or
 //! `rope_parameters` (transformers 5), flat or per layer type.
 
-use crate::config::{Common, Defaults};
+use crate::config::{Common, Defaults, MAX_CONTEXT};
 use crate::json::Object;
 use crate::{ModelError, RopeScaling, RopeSpec};
 
 const LAYER_TYPES: [&str; 3] = ["full_attention", "sliding_attention", "chunked_attention"];
-const MAX_CONTEXT: u32 = 1 << 27;
 
 /// What the parameters of a kind of rotation are checked against, and stand in for what they leave out.
 struct Context<'a> {

@@ -16,7 +16,7 @@ mod qwen_moe;
 mod spans;
 mod stablelm;
 
-use crate::config::{Common, Defaults};
+use crate::config::{Common, Defaults, MAX_CONTEXT};
 use crate::json::{Object, clip};
 use crate::{
     AttentionSpan, BlockSpec, DecoderSpec, Dtype, Flow, ModelError, Naming, NormKind, NormSpec, RopeSpec,
@@ -342,6 +342,7 @@ fn rotate_by_span(spec: &mut DecoderSpec) {
 
 /// A decoder of these dimensions. The stored format is filled in when the weights are known.
 fn assemble(common: &Common, ropes: Vec<RopeSpec>) -> DecoderSpec {
+    let reach = ropes.iter().filter_map(RopeSpec::reach).max().unwrap_or(0).min(MAX_CONTEXT);
     DecoderSpec {
         architecture: String::new(),
         naming: &Naming::LLAMA,
@@ -362,7 +363,7 @@ fn assemble(common: &Common, ropes: Vec<RopeSpec>) -> DecoderSpec {
         mlp_bias: false,
         activation: common.activation,
         tied_head: common.tied_head,
-        max_context: common.max_context,
+        max_context: common.max_context.max(reach),
         attn_scale: f64::from(common.head_dim).powf(-0.5) as f32,
         attn_softcap: None,
         attn_sinks: false,

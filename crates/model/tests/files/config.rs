@@ -219,6 +219,17 @@ fn rope_scaling_is_read_in_both_styles() {
 }
 
 #[test]
+fn yarn_reaches_beyond_the_longest_context_that_is_written() {
+    let context = |scaling: Value| {
+        Tiny::llama().set("rope_scaling", scaling).write().open().unwrap().spec().max_context
+    };
+    assert_eq!(context(json!({"type": "yarn", "factor": 4.0})), 4 * 64);
+    assert_eq!(context(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8})), 64);
+    assert_eq!(context(json!({"type": "yarn", "factor": 1e30})), 1 << 27);
+    assert_eq!(context(json!({"type": "linear", "factor": 4.0})), 64);
+}
+
+#[test]
 fn rope_scaling_that_is_unknown_incomplete_or_contradictory_is_refused() {
     refused_field(
         "rope_scaling",
