@@ -1,5 +1,6 @@
 //! How weights are stored in memory.
 
+use crate::blocks::BlockFormat;
 use crate::quant::QuantFormat;
 use std::fmt;
 
@@ -14,6 +15,8 @@ pub enum WeightFormat {
     F16,
     /// Small integers with a scale for each group.
     Quantized(QuantFormat),
+    /// Small integers in blocks, as GGUF files store them.
+    Blocks(BlockFormat),
 }
 
 impl fmt::Display for WeightFormat {
@@ -23,7 +26,14 @@ impl fmt::Display for WeightFormat {
             WeightFormat::Bf16 => f.write_str("bf16"),
             WeightFormat::F16 => f.write_str("f16"),
             WeightFormat::Quantized(format) => format.fmt(f),
+            WeightFormat::Blocks(format) => format.fmt(f),
         }
+    }
+}
+
+impl From<BlockFormat> for WeightFormat {
+    fn from(format: BlockFormat) -> Self {
+        WeightFormat::Blocks(format)
     }
 }
 

@@ -31,6 +31,7 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocks;
 mod buffer;
 mod chunks;
 mod format;
@@ -65,6 +66,7 @@ mod weigh;
 
 pub use act::{Glu, Map, RowStats};
 pub use attention::{AttentionInput, AttentionLimits, AttentionRow, AttentionScratch};
+pub use blocks::{BlockFormat, BlockRef};
 pub use buffer::{Buffer, Element, OutOfMemory};
 pub use format::WeightFormat;
 pub use groups::{GroupScratch, GroupedInput, LinearRef, RowGroup};

@@ -1,8 +1,9 @@
 //! Why weights cannot be packed.
 
+use crate::blocks::BlockFormat;
 use crate::buffer::OutOfMemory;
 use crate::format::WeightFormat;
-use crate::quant::{QuantFormat, QuantFormatError};
+use crate::quant::QuantFormatError;
 use std::sync::Mutex;
 
 /// Why weights cannot be packed.
@@ -28,10 +29,8 @@ pub enum PackError {
         /// Inputs.
         k: usize,
     },
-    /// A weight that is to be quantised is NaN or infinite.
-    #[error(
-        "row {row}, column {column} of part {part} of the weights is not finite, so it cannot be quantised"
-    )]
+    /// A weight that is to be quantised, or the scale of the weights that begin there, is NaN or infinite.
+    #[error("row {row}, column {column} of part {part} of the weights is not finite")]
     NotFinite {
         /// Which part, from 0.
         part: usize,
@@ -46,14 +45,22 @@ pub enum PackError {
         /// Which part, from 0.
         part: usize,
         /// How it is quantised.
-        from: QuantFormat,
+        from: WeightFormat,
         /// The format asked for.
         to: WeightFormat,
+    },
+    /// Floats were to be packed in a format that only files have.
+    #[error("part {part} of the weights is no {format}, and weights are not brought into this format")]
+    Blocks {
+        /// Which part, from 0.
+        part: usize,
+        /// The format asked for.
+        format: BlockFormat,
     },
     /// Codes, scales or zero points of a quantised matrix are of another number than its shape calls for.
     #[error("there are {found} {what}, which does not fit a matrix of {n} rows of {k}")]
     Parts {
-        /// "codes" (their bytes), "scales" or "zero points".
+        /// "codes" (their bytes), "scales", …
         what: &'static str,
         /// How many there are.
         found: usize,

@@ -2,14 +2,15 @@
 //!
 //! The outputs are cut into panels of [`PANEL`] rows of the weight matrix; a panel holds its rows side by side, step by
 //! step along K, so that one pass over memory feeds all its outputs. The order within a panel is that of the format: see
-//! [`float`] and [`quantized`]. The number of panels is even, since two of them, a unit, are the least that a worker takes.
+//! [`float`], [`quantized`] and [`blocks`]. The number of panels is even, since two of them, a unit, are the least that a worker takes.
 
 use crate::buffer::{Buffer, Element};
 use crate::format::WeightFormat;
 use crate::pack_error::{FirstError, PackError};
+use crate::panels::blocks::{BlockLayout, BlockPanels};
 use crate::panels::float::FloatFormat;
 use crate::panels::quantized::{QuantLayout, QuantPanels};
-use crate::panels::{Order, float, quantized};
+use crate::panels::{Order, blocks, float, quantized};
 pub(crate) use crate::panels::{PANEL, UNIT};
 use crate::pool::{WorkerPool, partition};
 use crate::shared::SharedOut;
@@ -39,6 +40,8 @@ pub(crate) enum Panels<'a> {
     F16(&'a [f16]),
     /// See [`quantized`].
     Quantized(QuantPanels<'a>),
+    /// See [`blocks`].
+    Blocks(BlockPanels<'a>),
 }
 
 impl PackedLinear {
@@ -163,6 +166,7 @@ impl PackedLinear {
                     }
                 }
             }
+            Panels::Blocks(w) => read_blocks(&w, row, out),
         }
     }
 
@@ -181,6 +185,9 @@ impl PackedLinear {
                 layout: QuantLayout::new(format, self.k),
                 bytes: &self.bytes,
             }),
+            WeightFormat::Blocks(format) => {
+                Panels::Blocks(BlockPanels { layout: BlockLayout::new(format, self.k), bytes: &self.bytes })
+            }
         }
     }
 
@@ -188,6 +195,21 @@ impl PackedLinear {
         let (start, len) = (self.bytes.as_ptr().cast(), self.bytes.len() / size_of::<T>());
         // SAFETY: the buffer, aligned to 64, holds `len` of the type; every bit pattern of an element is a value.
         unsafe { std::slice::from_raw_parts(start, len) }
+    }
+}
+
+/// Widens row `row` of a matrix in blocks.
+fn read_blocks(w: &BlockPanels<'_>, row: usize, out: &mut [f32]) {
+    let build = w.layout.build;
+    for (index, out) in out.chunks_exact_mut(build.block).enumerate() {
+        let (block, column) = (w.block(row / UNIT, index), row % UNIT);
+        for (group, out) in out.chunks_exact_mut(build.group).enumerate() {
+            let (factor, addend) = block.group(column, group);
+            for (step, out) in out.iter_mut().enumerate() {
+                let level = block.level(column, group * build.group + step);
+                *out = f32::from(level) * factor + addend;
+            }
+        }
     }
 }
 
@@ -245,6 +267,7 @@ fn check_part(
     let elements = weights.len();
     let shaped = match weights {
         Weights::Quantized(quantized) => (quantized.n(), quantized.k()) == (rows, k),
+        Weights::Blocks(blocks) => (blocks.n(), blocks.k()) == (rows, k),
         _ => rows.checked_mul(k) == Some(elements),
     };
     if !shaped {
@@ -253,9 +276,14 @@ fn check_part(
     match (weights, format) {
         (Weights::Quantized(quantized), WeightFormat::Quantized(to))
             if quantized.format().same_weights(to) => {}
+        (Weights::Blocks(blocks), WeightFormat::Blocks(to)) if blocks.format() == to => {}
         (Weights::Quantized(quantized), to) => {
-            return Err(PackError::Format { part, from: quantized.format(), to });
+            return Err(PackError::Format { part, from: quantized.format().into(), to });
         }
+        (Weights::Blocks(blocks), to) => {
+            return Err(PackError::Format { part, from: blocks.format().into(), to });
+        }
+        (_, WeightFormat::Blocks(format)) => return Err(PackError::Blocks { part, format }),
         (_, WeightFormat::Quantized(format)) => drop(format.checked()?),
         _ => {}
     }
@@ -267,6 +295,7 @@ fn unit_bytes(format: WeightFormat, k: usize) -> usize {
     match Order::of(format) {
         Order::Float(format) => UNIT / PANEL * format.panel_bytes(k),
         Order::Quantized(format) => QuantLayout::new(format, k).unit_bytes(),
+        Order::Blocks(format) => BlockLayout::new(format, k).unit_bytes(),
     }
 }
 
@@ -288,5 +317,6 @@ fn pack_unit(
             Ok(())
         }
         Order::Quantized(format) => quantized::pack_unit(parts, stacked, k, format, first, to),
+        Order::Blocks(format) => blocks::pack_unit(parts, stacked, k, format, first, to),
     }
 }

@@ -131,8 +131,11 @@ impl QuantizedMatrix {
         if n.checked_mul(k) != Some(weights.len()) {
             return Err(PackError::Shape { part: 0, elements: weights.len(), rows: n, k });
         }
+        if let Weights::Blocks(blocks) = weights {
+            return Err(PackError::Format { part: 0, from: blocks.format().into(), to: format.into() });
+        }
         if let Weights::Quantized(quantized) = weights {
-            return Err(PackError::Format { part: 0, from: quantized.format, to: format.into() });
+            return Err(PackError::Format { part: 0, from: quantized.format.into(), to: format.into() });
         }
         let groups = k.div_ceil(format.group.into());
         let mut codes = Buffer::zeroed(n * row_bytes(format.bits, k))?;

@@ -1,5 +1,6 @@
 //! Weights as a checkpoint holds them.
 
+use crate::blocks::BlockRef;
 use crate::quantized::QuantizedRef;
 use half::{bf16, f16};
 use std::ops::Range;
@@ -15,6 +16,8 @@ pub enum Weights<'a> {
     F16(&'a [f16]),
     /// Codes with their scales.
     Quantized(QuantizedRef<'a>),
+    /// Blocks of a GGUF file.
+    Blocks(BlockRef<'a>),
 }
 
 impl Weights<'_> {
@@ -25,6 +28,7 @@ impl Weights<'_> {
             Weights::Bf16(w) => w.len(),
             Weights::F16(w) => w.len(),
             Weights::Quantized(w) => w.n() * w.k(),
+            Weights::Blocks(w) => w.n() * w.k(),
         }
     }
 
@@ -43,7 +47,9 @@ impl Weights<'_> {
             Weights::F32(w) => out.copy_from_slice(&w[range]),
             Weights::Bf16(w) => out.iter_mut().zip(&w[range]).for_each(|(out, x)| *out = x.to_f32()),
             Weights::F16(w) => out.iter_mut().zip(&w[range]).for_each(|(out, x)| *out = x.to_f32()),
-            Weights::Quantized(_) => unreachable!("quantised weights are packed as they are"),
+            Weights::Quantized(_) | Weights::Blocks(_) => {
+                unreachable!("quantised weights are packed as they are")
+            }
         }
     }
 }

@@ -199,6 +199,12 @@ impl Ints for Avx2 {
         proven!(_mm256_shuffle_epi32::<0b11_01_10_00>(a))
     }
     #[inline(always)]
+    unsafe fn look_up(self, table: &[u8; 16], bytes: *mut u8) {
+        let table = proven!(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())));
+        let found = proven!(_mm256_shuffle_epi8(table, _mm256_loadu_si256(bytes.cast())));
+        proven!(_mm256_storeu_si256(bytes.cast(), found));
+    }
+    #[inline(always)]
     fn sum_words(self, a: __m256i) -> i32 {
         let four = proven!(_mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a)));
         let two = proven!(_mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four)));

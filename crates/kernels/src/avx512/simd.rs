@@ -187,6 +187,12 @@ impl Ints for Avx512 {
         proven!(_mm512_shuffle_epi32::<0b11_01_10_00>(a))
     }
     #[inline(always)]
+    unsafe fn look_up(self, table: &[u8; 16], bytes: *mut u8) {
+        let table = proven!(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())));
+        let found = proven!(_mm512_shuffle_epi8(table, _mm512_loadu_si512(bytes.cast())));
+        proven!(_mm512_storeu_si512(bytes.cast(), found));
+    }
+    #[inline(always)]
     fn sum_words(self, a: __m512i) -> i32 {
         proven!(_mm512_reduce_add_epi32(a))
     }

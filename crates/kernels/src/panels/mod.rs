@@ -1,8 +1,10 @@
 //! The order of packed weights, for each format.
 
+pub(crate) mod blocks;
 pub(crate) mod float;
 pub(crate) mod quantized;
 
+use crate::blocks::BlockFormat;
 use crate::format::WeightFormat;
 use crate::quant::QuantFormat;
 use float::FloatFormat;
@@ -13,10 +15,11 @@ pub(crate) const PANEL: usize = 16;
 /// Outputs that one worker takes at least: the two registers or tiles that the widest blocks have side by side.
 pub(crate) const UNIT: usize = 2 * PANEL;
 
-/// Which of the two kinds of order a format has.
+/// Which of the kinds of order a format has.
 pub(crate) enum Order {
     Float(FloatFormat),
     Quantized(QuantFormat),
+    Blocks(BlockFormat),
 }
 
 impl Order {
@@ -26,6 +29,7 @@ impl Order {
             WeightFormat::Bf16 => Order::Float(FloatFormat::Bf16),
             WeightFormat::F16 => Order::Float(FloatFormat::F16),
             WeightFormat::Quantized(format) => Order::Quantized(format),
+            WeightFormat::Blocks(format) => Order::Blocks(format),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Linear operation.
 
 use super::activations;
+use crate::BlockFormat;
 use crate::linear::LinearTask;
 use crate::packed::{PANEL, Panels, UNIT};
+use crate::panels::blocks::BlockPanels;
 use crate::panels::quantized::QuantPanels;
 use crate::quant::Bits;
 use half::{bf16, f16};
@@ -18,6 +20,7 @@ pub(super) fn linear(task: LinearTask<'_>) {
             panel[(step / 2 * PANEL + column) * 2 + step % 2].to_f32()
         }),
         Panels::Quantized(w) => quantized(&task, w),
+        Panels::Blocks(w) => blocks(&task, w),
     }
 }
 
@@ -66,6 +69,34 @@ fn quantized(task: &LinearTask<'_>, w: QuantPanels<'_>) {
                         let exact = dot - i32::from(block.zero(column)) * x.sum;
                         *out = (exact as f32).mul_add(block.scale(column).to_f32() * x.scale, *out);
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Exact integers within a group; one fused multiply-add for each group, in order, from the bias on, and one more for its
+/// addend in formats with a minimum.
+fn blocks(task: &LinearTask<'_>, w: BlockPanels<'_>) {
+    let (n, k, build) = (task.w.n(), task.w.k(), w.layout.build);
+    let columns = task.units.start * UNIT..(task.units.end * UNIT).min(n);
+    for row in task.rows.rows(task.blocks.clone()) {
+        let out = output(task, row, &columns);
+        match task.bias {
+            Some(bias) => out.copy_from_slice(&bias[columns.clone()]),
+            None => out.fill(0.0),
+        }
+        for (index, x) in task.x[row * k..(row + 1) * k].chunks(build.group).enumerate() {
+            let (place, group) = (index / w.layout.groups(), index % w.layout.groups());
+            let x = activations::quantize(x, BlockFormat::ACTIVATIONS);
+            for (column, out) in columns.clone().zip(&mut *out) {
+                let (block, column) = (w.block(column / UNIT, place), column % UNIT);
+                let (factor, addend) = block.group(column, group);
+                let level = |step| i32::from(block.level(column, group * build.group + step));
+                let exact: i32 = (0..build.group).map(|step| level(step) * i32::from(x.q[step])).sum();
+                *out = (exact as f32).mul_add(factor * x.scale, *out);
+                if build.minimum {
+                    *out = addend.mul_add(x.scale * x.sum as f32, *out);
                 }
             }
         }

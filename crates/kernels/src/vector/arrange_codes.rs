@@ -2,17 +2,17 @@
 //!
 //! The words of a block are, for each group, `[words of a row][R]`, then `[R]` scales, then `[R]` words for the zero
 //! points: with one zero point for all, minus it times the sum of the integers; else that sum, negated, as the pair
-//! `(a, b)` of `a + 128 b`, which meets `(z, 128 z)`.
+//! `(a, b)` of `a + 128 b`, which meets `(z, 128 z)`; or, for formats with a minimum, that sum times the scale.
 
 use super::arrange::Packed;
 use super::ints::Ints;
 use super::level::Arrange;
 use super::quantized::GROUP_WORDS;
 use crate::linear::PrepareTask;
-use crate::quant::QuantFormat;
+use crate::quant::{Activations, QuantFormat};
 use crate::quantize::MAX_GROUP;
 use crate::scalar::activations::TINY;
-use crate::{PackedLinear, WeightFormat};
+use crate::{BlockFormat, PackedLinear, WeightFormat};
 
 /// Integers of BYTES bytes: quads `(x0, x1, x2, x3)` are one word of bytes or two words of pairs, `(x0, x2)`, `(x1, x3)`.
 pub(crate) struct Codes<const BYTES: usize>;
@@ -32,11 +32,43 @@ pub(crate) fn quant_format(w: &PackedLinear) -> QuantFormat {
     }
 }
 
+/// How activations are grouped for weights of a format, and what follows each group.
+#[derive(Clone, Copy)]
+pub(crate) struct Grouping {
+    pub(crate) group: usize,
+    activations: Activations,
+    end: End,
+}
+
+/// The second word that follows a group, made of the sum of its integers.
+#[derive(Clone, Copy)]
+enum End {
+    /// Minus the sum times the zero point of all.
+    Zero(u8),
+    /// Minus the sum, as a pair.
+    Pair,
+    /// The sum times the scale.
+    Scaled,
+}
+
+impl Grouping {
+    pub(crate) fn of(w: &PackedLinear) -> Self {
+        if let WeightFormat::Blocks(format) = w.format() {
+            let build = format.build();
+            let end = if build.minimum { End::Scaled } else { End::Zero(build.zero) };
+            return Grouping { group: build.group, activations: BlockFormat::ACTIVATIONS, end };
+        }
+        let QuantFormat { bits, group, zero_point, activations } = quant_format(w);
+        let end = if zero_point { End::Pair } else { End::Zero(bits.middle()) };
+        Grouping { group: group.into(), activations, end }
+    }
+}
+
 impl<S: Ints, const BYTES: usize> Arrange<S> for Codes<BYTES> {
     #[inline(always)]
     fn run<const R: usize>(s: S, task: &PrepareTask<'_>) {
-        let format = quant_format(task.w);
-        let (k, group) = (task.w.k(), usize::from(format.group));
+        let grouping = Grouping::of(task.w);
+        let (k, group) = (task.w.k(), grouping.group);
         let first =
             task.rows.start(task.block) * Self::words(k, group) + Self::words(task.k.start, group) * R;
         // SAFETY: the words of this block and K block are this task's alone.
@@ -50,9 +82,10 @@ impl<S: Ints, const BYTES: usize> Arrange<S> for Codes<BYTES> {
                 &[]
             };
             match group {
-                32 => Self::row::<S, R, 32>(s, x, r, format, out),
-                64 => Self::row::<S, R, 64>(s, x, r, format, out),
-                _ => Self::row::<S, R, 128>(s, x, r, format, out),
+                16 => Self::row::<S, R, 16>(s, x, r, grouping, out),
+                32 => Self::row::<S, R, 32>(s, x, r, grouping, out),
+                64 => Self::row::<S, R, 64>(s, x, r, grouping, out),
+                _ => Self::row::<S, R, 128>(s, x, r, grouping, out),
             }
         }
     }
@@ -65,7 +98,7 @@ impl<const BYTES: usize> Codes<BYTES> {
         s: S,
         x: &[f32],
         r: usize,
-        format: QuantFormat,
+        grouping: Grouping,
         out: &mut [u32],
     ) {
         let (groups, rest) = x.as_chunks::<G>();
@@ -76,8 +109,8 @@ impl<const BYTES: usize> Codes<BYTES> {
         }
         for out in out.as_chunks_mut::<R>().0.chunks_exact_mut(Self::words(G, G)) {
             match groups.next() {
-                Some(x) => Self::quantize(s, x, r, format, out),
-                None => Self::quantize(s, &last, r, format, out),
+                Some(x) => Self::quantize(s, x, r, grouping, out),
+                None => Self::quantize(s, &last, r, grouping, out),
             }
         }
     }
@@ -88,7 +121,7 @@ impl<const BYTES: usize> Codes<BYTES> {
         s: S,
         x: &[f32; G],
         r: usize,
-        format: QuantFormat,
+        grouping: Grouping,
         out: &mut [[u32; R]],
     ) {
         // Magnitudes compare as their bits do, infinity and NaN above all numbers.
@@ -97,7 +130,7 @@ impl<const BYTES: usize> Codes<BYTES> {
             largest = largest.max(x.to_bits() & 0x7fff_ffff);
         }
         let largest = f32::from_bits(largest);
-        let max = format.activations.max();
+        let max = grouping.activations.max();
         let (factor, scale) = if !largest.is_finite() {
             (0.0, f32::NAN)
         } else if largest < TINY {
@@ -125,11 +158,13 @@ impl<const BYTES: usize> Codes<BYTES> {
         let (words, ends) = out.split_at_mut(G * BYTES / 4);
         packed.interleave(r, words);
         ends[0][r] = scale.to_bits();
-        ends[1][r] = if format.zero_point {
-            let minus = sum.wrapping_neg();
-            (minus & 127).cast_unsigned() | (minus >> 7).cast_unsigned() << 16
-        } else {
-            sum.wrapping_mul(-i32::from(format.bits.middle())).cast_unsigned()
+        ends[1][r] = match grouping.end {
+            End::Zero(zero) => sum.wrapping_mul(-i32::from(zero)).cast_unsigned(),
+            End::Pair => {
+                let minus = sum.wrapping_neg();
+                (minus & 127).cast_unsigned() | (minus >> 7).cast_unsigned() << 16
+            }
+            End::Scaled => (scale * sum as f32).to_bits(),
         };
     }
 }

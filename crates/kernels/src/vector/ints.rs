@@ -20,6 +20,12 @@ pub(crate) trait Ints: Simd {
     fn round_words(self, a: Self::F) -> Self::I;
     /// Each four lanes `(a, b, c, d)` as `(a, c, b, d)`.
     fn swap_middle(self, a: Self::I) -> Self::I;
+    /// Replaces each of `4 * LANES` bytes, all below 16, by its entry of the table.
+    ///
+    /// # Safety
+    ///
+    /// `bytes` is readable and writable for `4 * LANES` bytes.
+    unsafe fn look_up(self, table: &[u8; 16], bytes: *mut u8);
     /// Sum of the lanes.
     fn sum_words(self, a: Self::I) -> i32;
 

@@ -1,8 +1,11 @@
 //! Entering the features of an instruction set.
 
+use super::blocks::Opened;
 use super::linear::Block;
 use super::simd::Simd;
 use crate::linear::PrepareTask;
+use crate::panels::blocks::BlockPanels;
+use std::ops::Range;
 
 /// A set of CPU features that linear operations are compiled for.
 ///
@@ -18,6 +21,13 @@ pub(crate) trait Level {
     ///
     /// The machine has the features; the rest as [`Multiply::run`].
     unsafe fn multiply<K: Multiply<Self::Simd>>(rows: usize, block: &Block<'_>);
+
+    /// Opens the blocks of `unit` along `k`, a K block.
+    ///
+    /// # Safety
+    ///
+    /// The machine has the features.
+    unsafe fn open(panels: &BlockPanels<'_>, unit: usize, k: Range<usize>, to: &mut Opened);
 
     /// Runs `A` for a block of `rows` rows, one of the sizes of this level.
     ///
@@ -70,6 +80,25 @@ macro_rules! level {
                     $($rows => unsafe { enter::<K, $rows>(block) },)*
                     _ => unreachable!("no block has {rows} rows"),
                 }
+            }
+
+            unsafe fn open(
+                panels: &$crate::panels::blocks::BlockPanels<'_>,
+                unit: usize,
+                k: std::ops::Range<usize>,
+                to: &mut $crate::vector::blocks::Opened,
+            ) {
+                #[target_feature(enable = $features)]
+                fn enter(
+                    panels: &$crate::panels::blocks::BlockPanels<'_>,
+                    unit: usize,
+                    k: std::ops::Range<usize>,
+                    to: &mut $crate::vector::blocks::Opened,
+                ) {
+                    $crate::vector::blocks::open(<$simd>::here(), panels, unit, k, to);
+                }
+                // SAFETY: as the caller promises.
+                unsafe { enter(panels, unit, k, to) }
             }
 
             unsafe fn arrange<A: $crate::vector::level::Arrange<$simd>>(

@@ -4,6 +4,7 @@
 //! bias, so an output is `((bias + s0) + s1) + …` for every number of rows. The weights are read once, in the order of
 //! memory, which the processor sees and reads ahead of; those of a K block stay in cache while the blocks of rows pass.
 
+use super::blocks::Opened;
 use super::dot::{Ahead, Dot, accumulate};
 use super::level::{Level, Multiply};
 use super::simd::Simd;
@@ -28,6 +29,8 @@ pub(crate) struct Block<'a> {
     pub(crate) words: *const u32,
     pub(crate) unit: usize,
     pub(crate) k: Range<usize>,
+    /// Weights in blocks, opened.
+    pub(crate) opened: Option<&'a Opened>,
     /// What the sums are added to: `[R][UNIT]`, rows `before_stride` elements apart.
     pub(crate) before: *const f32,
     pub(crate) before_stride: usize,
@@ -43,30 +46,42 @@ pub(crate) struct Block<'a> {
 /// Runs `K` over the whole task; a row has `words(k)` words for its first k inputs.
 pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words: impl Fn(usize) -> usize) {
     let k = task.w.k();
+    let mut opened = matches!(task.w.panels(), Panels::Blocks(_)).then_some(Opened::ZERO);
     for blocks in pieces(task.blocks.clone(), BLOCKS) {
         for unit in task.units.clone() {
             for k_start in (0..k).step_by(K::K_BLOCK) {
                 let ks = k_start..(k_start + K::K_BLOCK).min(k);
+                if let (Panels::Blocks(panels), Some(opened)) = (task.w.panels(), &mut opened) {
+                    // SAFETY: a level is named only in the table that was handed out after its features were detected.
+                    unsafe { L::open(&panels, unit, ks.clone(), opened) };
+                }
                 for block in blocks.clone() {
                     let padded = task.rows.padded(block);
                     let start = task.rows.start(block) * words(k) + words(k_start) * padded;
                     let words = &task.prepared[start..start + words(ks.len()) * padded];
-                    multiply::<L, K>(task, block, &blocks, words, unit, ks.clone());
+                    let part = Part { block, unit, k: ks.clone(), opened: opened.as_ref() };
+                    multiply::<L, K>(task, part, &blocks, words);
                 }
             }
         }
     }
 }
 
+/// One block of rows, a unit and a K block.
+struct Part<'a> {
+    block: usize,
+    unit: usize,
+    k: Range<usize>,
+    opened: Option<&'a Opened>,
+}
+
 /// Runs `K` on one block of `blocks`, which take the same weights in turn: in the output if the block is whole, else in memory
 /// of its own.
 fn multiply<L: Level, K: Multiply<L::Simd>>(
     task: &LinearTask<'_>,
-    block: usize,
+    Part { block, unit, k, opened }: Part<'_>,
     blocks: &Range<usize>,
     words: &[u32],
-    unit: usize,
-    k: Range<usize>,
 ) {
     const NOTHING: [f32; UNIT] = [0.0; UNIT];
     let (rows, padded) = (task.rows.rows(block..block + 1), task.rows.padded(block));
@@ -100,7 +115,8 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
         }
     }
     let words = words.as_ptr();
-    let block = Block { w: task.w, words, unit, k, before, before_stride, out, out_stride, turn, turns };
+    let w = task.w;
+    let block = Block { w, words, unit, k, opened, before, before_stride, out, out_stride, turn, turns };
     // SAFETY: a level is named only in the table that was handed out after its features were detected; `words` are those
     // of the rows and the K block, the unit is one of the task's, and both tiles hold `[padded][UNIT]` that no other
     // task touches.
@@ -227,7 +243,7 @@ fn floats(w: &PackedLinear) -> (*const u8, usize) {
         Panels::F32(w) => (w.as_ptr().cast(), size_of_val(w)),
         Panels::Bf16(w) => (w.as_ptr().cast(), size_of_val(w)),
         Panels::F16(w) => (w.as_ptr().cast(), size_of_val(w)),
-        Panels::Quantized(_) => unreachable!("codes have other kernels"),
+        Panels::Quantized(_) | Panels::Blocks(_) => unreachable!("codes have other kernels"),
     };
     (start, bytes / (w.units() * (UNIT / PANEL)))
 }

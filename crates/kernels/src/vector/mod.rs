@@ -6,6 +6,7 @@
 pub(crate) mod arrange;
 pub(crate) mod arrange_codes;
 pub(crate) mod attention;
+pub(crate) mod blocks;
 pub(crate) mod dot;
 pub(crate) mod elementwise;
 pub(crate) mod int_dot;

@@ -1,7 +1,8 @@
 //! Which arrangement and which products the formats take.
 
 use super::arrange::{FloatWords, Floats};
-use super::arrange_codes::{Codes, quant_format};
+use super::arrange_codes::{Codes, Grouping, quant_format};
+use super::blocks::BlockSums;
 use super::dot::Fma;
 use super::int_dot::{CodeDot, PairUnit, Wide};
 use super::ints::Ints;
@@ -17,7 +18,7 @@ pub(crate) fn arrange<L: Level<Simd: Ints>>(task: &PrepareTask<'_>) {
     match task.w.format() {
         WeightFormat::F32 | WeightFormat::F16 => arrange_as::<L, Floats<1>>(task),
         WeightFormat::Bf16 => arrange_as::<L, Floats<2>>(task),
-        WeightFormat::Quantized(_) => arrange_as::<L, Codes<2>>(task),
+        WeightFormat::Quantized(_) | WeightFormat::Blocks(_) => arrange_as::<L, Codes<2>>(task),
     }
 }
 
@@ -28,6 +29,10 @@ pub(crate) fn multiply<L: Level<Simd: Ints>, P: PairUnit<L::Simd>>(task: &Linear
         WeightFormat::F16 => drive::<L, FloatSums<Fma<_, f16>>>(task, Floats::<1>::words),
         WeightFormat::Bf16 => drive::<L, FloatSums<Fma<_, bf16>>>(task, Floats::<2>::words),
         WeightFormat::Quantized(_) => codes::<L, Wide<_, P, 8>, Wide<_, P, 4>, 2>(task),
+        WeightFormat::Blocks(_) => {
+            let group = Grouping::of(task.w).group;
+            drive::<L, BlockSums<Wide<_, P, 8>>>(task, |k| Codes::<2>::words(k, group));
+        }
     }
 }
 

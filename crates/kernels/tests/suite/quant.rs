@@ -387,7 +387,7 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(pack(QuantFormat::W4A8.into(), 2, 32), Ok(()), "activations are no part of stored weights");
     for to in [WeightFormat::Bf16, QuantFormat::INT8.into()] {
         let error = pack(to, 2, 32).unwrap_err();
-        assert_eq!(error, PackError::Format { part: 0, from: QuantFormat::INT4, to });
+        assert_eq!(error, PackError::Format { part: 0, from: QuantFormat::INT4.into(), to });
         assert!(error.to_string().contains("int4") && error.to_string().contains(&to.to_string()), "{error}");
     }
     let shape = PackError::Shape { part: 0, elements: 64, rows: 1, k: 64 };

@@ -1,0 +1,165 @@
+//! The formats and what they are made of.
+
+use crate::quant::Activations;
+use std::fmt;
+use std::str::FromStr;
+
+/// A format of weights in blocks. Activations are rounded to 16 bits for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BlockFormat {
+    /// 4 bits around 8, a scale for 32.
+    Q4_0,
+    /// 4 bits, a scale and a minimum for 32.
+    Q4_1,
+    /// 5 bits around 16, a scale for 32.
+    Q5_0,
+    /// 5 bits, a scale and a minimum for 32.
+    Q5_1,
+    /// 8 bits with a sign, a scale for 32.
+    Q8_0,
+    /// 2 bits; scales and minima of 4 bits for 16, with one scale each for 256.
+    Q2K,
+    /// 3 bits around 4; scales of 6 bits for 16, with one for 256.
+    Q3K,
+    /// 4 bits; scales and minima of 6 bits for 32, with one scale each for 256.
+    Q4K,
+    /// 5 bits; scales and minima of 6 bits for 32, with one scale each for 256.
+    Q5K,
+    /// 6 bits around 32; scales of 8 bits for 16, with one for 256.
+    Q6K,
+    /// 16 levels that are not evenly spaced, a scale for 32.
+    Iq4Nl,
+}
+
+/// How the groups of a block are scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scales {
+    /// The block is one group: its numbers are those of the group.
+    Own,
+    /// A byte for the scale of each group and, where there are minima, one more.
+    Bytes,
+    /// The halves of a byte for each group: scale and minimum.
+    Halves,
+}
+
+/// What a format is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Build {
+    /// Inputs of a block.
+    pub(crate) block: usize,
+    /// Bytes of a block in a file.
+    pub(crate) stored: usize,
+    /// Inputs of a group.
+    pub(crate) group: usize,
+    /// Bits of a code in the first and in the second plane.
+    pub(crate) planes: [usize; 2],
+    /// What is taken from an opened code to make a level.
+    pub(crate) zero: u8,
+    pub(crate) scales: Scales,
+    /// Whether groups have addends.
+    pub(crate) minimum: bool,
+    /// Whether codes are places in [`LEVELS`].
+    pub(crate) table: bool,
+}
+
+/// The levels of [`BlockFormat::Iq4Nl`], each plus 128.
+pub(crate) const LEVELS: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+
+/// Inputs of the largest block.
+pub(crate) const MAX_BLOCK: usize = 256;
+
+/// Inputs of the smallest group.
+pub(crate) const MIN_GROUP: usize = 16;
+
+/// A block that is one group, of `[low, high]` bits.
+const fn plain(stored: usize, planes: [usize; 2], zero: u8) -> Build {
+    let (scales, minimum, table) = (Scales::Own, zero == 0, false);
+    Build { block: 32, stored, group: 32, planes, zero, scales, minimum, table }
+}
+
+/// A block of 256 with scales of its groups.
+const fn grouped(stored: usize, group: usize, planes: [usize; 2], zero: u8) -> Build {
+    let (scales, minimum, table) = (Scales::Bytes, zero == 0, false);
+    Build { block: MAX_BLOCK, stored, group, planes, zero, scales, minimum, table }
+}
+
+impl BlockFormat {
+    /// Every format.
+    pub const ALL: [BlockFormat; 11] = [
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Iq4Nl,
+    ];
+
+    /// How activations are rounded.
+    pub(crate) const ACTIVATIONS: Activations = Activations::I16;
+
+    pub(crate) const fn build(self) -> Build {
+        match self {
+            Self::Q4_0 => plain(18, [4, 0], 8),
+            Self::Q4_1 => plain(20, [4, 0], 0),
+            Self::Q5_0 => plain(22, [4, 1], 16),
+            Self::Q5_1 => plain(24, [4, 1], 0),
+            Self::Q8_0 => plain(34, [8, 0], 128),
+            Self::Iq4Nl => Build { table: true, ..plain(18, [4, 0], 128) },
+            Self::Q2K => Build { scales: Scales::Halves, ..grouped(84, 16, [2, 0], 0) },
+            Self::Q3K => grouped(110, 16, [2, 1], 4),
+            Self::Q4K => grouped(144, 32, [4, 0], 0),
+            Self::Q5K => grouped(176, 32, [4, 1], 0),
+            Self::Q6K => grouped(210, 16, [4, 2], 32),
+        }
+    }
+
+    /// Inputs of a block; a row has a whole number of them.
+    pub fn block(self) -> usize {
+        self.build().block
+    }
+
+    /// Bytes of a block in a file.
+    pub fn stored_bytes(self) -> usize {
+        self.build().stored
+    }
+}
+
+impl fmt::Display for BlockFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Q4_0 => "q4_0",
+            Self::Q4_1 => "q4_1",
+            Self::Q5_0 => "q5_0",
+            Self::Q5_1 => "q5_1",
+            Self::Q8_0 => "q8_0",
+            Self::Q2K => "q2_k",
+            Self::Q3K => "q3_k",
+            Self::Q4K => "q4_k",
+            Self::Q5K => "q5_k",
+            Self::Q6K => "q6_k",
+            Self::Iq4Nl => "iq4_nl",
+        })
+    }
+}
+
+impl FromStr for BlockFormat {
+    type Err = String;
+
+    /// Reads a name, in any case.
+    ///
+    /// # Errors
+    ///
+    /// A message with the names that there are.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = |format: &BlockFormat| format.to_string().eq_ignore_ascii_case(name);
+        Self::ALL.into_iter().find(known).ok_or_else(|| {
+            let names: Vec<String> = Self::ALL.iter().map(ToString::to_string).collect();
+            format!("unknown block format {name:?}; there are {}", names.join(", "))
+        })
+    }
+}

@@ -1,0 +1,290 @@
+//! Panels of weights in blocks: units of two panels, cut into blocks along K.
+//!
+//! ```text
+//! [units][blocks] {
+//!     d        [UNIT] f16
+//!     min      [UNIT] f16              in formats with a minimum
+//!     scales   [groups][UNIT] bytes    where groups have scales: each its scale, or the halves scale and minimum
+//!     mins     [groups][UNIT] bytes    where they have minima that are bytes
+//!     codes    one or two planes of bits
+//! }
+//! ```
+//!
+//! Opened, the codes of a block are bytes in lines of 64: `[groups][2 panels][group / 4][PANEL][4]`, a dword of four
+//! consecutive steps for each of 16 outputs, as in [`quantized`](super::quantized). A plane of `b` bits has the bits of `8 / b`
+//! consecutive lines in one line, the first one lowest. Everything is a multiple of 64 bytes.
+
+use super::{PANEL, UNIT};
+use crate::blocks::stored::Block;
+use crate::blocks::{BlockFormat, BlockRef, Build, Scales};
+use crate::pack_error::PackError;
+use crate::source::Weights;
+use half::f16;
+use std::ops::Range;
+
+/// Bytes of a line: a register of codes of one panel.
+pub(crate) const LINE: usize = 4 * PANEL;
+
+/// Sizes and places in panels of one K.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockLayout {
+    pub(crate) format: BlockFormat,
+    pub(crate) build: Build,
+    /// Blocks along K.
+    pub(crate) blocks: usize,
+}
+
+impl BlockLayout {
+    pub(crate) fn new(format: BlockFormat, k: usize) -> Self {
+        let build = format.build();
+        BlockLayout { format, build, blocks: k / build.block }
+    }
+
+    /// Groups of a block.
+    pub(crate) fn groups(self) -> usize {
+        self.build.block / self.build.group
+    }
+
+    /// Where the minima, the scales, the minima of groups, the two planes and the next block begin.
+    fn places(self) -> [usize; 6] {
+        let Build { block, planes: [low, high], scales, minimum, .. } = self.build;
+        let of_groups = if scales == Scales::Own { 0 } else { self.groups() * UNIT };
+        let min = 2 * UNIT;
+        let scale = if minimum { 2 * min } else { min };
+        let mins = scale + of_groups;
+        let codes = if minimum && scales == Scales::Bytes { mins + of_groups } else { mins };
+        let second = codes + block * UNIT * low / 8;
+        [min, scale, mins, codes, second, second + block * UNIT * high / 8]
+    }
+
+    /// Bytes of one unit and block.
+    pub(crate) fn block_bytes(self) -> usize {
+        self.places()[5]
+    }
+
+    /// Bytes of one unit.
+    pub(crate) fn unit_bytes(self) -> usize {
+        self.blocks * self.block_bytes()
+    }
+
+    /// Place of the code of output `column` at step `step` in an opened block: line and byte.
+    fn place(self, column: usize, step: usize) -> (usize, usize) {
+        let quads = self.build.group / 4;
+        let (group, quad) = (step / self.build.group, step % self.build.group / 4);
+        ((group * 2 + column / PANEL) * quads + quad, column % PANEL * 4 + step % 4)
+    }
+}
+
+/// Panels in blocks, as the kernels read them.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockPanels<'a> {
+    pub(crate) layout: BlockLayout,
+    /// `[units][blocks][block_bytes]`, aligned to 64 bytes.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// One unit and block.
+#[derive(Clone, Copy)]
+pub(crate) struct PanelBlock<'a> {
+    layout: BlockLayout,
+    bytes: &'a [u8],
+}
+
+impl<'a> BlockPanels<'a> {
+    pub(crate) fn block(&self, unit: usize, index: usize) -> PanelBlock<'a> {
+        let size = self.layout.block_bytes();
+        let start = (unit * self.layout.blocks + index) * size;
+        PanelBlock { layout: self.layout, bytes: &self.bytes[start..start + size] }
+    }
+}
+
+impl<'a> PanelBlock<'a> {
+    fn part(&self, index: usize) -> &'a [u8] {
+        let places = self.layout.places();
+        let start = if index == 0 { 0 } else { places[index - 1] };
+        &self.bytes[start..places[index]]
+    }
+
+    /// `d` of all outputs of the unit, f16 as they are stored.
+    pub(crate) fn d(&self) -> &'a [u8] {
+        self.part(0)
+    }
+
+    /// Minima of the block, f16 as they are stored; none where the format has none.
+    pub(crate) fn min(&self) -> &'a [u8] {
+        self.part(1)
+    }
+
+    /// `[groups][UNIT]`; none where the block is one group.
+    pub(crate) fn scales(&self) -> &'a [u8] {
+        self.part(2)
+    }
+
+    /// `[groups][UNIT]`; none where they are not bytes.
+    pub(crate) fn mins(&self) -> &'a [u8] {
+        self.part(3)
+    }
+
+    /// The two planes of bits.
+    pub(crate) fn planes(&self) -> [&'a [u8]; 2] {
+        [self.part(4), self.part(5)]
+    }
+
+    /// Factor and addend of group `group` of output `column` of the unit.
+    pub(crate) fn group(&self, column: usize, group: usize) -> (f32, f32) {
+        let half = |bytes: &[u8]| f16::from_ne_bytes([bytes[2 * column], bytes[2 * column + 1]]);
+        let mut block = Block { d: half(self.d()), ..Block::default() };
+        let Build { scales, minimum, .. } = self.layout.build;
+        if minimum {
+            block.min = half(self.min());
+        }
+        let at = group * UNIT + column;
+        match scales {
+            Scales::Own => {}
+            Scales::Bytes => {
+                block.scales[group] = self.scales()[at].cast_signed();
+                block.mins[group] = if minimum { self.mins()[at] } else { 0 };
+            }
+            Scales::Halves => {
+                let byte = self.scales()[at];
+                (block.scales[group], block.mins[group]) = ((byte & 15).cast_signed(), byte >> 4);
+            }
+        }
+        block.group(self.layout.format, group)
+    }
+
+    /// Level of output `column` of the unit at step `step` of the block.
+    pub(crate) fn level(&self, column: usize, step: usize) -> i16 {
+        let (line, byte) = self.layout.place(column, step);
+        let Build { planes: [low, high], zero, table, .. } = self.layout.build;
+        let bits = |plane: &[u8], width: usize| {
+            let per = 8 / width;
+            plane[line / per * LINE + byte] >> (line % per * width) & mask(width)
+        };
+        let [first, second] = self.planes();
+        let mut code = bits(first, low);
+        if high > 0 {
+            code |= bits(second, high) << low;
+        }
+        if table {
+            code = crate::blocks::LEVELS[usize::from(code)];
+        }
+        i16::from(code) - i16::from(zero)
+    }
+}
+
+/// The lowest `bits` bits, at most 8.
+pub(crate) const fn mask(bits: usize) -> u8 {
+    (0xff_u16 >> (8 - bits)) as u8
+}
+
+/// Fills the unit whose first row is `first` of the parts that are stacked, each in blocks.
+pub(crate) fn pack_unit(
+    parts: &[(Weights<'_>, usize)],
+    stacked: Range<usize>,
+    k: usize,
+    format: BlockFormat,
+    first: usize,
+    to: &mut [u8],
+) -> Result<(), PackError> {
+    let layout = BlockLayout::new(format, k);
+    let mut packer = Packer { layout, opened: vec![0; layout.build.block * UNIT], block: Block::default() };
+    for (index, to) in to.chunks_exact_mut(layout.block_bytes()).enumerate() {
+        packer.opened.fill(0);
+        let mut part_start = 0;
+        for part in stacked.clone() {
+            let (weights, rows) = &parts[part];
+            let Weights::Blocks(matrix) = weights else { unreachable!("packed in their own format") };
+            let from = first.max(part_start);
+            let until = (first + UNIT).min(part_start + rows);
+            for row in from..until.max(from) {
+                let place = Place { part, row: row - part_start, index, column: row - first };
+                packer.write(matrix, &place, to)?;
+            }
+            part_start += rows;
+        }
+        packer.close(to);
+    }
+    Ok(())
+}
+
+/// A block of a row and where it goes.
+struct Place {
+    part: usize,
+    row: usize,
+    index: usize,
+    column: usize,
+}
+
+/// Brings the blocks of the rows of a unit together.
+struct Packer {
+    layout: BlockLayout,
+    opened: Vec<u8>,
+    block: Block,
+}
+
+impl Packer {
+    /// Writes scales to their places in `to` and codes to the opened lines.
+    fn write(&mut self, matrix: &BlockRef<'_>, place: &Place, to: &mut [u8]) -> Result<(), PackError> {
+        let &Place { part, row, index, column } = place;
+        let Build { block, minimum, scales, table, .. } = self.layout.build;
+        matrix.read(row, index, &mut self.block);
+        let Block { d, min, .. } = self.block;
+        if !d.is_finite() || !min.is_finite() {
+            return Err(PackError::NotFinite { part, row, column: index * block });
+        }
+        let [min_start, scales_start, mins_start, ..] = self.layout.places();
+        to[2 * column..2 * column + 2].copy_from_slice(&d.to_ne_bytes());
+        if minimum {
+            to[min_start + 2 * column..min_start + 2 * column + 2].copy_from_slice(&min.to_ne_bytes());
+        }
+        for group in 0..self.layout.groups() {
+            let (scale, min) = (self.block.scales[group].cast_unsigned(), self.block.mins[group]);
+            let at = group * UNIT + column;
+            match scales {
+                Scales::Own => {}
+                Scales::Bytes => {
+                    to[scales_start + at] = scale;
+                    if minimum {
+                        to[mins_start + at] = min;
+                    }
+                }
+                Scales::Halves => to[scales_start + at] = scale | min << 4,
+            }
+        }
+        if table {
+            let place = |level: &u8| crate::blocks::LEVELS.iter().position(|other| other == level);
+            let codes = self.block.codes[..block].iter_mut();
+            codes.for_each(|code| *code = place(code).expect("a level of the table") as u8);
+        }
+        let words = self.opened.as_chunks_mut::<4>().0;
+        for (quad, codes) in self.block.codes[..block].as_chunks::<4>().0.iter().enumerate() {
+            let (line, byte) = self.layout.place(column, 4 * quad);
+            words[line * PANEL + byte / 4] = *codes;
+        }
+        Ok(())
+    }
+
+    /// Writes the planes of bits of the opened lines.
+    fn close(&self, to: &mut [u8]) {
+        let [_, _, _, codes, second, _] = self.layout.places();
+        let [low, high] = self.layout.build.planes;
+        let (first, rest) = to[codes..].split_at_mut(second - codes);
+        squeeze(&self.opened, 0, low, first);
+        if high > 0 {
+            squeeze(&self.opened, low, high, rest);
+        }
+    }
+}
+
+/// Brings `bits` bits from `shift` on of the bytes of several lines into one line.
+fn squeeze(lines: &[u8], shift: usize, bits: usize, to: &mut [u8]) {
+    let per = 8 / bits;
+    for (lines, to) in lines.chunks_exact(per * LINE).zip(to.chunks_exact_mut(LINE)) {
+        for (place, line) in lines.chunks_exact(LINE).enumerate() {
+            for (to, byte) in to.iter_mut().zip(line) {
+                *to |= (byte >> shift & mask(bits)) << (place * bits);
+            }
+        }
+    }
+}

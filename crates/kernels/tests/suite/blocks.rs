@@ -1,0 +1,211 @@
+//! Weights in blocks: what they mean, how they are packed, and linear operations whose bits are the same everywhere.
+
+use crate::common::{Rng, all_kernels, assert_close, assert_same, linear, scalar};
+use half::f16;
+use pagoda_kernels::{
+    BlockFormat, BlockRef, LinearShape, PackError, PackedLinear, WeightFormat, Weights, WorkerPool,
+};
+
+/// Random blocks of a matrix, scales and minima of about a tenth.
+fn blocks(rng: &mut Rng, format: BlockFormat, n: usize, k: usize) -> Vec<u8> {
+    let size = format.stored_bytes();
+    let mut bytes: Vec<u8> = (0..n * k / format.block() * size).map(|_| rng.next() as u8).collect();
+    for block in bytes.chunks_exact_mut(size) {
+        for at in halves(format) {
+            let scale = f16::from_f32(0.1 * rng.float());
+            block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// Where the f16 of a block are.
+fn halves(format: BlockFormat) -> &'static [usize] {
+    match format {
+        BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 | BlockFormat::Iq4Nl => &[0],
+        BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => &[0, 2],
+        BlockFormat::Q2K => &[80, 82],
+        BlockFormat::Q3K => &[108],
+        BlockFormat::Q6K => &[208],
+    }
+}
+
+fn pack(format: BlockFormat, parts: &[(&[u8], usize)], k: usize, pool: &WorkerPool) -> PackedLinear {
+    let parts: Vec<_> = parts
+        .iter()
+        .map(|&(bytes, n)| (Weights::Blocks(BlockRef::new(n, k, format, bytes).unwrap()), n))
+        .collect();
+    PackedLinear::pack(&parts, k, format.into(), pool).unwrap()
+}
+
+fn widened(format: BlockFormat, bytes: &[u8], n: usize, k: usize) -> Vec<f32> {
+    let matrix = BlockRef::new(n, k, format, bytes).unwrap();
+    let mut weights = vec![0.0; n * k];
+    weights.chunks_exact_mut(k).enumerate().for_each(|(row, out)| matrix.widen_row(row, out));
+    weights
+}
+
+/// Outputs and inputs: units of 32 and their neighbours; one block and several, within a K block and across.
+fn shapes(format: BlockFormat) -> Vec<(usize, usize)> {
+    let factors = if format.block() == 32 { [1, 3, 9, 17] } else { [1, 2, 3, 5] };
+    [1, 32, 33, 95].into_iter().zip(factors).map(|(n, blocks)| (n, blocks * format.block())).collect()
+}
+
+#[test]
+fn scalar_is_the_product_with_the_widened_weights() {
+    let (mut rng, pool) = (Rng(60), WorkerPool::new(2).unwrap());
+    for format in BlockFormat::ALL {
+        for (n, k) in shapes(format) {
+            let bytes = blocks(&mut rng, format, n, k);
+            let (weights, w) = (widened(format, &bytes, n, k), pack(format, &[(&bytes, n)], k, &pool));
+            let (x, bias) = (rng.floats(2 * k), rng.floats(n));
+            let (mut want, mut size) = (Vec::new(), Vec::new());
+            for (row, column) in (0..2).flat_map(|row| (0..n).map(move |column| (row, column))) {
+                let terms = x[row * k..][..k].iter().zip(&weights[column * k..][..k]);
+                let terms = terms.map(|(x, w)| f64::from(*x) * f64::from(*w));
+                size.push(terms.clone().map(f64::abs).sum::<f64>());
+                want.push((f64::from(bias[column]) + terms.sum::<f64>()) as f32);
+            }
+            let mut out = vec![f32::NAN; 2 * n];
+            linear(scalar(), &pool, &x, &w, Some(&bias), &mut out);
+            // Activations are rounded to one part in 65536 of the largest of their group.
+            assert_close(&format!("{format} {n}x{k}"), &out, &want, |i| 1e-4 * size[i] + 1e-5);
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    let mut rng = Rng(61);
+    for threads in [1, 3] {
+        let pool = WorkerPool::new(threads).unwrap();
+        for format in BlockFormat::ALL {
+            for (n, k) in shapes(format) {
+                let bytes = blocks(&mut rng, format, n, k);
+                let w = pack(format, &[(&bytes, n)], k, &pool);
+                let bias = rng.floats(n);
+                for m in [1, 2, 3, 5, 7, 12, 17, 33] {
+                    let mut x = rng.floats(m * k);
+                    x[..k / 2].fill(0.0);
+                    let bias = (m % 2 == 1).then_some(&bias[..]);
+                    let mut want = vec![f32::NAN; m * n];
+                    linear(scalar(), &pool, &x, &w, bias, &mut want);
+                    for kernels in all_kernels() {
+                        let mut out = vec![f32::NAN; m * n];
+                        linear(kernels, &pool, &x, &w, bias, &mut out);
+                        assert_same(&format!("{} {format} m={m} n={n} k={k}", kernels.isa()), &out, &want);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_company() {
+    let (mut rng, pool) = (Rng(62), WorkerPool::new(2).unwrap());
+    for format in BlockFormat::ALL {
+        let (n, k) = (70, 1280);
+        let bytes = blocks(&mut rng, format, n, k);
+        let w = pack(format, &[(&bytes, n)], k, &pool);
+        let x = rng.floats(50 * k);
+        for kernels in all_kernels() {
+            let mut whole = vec![f32::NAN; 50 * n];
+            linear(kernels, &pool, &x, &w, None, &mut whole);
+            for m in [1, 2, 4, 11, 30] {
+                let first = rng.below(50 - m + 1);
+                let mut part = vec![f32::NAN; m * n];
+                linear(kernels, &pool, &x[first * k..(first + m) * k], &w, None, &mut part);
+                assert_same(
+                    &format!("{} {format}", kernels.isa()),
+                    &part,
+                    &whole[first * n..(first + m) * n],
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_that_are_no_numbers_reach_their_rows_and_no_others() {
+    let (mut rng, pool) = (Rng(63), WorkerPool::new(1).unwrap());
+    for format in BlockFormat::ALL {
+        let (n, k) = (33, 512);
+        let bytes = blocks(&mut rng, format, n, k);
+        let w = pack(format, &[(&bytes, n)], k, &pool);
+        for (m, bad) in [(1, f32::NAN), (6, f32::INFINITY), (14, f32::NEG_INFINITY)] {
+            let mut x = rng.floats(m * k);
+            let row = rng.below(m);
+            x[row * k + rng.below(k)] = bad;
+            for kernels in all_kernels() {
+                let mut out = vec![0.0; m * n];
+                linear(kernels, &pool, &x, &w, None, &mut out);
+                let as_it_should = |(i, y): (usize, &f32)| y.is_nan() == (i / n == row);
+                assert!(out.iter().enumerate().all(as_it_should), "{} {format} {bad}", kernels.isa());
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_read_back_as_the_format_defines_them_and_parts_stack() {
+    let (mut rng, pool) = (Rng(64), WorkerPool::new(3).unwrap());
+    for format in BlockFormat::ALL {
+        let (k, rows) = (512, [40, 7, 35]);
+        let parts = rows.map(|n| blocks(&mut rng, format, n, k));
+        let views: Vec<_> = parts.iter().map(Vec::as_slice).zip(rows).collect();
+        let packed = pack(format, &views, k, &pool);
+        let weights = widened(format, &parts.concat(), 82, k);
+        let mut row = vec![0.0; k];
+        for (i, want) in weights.chunks_exact(k).enumerate() {
+            packed.read_row(i, &mut row);
+            assert_same(&format!("{format} row {i}"), &row, want);
+        }
+        let pair =
+            [&parts[0], &parts[0]].map(|bytes| Weights::Blocks(BlockRef::new(40, k, format, bytes).unwrap()));
+        let gated = PackedLinear::pack_gated(pair, LinearShape { n: 40, k }, format.into(), &pool).unwrap();
+        gated.read_row(32, &mut row);
+        assert_same("the other matrix of a gated unit", &row, &weights[..k]);
+    }
+}
+
+#[test]
+fn packed_blocks_take_about_the_bytes_of_the_file() {
+    for format in BlockFormat::ALL {
+        let (n, k) = (4096, 4096);
+        let stored = (n * k / format.block() * format.stored_bytes()) as f64;
+        let packed = PackedLinear::packed_bytes(LinearShape { n, k }, format.into()) as f64;
+        println!("{format}: {:.3} of the stored size", packed / stored);
+        assert!((0.99..1.04).contains(&(packed / stored)), "{format}: {}", packed / stored);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let pool = WorkerPool::new(1).unwrap();
+    let bytes = vec![0u8; 2 * 144];
+    assert!(BlockRef::new(2, 256, BlockFormat::Q4K, &bytes).is_ok());
+    for (n, k) in [(2, 128), (1, 256), (2, 512), (usize::MAX, 256), (3, 256)] {
+        assert!(BlockRef::new(n, k, BlockFormat::Q4K, &bytes).is_err(), "{n} {k}");
+    }
+    let matrix = || Weights::Blocks(BlockRef::new(2, 256, BlockFormat::Q4K, &bytes).unwrap());
+    let to = WeightFormat::Blocks(BlockFormat::Q5K);
+    let error = PackedLinear::pack(&[(matrix(), 2)], 256, to, &pool).unwrap_err();
+    assert_eq!(error, PackError::Format { part: 0, from: BlockFormat::Q4K.into(), to });
+    let floats = vec![0f32; 512];
+    let error = PackedLinear::pack(&[(Weights::F32(&floats), 2)], 256, to, &pool).unwrap_err();
+    assert_eq!(error, PackError::Blocks { part: 0, format: BlockFormat::Q5K });
+    for format in BlockFormat::ALL {
+        for at in halves(format) {
+            let mut bytes = vec![0u8; 3 * 512 / format.block() * format.stored_bytes()];
+            let last = bytes.len() - format.stored_bytes() + at;
+            bytes[last..last + 2].copy_from_slice(&f16::INFINITY.to_le_bytes());
+            let matrix = Weights::Blocks(BlockRef::new(3, 512, format, &bytes).unwrap());
+            let error = PackedLinear::pack(&[(matrix, 3)], 512, format.into(), &pool).unwrap_err();
+            let column = 512 - format.block();
+            assert_eq!(error, PackError::NotFinite { part: 0, row: 2, column }, "{format}");
+        }
+        assert_eq!(format.to_string().to_uppercase().parse(), Ok(format));
+    }
+    assert!("q9_k".parse::<BlockFormat>().unwrap_err().contains("q4_k"));
+}
