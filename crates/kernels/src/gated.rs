@@ -39,7 +39,7 @@ impl<'a> GluTask<'a> {
 }
 
 /// Sums of a gate and what it lets through that one worker has at a time; they stay in the second-level cache.
-const SUMS: usize = 12 << 10;
+pub(crate) const SUMS: usize = 12 << 10;
 
 impl Operation<'_> {
     /// Sums of gates and of what they let through, a part at a time, then the outputs made of them.

@@ -59,6 +59,7 @@ mod scalar;
 mod scratch;
 mod shared;
 mod source;
+mod stacked;
 mod table;
 #[cfg(target_arch = "x86_64")]
 mod vector;
@@ -83,5 +84,6 @@ pub use rope::{Angles, Pairing};
 pub use route::{RouteWeights, RoutedRow};
 pub use scratch::LinearScratch;
 pub use source::Weights;
+pub use stacked::StackedLinear;
 pub use table::Kernels;
 pub use weigh::weight;

@@ -46,8 +46,8 @@ pub(crate) struct LinearTask<'a> {
     pub(crate) units: Range<usize>,
 }
 
-/// Where outputs go: those of row r and column c to `(r - first_row) * stride + c - first_column`. A task alone writes its
-/// rows times its outputs.
+/// Where outputs go: those of row r and column c to `(r - first_row) * stride + c - first_column`, where the first column may
+/// be negative, as a number that wraps. A task alone writes its rows times its outputs.
 #[derive(Clone, Copy)]
 pub(crate) struct Output<'a> {
     pub(crate) elements: &'a SharedOut<'a, f32>,
@@ -60,7 +60,8 @@ impl<'a> Output<'a> {
     /// Where `columns` of `row` go.
     #[inline(always)]
     pub(crate) fn range(&self, row: usize, columns: &Range<usize>) -> Range<usize> {
-        let start = (row - self.first_row) * self.stride + columns.start - self.first_column;
+        let start = (row - self.first_row) * self.stride + columns.start;
+        let start = start.wrapping_sub(self.first_column);
         start..start + columns.len()
     }
 
@@ -124,10 +125,24 @@ pub(crate) fn run(
     scratch: &mut LinearScratch,
     out: &mut [f32],
 ) {
-    let Some((rows, prepared)) = prepare(kernels, pool, x, w, bias, scratch) else { return };
     let columns = glu.map_or(w.n(), |_| w.gated().expect("the matrices of a gated unit"));
-    assert_eq!(out.len(), rows.len() * columns, "out is [{}, {columns}]", rows.len());
-    let out = Output { elements: &SharedOut::new(out), stride: columns, first_row: 0, first_column: 0 };
+    let rows = x.len() / w.k();
+    assert_eq!(out.len(), rows * columns, "out is [{rows}, {columns}]");
+    run_columns(kernels, pool, x, (w, glu), bias, scratch, (out, columns));
+}
+
+/// The same where a row of the output, of which this is the first part, has `stride` elements.
+pub(crate) fn run_columns(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    x: &[f32],
+    (w, glu): (&PackedLinear, Option<Glu>),
+    bias: Option<&[f32]>,
+    scratch: &mut LinearScratch,
+    (out, stride): (&mut [f32], usize),
+) {
+    let Some((rows, prepared)) = prepare(kernels, pool, x, w, bias, scratch) else { return };
+    let out = Output { elements: &SharedOut::new(out), stride, first_row: 0, first_column: 0 };
     let operation = Operation { x, prepared, w, bias, glu, out, rows };
     let piece = if glu.is_some() { 2 * UNIT } else { UNIT };
     share(pool, w, rows, piece, &|units, blocks| operation.compute(kernels, units, blocks));
@@ -150,7 +165,7 @@ pub(crate) fn row_parts(pool: &WorkerPool, pieces: usize, rows: RowBlocks) -> us
 
 /// Shares out the outputs of `w`, `piece` of them at least at a time, and the rows where few outputs meet many workers, to
 /// `task`: units of outputs and blocks of rows.
-fn share(
+pub(crate) fn share(
     pool: &WorkerPool,
     w: &PackedLinear,
     rows: RowBlocks,
@@ -187,8 +202,20 @@ fn prepare<'a>(
     if m == 0 {
         return None;
     }
-    let rows = RowBlocks::new(m, (kernels.blocking)(w.format(), m));
     let prepared = scratch.words_mut(m, w.k());
+    Some((arrange(kernels, pool, x, w, prepared), prepared))
+}
+
+/// Arranges the input, of at least one row, in `prepared`.
+pub(crate) fn arrange(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    x: &[f32],
+    w: &PackedLinear,
+    prepared: &mut [u32],
+) -> RowBlocks {
+    let m = x.len() / w.k();
+    let rows = RowBlocks::new(m, (kernels.blocking)(w.format(), m));
     let parts = w.k().div_ceil(K_BLOCK);
     let grain = PREPARE_GRAIN.div_ceil(rows.padded(0) * K_BLOCK.min(w.k()));
     let out = SharedOut::new(prepared);
@@ -199,5 +226,5 @@ fn prepare<'a>(
             (kernels.prepare)(PrepareTask { x, w, rows, block: item / parts, k, out: &out });
         }
     });
-    Some((rows, prepared))
+    rows
 }

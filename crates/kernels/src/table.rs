@@ -8,7 +8,8 @@ use crate::linear::{LinearTask, PrepareTask};
 use crate::route::{RouteWeights, RoutedRow};
 use crate::rows::Blocking;
 use crate::{
-    Angles, Glu, HeadRows, Isa, LinearScratch, Map, Norm, PackedLinear, RowStats, WeightFormat, WorkerPool,
+    Angles, Glu, HeadRows, Isa, LinearScratch, Map, Norm, PackedLinear, RowStats, StackedLinear,
+    WeightFormat, WorkerPool,
 };
 
 /// Every operation in the version of one instruction set.
@@ -121,6 +122,41 @@ impl Kernels {
     ) {
         let (w, kind) = unit;
         crate::linear::run(self, pool, x, (w, Some(kind)), bias, scratch, out);
+    }
+
+    /// [`linear`](Self::linear) with matrices of several formats.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit `w` or `scratch` is too small.
+    pub fn stacked_linear(
+        &self,
+        pool: &WorkerPool,
+        x: &[f32],
+        w: &StackedLinear,
+        bias: Option<&[f32]>,
+        scratch: &mut LinearScratch,
+        out: &mut [f32],
+    ) {
+        crate::stacked::run(self, pool, x, w, bias, scratch, out);
+    }
+
+    /// [`gated_linear`](Self::gated_linear) with matrices of one format or two; of two, each row takes two of `scratch`, see
+    /// [`StackedLinear::scratch_rows`].
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit `w`, it is no gated unit, or `scratch` is too small.
+    pub fn stacked_gated_linear(
+        &self,
+        pool: &WorkerPool,
+        x: &[f32],
+        unit: (&StackedLinear, Glu),
+        bias: Option<&[f32]>,
+        scratch: &mut LinearScratch,
+        out: &mut [f32],
+    ) {
+        crate::stacked::run_gated(self, pool, x, unit, bias, scratch, out);
     }
 
     /// [`linear`](Self::linear) of rows in groups, each with weights of its own; `out` is `[m, n]`. A row has the same bits as

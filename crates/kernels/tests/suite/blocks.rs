@@ -3,7 +3,8 @@
 use crate::common::{Rng, all_kernels, assert_close, assert_same, linear, scalar};
 use half::f16;
 use pagoda_kernels::{
-    BlockFormat, BlockRef, LinearShape, PackError, PackedLinear, WeightFormat, Weights, WorkerPool,
+    BlockFormat, BlockRef, Glu, LinearScratch, LinearShape, PackError, PackedLinear, StackedLinear,
+    WeightFormat, Weights, WorkerPool,
 };
 
 /// Random blocks of a matrix, scales and minima of about a tenth.
@@ -166,6 +167,88 @@ fn rows_read_back_as_the_format_defines_them_and_parts_stack() {
         let gated = PackedLinear::pack_gated(pair, LinearShape { n: 40, k }, format.into(), &pool).unwrap();
         gated.read_row(32, &mut row);
         assert_same("the other matrix of a gated unit", &row, &weights[..k]);
+    }
+}
+
+#[test]
+fn matrices_of_several_formats_compute_as_each_alone() {
+    let (mut rng, pool) = (Rng(65), WorkerPool::new(2).unwrap());
+    let (k, rows) = (512, 40);
+    let half: Vec<f16> = rng.floats(rows * k).into_iter().map(f16::from_f32).collect();
+    let formats = [BlockFormat::Q4K, BlockFormat::Q4K, BlockFormat::Q6K];
+    let bytes = formats.map(|format| blocks(&mut rng, format, rows, k));
+    let block = |i: usize| Weights::Blocks(BlockRef::new(rows, k, formats[i], &bytes[i]).unwrap());
+    let float = (Weights::F16(&half), rows, WeightFormat::F16);
+    let matrices = [
+        (block(0), rows, formats[0].into()),
+        (block(1), rows, formats[1].into()),
+        float,
+        (block(2), rows, formats[2].into()),
+    ];
+    let stacked = StackedLinear::pack(&matrices, k, &pool).unwrap();
+    let sizes = matrices.map(|(_, rows, format)| (rows, format));
+    assert_eq!(stacked.bytes() as u64, StackedLinear::packed_bytes(&sizes, k));
+    let bias = rng.floats(4 * rows);
+    for kernels in all_kernels() {
+        for m in [1, 5, 30] {
+            let x = rng.floats(m * k);
+            let mut out = vec![f32::NAN; m * 4 * rows];
+            let mut scratch = LinearScratch::new(m, k).unwrap();
+            kernels.stacked_linear(&pool, &x, &stacked, Some(&bias), &mut scratch, &mut out);
+            for (i, &(weights, _, format)) in matrices.iter().enumerate() {
+                let alone = PackedLinear::pack(&[(weights, rows)], k, format, &pool).unwrap();
+                let mut want = vec![f32::NAN; m * rows];
+                linear(kernels, &pool, &x, &alone, Some(&bias[i * rows..][..rows]), &mut want);
+                for (row, want) in want.chunks_exact(rows).enumerate() {
+                    let got = &out[row * 4 * rows + i * rows..][..rows];
+                    assert_same(&format!("{} part {i} of m={m}", kernels.isa()), got, want);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gated_unit_of_two_formats_is_the_gate_times_the_other() {
+    let (mut rng, pool) = (Rng(66), WorkerPool::new(3).unwrap());
+    let (k, n) = (512, 70);
+    let half: Vec<f16> = rng.floats(n * k).into_iter().map(f16::from_f32).collect();
+    let gate = blocks(&mut rng, BlockFormat::Q3K, n, k);
+    let up = blocks(&mut rng, BlockFormat::Q5K, n, k);
+    let gate = Weights::Blocks(BlockRef::new(n, k, BlockFormat::Q3K, &gate).unwrap());
+    let up = Weights::Blocks(BlockRef::new(n, k, BlockFormat::Q5K, &up).unwrap());
+    let (gate, up, float) = (
+        (gate, BlockFormat::Q3K.into()),
+        (up, BlockFormat::Q5K.into()),
+        (Weights::F16(&half), WeightFormat::F16),
+    );
+    let biases = [rng.floats(n), rng.floats(n)];
+    let bias = PackedLinear::gated_bias(&biases[0], &biases[1]);
+    for unit in [[gate, up], [up, float], [gate, gate]] {
+        let shape = LinearShape { n, k };
+        let packed = StackedLinear::pack_gated(unit, shape, &pool).unwrap();
+        let formats = unit.map(|(_, format)| format);
+        assert_eq!(packed.bytes() as u64, StackedLinear::packed_gated_bytes(shape, formats));
+        for kernels in all_kernels() {
+            for m in [1, 6, 33] {
+                let x = rng.floats(m * k);
+                let mut scratch = LinearScratch::new(m, k * StackedLinear::scratch_rows(formats)).unwrap();
+                let mut out = vec![f32::NAN; m * n];
+                let unit_of = (&packed, Glu::Silu);
+                kernels.stacked_gated_linear(&pool, &x, unit_of, Some(&bias), &mut scratch, &mut out);
+                let mut sums = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let format = if unit[i].1 == WeightFormat::F16 { WeightFormat::F32 } else { unit[i].1 };
+                    let alone = PackedLinear::pack(&[(unit[i].0, n)], k, format, &pool).unwrap();
+                    linear(kernels, &pool, &x, &alone, Some(&biases[i]), sums);
+                }
+                let want: Vec<f32> =
+                    sums[0].iter().zip(&sums[1]).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+                assert_close(&format!("{} m={m}", kernels.isa()), &out, &want, |i| {
+                    1e-5 * f64::from(want[i].abs()) + 1e-6
+                });
+            }
+        }
     }
 }
 
