@@ -176,6 +176,51 @@ def models():
     for name, data in {"short": b"\1", "length": (2**64 - 1).to_bytes(8, "little") + b"{}", "empty": b"\2\0\0\0\0\0\0\0{}", "depth": (4000).to_bytes(8, "little") + b"[" * 4000,
                        "twice": b'\x40\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":{}}   '}.items():
         write("models", f"raw-{name}", data, 2)
+    gguf()
+
+
+def gguf():
+    """A GGUF file of one layer, and what is wrong with others."""
+    number = lambda value, size=4: (value % 2 ** (8 * size)).to_bytes(size, "little")
+    text = lambda value: number(len(value.encode()), 8) + value.encode()
+    u32 = lambda value: number(4) + number(value)
+    texts = lambda values: number(9) + number(8) + number(len(values), 8) + b"".join(map(text, values))
+    sizes = {"embedding_length": 32, "block_count": 1, "feed_forward_length": 32, "attention.head_count": 2, "context_length": 16}
+    fields = {"general.architecture": number(8) + text("llama"), **{f"llama.{name}": u32(value) for name, value in sizes.items()}}
+    tokens = ["<unk>", "<s>", "</s>", "▁", "a", "b", "ab", "▁ab"]
+    fields |= {
+        "tokenizer.ggml.model": number(8) + text("llama"), "tokenizer.ggml.tokens": texts(tokens), "tokenizer.ggml.bos_token_id": u32(1),
+        "tokenizer.ggml.scores": number(9) + number(6) + number(8, 8) + bytes(24) + number(0x3F800000) + number(0x40000000),
+        "tokenizer.ggml.eos_token_id": u32(2), "tokenizer.ggml.unknown_token_id": u32(0),
+    }
+    matrices = {"token_embd": 8, "blk.0.attn_q": 32, "blk.0.attn_k": 32, "blk.0.attn_v": 32, "blk.0.attn_output": 32, "blk.0.ffn_gate": 32,
+                "blk.0.ffn_up": 32, "blk.0.ffn_down": 32}
+    tensors = {f"{name}.weight": ([32, rows], 2, 18 * rows) for name, rows in matrices.items()}
+    tensors |= {f"{name}.weight": ([32], 0, 128) for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm")}
+
+    def put(name, fields=fields, tensors=tensors, counts=None, version=3):
+        head, data = b"", b""
+        for key, value in fields.items():
+            head += text(key) + value
+        for key, (shape, kind, size) in tensors.items():
+            head += text(key) + number(len(shape)) + b"".join(number(n, 8) for n in shape) + number(kind) + number(len(data), 8)
+            data += bytes(size + -size % 32)
+        count, field_count = counts or (len(tensors), len(fields))
+        head = b"GGUF" + number(version) + number(count, 8) + number(field_count, 8) + head
+        write("models", f"gguf-{name}", head + bytes(-len(head) % 32) + data, 4)
+
+    put("good")
+    put("version", version=2**31)
+    put("counts", counts=(2**63, 2**64 - 1))
+    put("text", fields | {"x": number(8) + number(2**64 - 1, 8)})
+    put("list", fields | {"x": number(9) + number(10) + number(2**61, 8)})
+    put("lists", fields | {"x": (number(9) + number(1, 8)) * 40})
+    put("product", tensors=tensors | {"output_norm.weight": ([2**32, 2**32], 0, 0)})
+    put("rows", tensors=tensors | {"blk.0.attn_q.weight": ([33, 32], 2, 0)})
+    put("alignment", fields | {"general.alignment": u32(0)})
+    put("split", fields | {"split.count": u32(2**32 - 1)})
+    put("types", {key: number(7) + b"\1" for key in fields})
+    put("pieces", fields | {"tokenizer.ggml.tokens": texts(["a" * n for n in range(8)])})
 
 
 if __name__ == "__main__":

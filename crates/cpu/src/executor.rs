@@ -80,7 +80,8 @@ impl CpuExecutor {
         let pool = workers(plan.threads)?;
         let kv = KvStorage::new(plan.layout, plan.kv_dtype)
             .map_err(|source| CpuError::OutOfMemory { purpose: "keys and values", source })?;
-        let weights = ModelWeights::load(checkpoint, plan.weight_formats, &pool, progress)?;
+        let weights =
+            ModelWeights::load(checkpoint, options.role_formats(checkpoint.spec()), &pool, progress)?;
         Ok(Self {
             traffic: Traffic::new(spec, &weights, &plan.layout),
             profile: Profile::default(),

@@ -99,7 +99,7 @@ impl Forward<'_> {
         let h = &h[..width];
         let gated = &mut gated[..self.tokens * unit.down.weight.k()];
         let (weight, bias) = (&unit.gate_up.weight, unit.gate_up.bias.as_deref());
-        self.kernels.gated_linear(self.pool, h, (weight, glu(self.spec)), bias, staging, gated);
+        self.kernels.stacked_gated_linear(self.pool, h, (weight, glu(self.spec)), bias, staging, gated);
         self.watch.lap(Operation::GateUp);
         linear(self.kernels, self.pool, gated, &unit.down, staging, &mut memory.outputs[..width]);
         self.watch.lap(Operation::Down);
@@ -173,6 +173,6 @@ impl ExpertScratch {
 
 impl Linear {
     fn as_ref(&self) -> LinearRef<'_> {
-        LinearRef { weight: &self.weight, bias: self.bias.as_deref() }
+        LinearRef { weight: self.weight.only(), bias: self.bias.as_deref() }
     }
 }

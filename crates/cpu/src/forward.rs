@@ -222,7 +222,7 @@ impl Forward<'_> {
         let Scratch { h, gated, linear: staging, .. } = &mut *self.scratch;
         let (h, inner) = (&mut h[..hidden], &mut gated[..inner]);
         let (unit, bias) = ((&gate_up.weight, glu(self.spec)), gate_up.bias.as_deref());
-        self.kernels.gated_linear(self.pool, h, unit, bias, staging, inner);
+        self.kernels.stacked_gated_linear(self.pool, h, unit, bias, staging, inner);
         self.watch.lap(Operation::GateUp);
         linear(self.kernels, self.pool, inner, down, staging, h);
         self.watch.lap(Operation::Down);
@@ -310,7 +310,7 @@ pub(crate) fn linear(
     scratch: &mut LinearScratch,
     out: &mut [f32],
 ) {
-    kernels.linear(pool, x, &linear.weight, linear.bias.as_deref(), scratch, out);
+    kernels.stacked_linear(pool, x, &linear.weight, linear.bias.as_deref(), scratch, out);
 }
 
 /// What a branch gives, `[tokens, hidden]`, as it joins the residual stream.

@@ -1,8 +1,10 @@
 //! How a model is to be run on the CPU.
 
 use crate::CpuError;
-use pagoda_kernels::{Activations, Bits, Isa, QuantFormat, WeightFormat, WorkerPool};
-use pagoda_model::{DecoderSpec, Dtype, QuantScheme};
+use pagoda_kernels::{
+    Activations, Bits, BlockFormat, Isa, QuantFormat, StackedLinear, WeightFormat, WorkerPool,
+};
+use pagoda_model::{BlockFormat as StoredBlocks, DecoderSpec, Dtype, LayerRole, QuantScheme, Role};
 use std::fmt;
 use std::str::FromStr;
 
@@ -54,6 +56,40 @@ impl WeightFormats {
             Bits::Four => format.for_vocabulary(),
         };
         WeightFormats { layers: format.into(), vocabulary: vocabulary.into() }
+    }
+}
+
+/// The format of each matrix in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct RoleFormats<'a> {
+    spec: &'a DecoderSpec,
+    usual: WeightFormats,
+    /// Every matrix stays as it is stored.
+    stored: bool,
+}
+
+impl RoleFormats<'_> {
+    pub(crate) fn of(self, role: Role) -> WeightFormat {
+        if matches!(role, Role::Layer(_, role) if role.is_router()) {
+            // A choice must not hang on how weights are rounded.
+            return WeightFormat::F32;
+        }
+        match self.spec.stored.get(&role) {
+            Some(&dtype) if self.stored => stored_format(dtype, self.spec.activation_bits),
+            _ if matches!(role, Role::Layer(..)) => self.usual.layers,
+            _ => self.usual.vocabulary,
+        }
+    }
+
+    /// Whether gate and up of some layer have two formats.
+    pub(crate) fn has_mixed_gates(self) -> bool {
+        use LayerRole::{Gate, SharedGate, SharedUp, Up};
+        let layers = 0..self.spec.layers.len() as u32;
+        let pairs = layers.flat_map(|layer| {
+            [[Gate, Up], [SharedGate, SharedUp]]
+                .map(|pair| pair.map(|role| self.of(Role::Layer(layer, role))))
+        });
+        pairs.into_iter().any(|formats| StackedLinear::scratch_rows(formats) > 1)
     }
 }
 
@@ -125,6 +161,12 @@ impl CpuOptions {
         }
     }
 
+    /// Formats of all matrices in memory for a checkpoint of `spec`.
+    pub(crate) fn role_formats<'a>(&self, spec: &'a DecoderSpec) -> RoleFormats<'a> {
+        let stored = self.quantize.is_none() && self.dtype == ComputeDtype::Auto;
+        RoleFormats { spec, usual: self.weight_formats(spec), stored }
+    }
+
     /// Format of keys and values for a checkpoint of `spec`.
     pub fn kv_format(&self, spec: &DecoderSpec) -> KvDtype {
         match (self.kv_dtype, self.weight_formats(spec).layers) {
@@ -143,11 +185,15 @@ impl CpuOptions {
         if let WeightFormat::Quantized(format) = asked.layers {
             format.checked()?;
         }
-        for (stored, asked) in [(spec.dtype, asked.layers), (spec.vocabulary_dtype, asked.vocabulary)] {
+        let usual = [(spec.dtype, asked.layers), (spec.vocabulary_dtype, asked.vocabulary)];
+        let formats = self.role_formats(spec);
+        let others = spec.stored.iter().map(|(role, stored)| (*stored, formats.of(*role)));
+        for (stored, asked) in usual.into_iter().chain(others) {
             let fits = match (stored, asked) {
                 (Dtype::Quantized(scheme), WeightFormat::Quantized(format)) => {
                     quant_format(scheme, None).same_weights(format)
                 }
+                (Dtype::Blocks(stored), asked) => asked == block_format(stored).into(),
                 (Dtype::Quantized(_), _) => false,
                 _ => true,
             };
@@ -166,6 +212,24 @@ fn stored_format(stored: Dtype, activation_bits: Option<u8>) -> WeightFormat {
         Dtype::F16 => WeightFormat::F16,
         Dtype::Bf16 => WeightFormat::Bf16,
         Dtype::Quantized(scheme) => quant_format(scheme, activation_bits).into(),
+        Dtype::Blocks(format) => block_format(format).into(),
+    }
+}
+
+/// The format of the kernels for blocks of a GGUF file.
+pub(crate) fn block_format(stored: StoredBlocks) -> BlockFormat {
+    match stored {
+        StoredBlocks::Q4_0 => BlockFormat::Q4_0,
+        StoredBlocks::Q4_1 => BlockFormat::Q4_1,
+        StoredBlocks::Q5_0 => BlockFormat::Q5_0,
+        StoredBlocks::Q5_1 => BlockFormat::Q5_1,
+        StoredBlocks::Q8_0 => BlockFormat::Q8_0,
+        StoredBlocks::Q2K => BlockFormat::Q2K,
+        StoredBlocks::Q3K => BlockFormat::Q3K,
+        StoredBlocks::Q4K => BlockFormat::Q4K,
+        StoredBlocks::Q5K => BlockFormat::Q5K,
+        StoredBlocks::Q6K => BlockFormat::Q6K,
+        StoredBlocks::Iq4Nl => BlockFormat::Iq4Nl,
     }
 }
 

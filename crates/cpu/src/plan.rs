@@ -50,7 +50,7 @@ impl MemoryPlan {
             blocks: options.blocks,
         };
         Ok(Self {
-            weights: ModelWeights::planned_bytes(spec, weight_formats),
+            weights: ModelWeights::planned_bytes(spec, options.role_formats(spec)),
             kv: layout.total_bytes(),
             activations: Scratch::planned_bytes(spec, options)
                 + spec.ropes.iter().map(|rope| RopeTable::bytes(rope, options.longest(spec))).sum::<u64>()

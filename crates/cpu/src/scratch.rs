@@ -105,7 +105,9 @@ impl Lengths {
             rows,
             threads: options.workers(),
         };
-        let widest = hidden.max(inner).max(q);
+        // The input of a gate and an up of two formats is arranged for both.
+        let times = if options.role_formats(spec).has_mixed_gates() { 2 } else { 1 };
+        let widest = (times * hidden).max(inner).max(q);
         Self { floats, tokens, widest, tables: rows * blocks_per_row, rows, attention }
     }
 }

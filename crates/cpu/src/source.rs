@@ -1,7 +1,7 @@
 //! Stored matrices as the kernels take them.
 
-use crate::options::quant_format;
-use pagoda_kernels::{LinearShape, PackError, QuantizedParts, QuantizedRef, Weights};
+use crate::options::{block_format, quant_format};
+use pagoda_kernels::{BlockRef, LinearShape, PackError, QuantizedParts, QuantizedRef, Weights};
 use pagoda_model::TensorData;
 
 /// The matrix `[n, k]` in `data`.
@@ -14,6 +14,9 @@ pub(crate) fn matrix<'a>(data: &'a TensorData<'_>, shape: LinearShape) -> Result
             let parts = QuantizedParts { codes: x.codes, scales: &x.scales, zeros: x.zeros.as_deref() };
             let format = quant_format(x.scheme, None);
             Weights::Quantized(QuantizedRef::new(shape.n, shape.k, format, parts)?)
+        }
+        TensorData::Blocks(format, bytes) => {
+            Weights::Blocks(BlockRef::new(shape.n, shape.k, block_format(*format), bytes)?)
         }
     })
 }

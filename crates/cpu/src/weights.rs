@@ -1,9 +1,12 @@
 //! The weights of a model in the form in which the kernels read them.
 
 use crate::experts::{Experts, SharedUnit};
+use crate::options::RoleFormats;
 use crate::source::matrix;
-use crate::{CpuError, LoadProgress, Operation, WeightFormats};
-use pagoda_kernels::{LinearShape, Norm, NormKind, PackedLinear, WeightFormat, WorkerPool};
+use crate::{CpuError, LoadProgress, Operation};
+use pagoda_kernels::{
+    LinearShape, Norm, NormKind, PackError, PackedLinear, StackedLinear, WeightFormat, Weights, WorkerPool,
+};
 use pagoda_model::{
     Checkpoint, DecoderSpec, ExpertRole, ExpertSpec, Flow, LayerRole, LayerSpec, Mlp, Role, SharedExpert,
     Tensor, TensorData,
@@ -82,7 +85,7 @@ pub(crate) struct NormWeights {
 /// A packed matrix with its bias.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    pub(crate) weight: PackedLinear,
+    pub(crate) weight: StackedLinear,
     /// `[n]`
     pub(crate) bias: Option<Vec<f32>>,
 }
@@ -119,7 +122,7 @@ const SHARED_ROUTER: Group<'static> =
 /// Reads tensors, packs them and reports how far it has come.
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
-    formats: WeightFormats,
+    formats: RoleFormats<'a>,
     pool: &'a WorkerPool,
     progress: &'a mut dyn FnMut(LoadProgress),
     state: LoadProgress,
@@ -129,7 +132,7 @@ impl ModelWeights {
     /// Packs every tensor of `checkpoint` in `formats`.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
-        formats: WeightFormats,
+        formats: RoleFormats<'_>,
         pool: &WorkerPool,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, CpuError> {
@@ -140,10 +143,8 @@ impl ModelWeights {
         let spec = checkpoint.spec();
         // The largest tensors first: what is made or mapped of a tensor while it is packed comes on top of what is
         // packed already.
-        let embedding = (!spec.tied_head)
-            .then(|| loader.pack(&[Role::Embedding], formats.vocabulary, false))
-            .transpose()?;
-        let head = loader.pack(&[Role::Head], formats.vocabulary, false)?;
+        let embedding = (!spec.tied_head).then(|| loader.table(Role::Embedding)).transpose()?;
+        let head = loader.table(Role::Head)?;
         let layers =
             (0..spec.layers.len() as u32).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
         let positions = spec.learned_positions.then(|| loader.vector(Role::Positions));
@@ -165,54 +166,54 @@ impl ModelWeights {
     }
 
     /// Bytes that [`load`](Self::load) will hold for a model of `spec`.
-    pub(crate) fn planned_bytes(spec: &DecoderSpec, formats: WeightFormats) -> u64 {
-        let packed = |n: usize, k: usize, format| PackedLinear::packed_bytes(LinearShape { n, k }, format);
+    pub(crate) fn planned_bytes(spec: &DecoderSpec, formats: RoleFormats<'_>) -> u64 {
         let mut total = 0;
         for role in Role::all(spec) {
             let shape = role.shape(spec);
             let elements: u64 = shape.iter().product();
             total += match role {
                 Role::Embedding | Role::Head => {
-                    packed(shape[0] as usize, shape[1] as usize, formats.vocabulary)
+                    let shape = LinearShape { n: shape[0] as usize, k: shape[1] as usize };
+                    PackedLinear::packed_bytes(shape, formats.of(role))
                 }
                 Role::Layer(_, role) if role.is_matrix() => 0,
                 _ => elements * size_of::<f32>() as u64,
             };
         }
         let layers = (0..).zip(&spec.layers);
-        total
-            + layers.map(|(index, layer)| planned_matrices(spec, (index, layer), formats.layers)).sum::<u64>()
+        total + layers.map(|(index, layer)| planned_matrices(spec, (index, layer), formats)).sum::<u64>()
     }
 }
 
 /// Bytes of the packed matrices of a layer.
-fn planned_matrices(spec: &DecoderSpec, (index, layer): (u32, &LayerSpec), format: WeightFormat) -> u64 {
-    let planned = |group: &Group<'_>, format| {
-        let shape = |&role: &LayerRole| Role::Layer(index, role).shape(spec);
-        let k = shape(&group.weights[0])[1] as usize;
-        let mut rows = group.weights.iter().map(|role| shape(role)[0] as usize);
-        if group.gated {
-            PackedLinear::packed_gated_bytes(LinearShape { n: rows.next().unwrap_or(0), k }, format)
-        } else {
-            PackedLinear::packed_bytes(LinearShape { n: rows.sum(), k }, format)
+fn planned_matrices(spec: &DecoderSpec, (index, layer): (u32, &LayerSpec), formats: RoleFormats<'_>) -> u64 {
+    let planned = |group: &Group<'_>| {
+        let roles = group.weights.iter().map(|&role| Role::Layer(index, role));
+        let sizes: Vec<_> = roles.map(|role| (role.shape(spec)[0] as usize, formats.of(role))).collect();
+        let k = Role::Layer(index, group.weights[0]).shape(spec)[1] as usize;
+        match sizes[..] {
+            [(n, gate), (_, up)] if group.gated => {
+                StackedLinear::packed_gated_bytes(LinearShape { n, k }, [gate, up])
+            }
+            _ => StackedLinear::packed_bytes(&sizes, k),
         }
     };
-    let attention = planned(&QKV, format) + planned(&O, format);
+    let attention = planned(&QKV) + planned(&O);
     let experts = match layer.mlp {
-        Mlp::Gated => return attention + planned(&GATE_UP, format) + planned(&DOWN, format),
-        Mlp::Plain => return attention + planned(&UP, format) + planned(&DOWN, format),
+        Mlp::Gated => return attention + planned(&GATE_UP) + planned(&DOWN),
+        Mlp::Plain => return attention + planned(&UP) + planned(&DOWN),
         Mlp::Experts(experts) => experts,
     };
     // All experts are alike.
     let at = |role| LayerRole::Expert(0, role);
     let gate_up = Group { weights: &[at(ExpertRole::Gate), at(ExpertRole::Up)], biases: &[], gated: true };
     let down = Group { weights: &[at(ExpertRole::Down)], biases: &[], gated: false };
-    let unit = planned(&gate_up, format) + planned(&down, format);
+    let unit = planned(&gate_up) + planned(&down);
     let shared = experts.shared.map_or(0, |shared| {
-        let gate = if shared.gated { planned(&SHARED_ROUTER, WeightFormat::F32) } else { 0 };
-        gate + planned(&SHARED_GATE_UP, format) + planned(&SHARED_DOWN, format)
+        let gate = if shared.gated { planned(&SHARED_ROUTER) } else { 0 };
+        gate + planned(&SHARED_GATE_UP) + planned(&SHARED_DOWN)
     });
-    attention + planned(&ROUTER, WeightFormat::F32) + u64::from(experts.count) * unit + shared
+    attention + planned(&ROUTER) + u64::from(experts.count) * unit + shared
 }
 
 impl LayerWeights {
@@ -316,11 +317,17 @@ impl Loader<'_> {
     }
 
     fn experts(&mut self, layer: u32, spec: ExpertSpec) -> Result<Experts, CpuError> {
-        let router = self.linear_as(layer, &ROUTER, spec.router_bias, WeightFormat::F32)?;
+        let router = self.linear(layer, &ROUTER, spec.router_bias)?;
         let expert = |index| {
             use ExpertRole::{Down, DownBias, Gate, GateBias, Up, UpBias};
             let at = |role| LayerRole::Expert(index, role);
             let (weights, biases) = ([at(Gate), at(Up)], [at(GateBias), at(UpBias)]);
+            let [from, to] = [at(Up), at(Gate)].map(|role| self.formats.of(Role::Layer(layer, role)));
+            if from != to {
+                // Rows of many experts are computed as one operation, which has one format.
+                let source = PackError::Format { part: 1, from, to };
+                return Err(CpuError::Pack { role: Role::Layer(layer, at(Gate)), source });
+            }
             let gate_up = Group { weights: &weights, biases: &biases, gated: true };
             let down = Group { weights: &[at(Down)], biases: &[at(DownBias)], gated: false };
             self.unit(layer, [&gate_up, &down], spec.bias)
@@ -332,7 +339,7 @@ impl Loader<'_> {
 
     fn shared(&mut self, layer: u32, spec: SharedExpert) -> Result<SharedUnit, CpuError> {
         let unit = self.unit(layer, [&SHARED_GATE_UP, &SHARED_DOWN], false)?;
-        let gate = || self.linear_as(layer, &SHARED_ROUTER, false, WeightFormat::F32);
+        let gate = || self.linear(layer, &SHARED_ROUTER, false);
         Ok(SharedUnit { unit, gate: spec.gated.then(gate).transpose()? })
     }
 
@@ -348,19 +355,9 @@ impl Loader<'_> {
     }
 
     fn linear(&mut self, layer: u32, group: &Group<'_>, has_bias: bool) -> Result<Linear, CpuError> {
-        self.linear_as(layer, group, has_bias, self.formats.layers)
-    }
-
-    fn linear_as(
-        &mut self,
-        layer: u32,
-        group: &Group<'_>,
-        has_bias: bool,
-        format: WeightFormat,
-    ) -> Result<Linear, CpuError> {
         let at = |&role: &LayerRole| Role::Layer(layer, role);
         let roles: Vec<Role> = group.weights.iter().map(at).collect();
-        let weight = self.pack(&roles, format, group.gated)?;
+        let weight = self.pack(&roles, group.gated)?;
         let bias = has_bias.then(|| {
             let biases: Vec<Vec<f32>> = group.biases.iter().map(at).map(|role| self.vector(role)).collect();
             match &biases[..] {
@@ -371,8 +368,33 @@ impl Loader<'_> {
         Ok(Linear { weight, bias })
     }
 
+    /// The table of tokens, or the head.
+    fn table(&mut self, role: Role) -> Result<PackedLinear, CpuError> {
+        let format = self.formats.of(role);
+        self.read(&[role], |parts, k, pool| PackedLinear::pack(parts, k, format, pool))
+    }
+
     /// Packs the matrices of `roles`, which have equal inputs, stacked along their outputs or as a gated unit.
-    fn pack(&mut self, roles: &[Role], format: WeightFormat, gated: bool) -> Result<PackedLinear, CpuError> {
+    fn pack(&mut self, roles: &[Role], gated: bool) -> Result<StackedLinear, CpuError> {
+        let formats: Vec<WeightFormat> = roles.iter().map(|&role| self.formats.of(role)).collect();
+        self.read(roles, |parts, k, pool| match (parts, &formats[..]) {
+            ([(gate, n), (up, _)], [gates, ups]) if gated => {
+                StackedLinear::pack_gated([(*gate, *gates), (*up, *ups)], LinearShape { n: *n, k }, pool)
+            }
+            _ => {
+                let matrices: Vec<_> =
+                    parts.iter().zip(&formats).map(|(&(weights, n), &format)| (weights, n, format)).collect();
+                StackedLinear::pack(&matrices, k, pool)
+            }
+        })
+    }
+
+    /// Brings the matrices of `roles` in, gives them with their rows and inputs to `pack`, and lets them go.
+    fn read<T>(
+        &mut self,
+        roles: &[Role],
+        pack: impl FnOnce(&[(Weights<'_>, usize)], usize, &WorkerPool) -> Result<T, PackError>,
+    ) -> Result<T, CpuError> {
         roles.iter().for_each(|&role| self.checkpoint.prefetch(role));
         let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
         let data: Vec<TensorData<'_>> = tensors.iter().map(Tensor::data).collect();
@@ -382,12 +404,7 @@ impl Loader<'_> {
             Ok((matrix(data, LinearShape { n, k })?, n))
         };
         let parts: Result<Vec<_>, _> = data.iter().zip(&tensors).map(part).collect();
-        let packed = parts.and_then(|parts| match parts[..] {
-            [(gate, n), (up, _)] if gated => {
-                PackedLinear::pack_gated([gate, up], LinearShape { n, k }, format, self.pool)
-            }
-            _ => PackedLinear::pack(&parts, k, format, self.pool),
-        });
+        let packed = parts.and_then(|parts| pack(&parts, k, self.pool));
         let packed = packed.map_err(|source| CpuError::Pack { role: roles[0], source })?;
         roles.iter().for_each(|&role| self.checkpoint.release(role));
         self.report(tensors.iter().map(Tensor::byte_len).sum());

@@ -33,7 +33,7 @@ pub const TARGETS: [Target; 6] = [
     Target { name: "tokenizers", run: tokenizers::run },
     // What a model says to a call with functions; by the first byte text or token ids.
     Target { name: "outputs", run: outputs::run },
-    // A file of a model; by the first byte config.json, generation_config.json, safetensors or the header of it.
+    // A file of a model; by the first byte config.json, generation_config.json, safetensors or the header of it, or GGUF.
     Target { name: "models", run: models::run },
 ];
 

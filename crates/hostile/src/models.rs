@@ -40,14 +40,33 @@ fn with_header(header: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
 }
 
+/// A GGUF file is refused in words that name it, or all of its tensors and its tokenizer can be read.
+fn gguf(data: &[u8]) {
+    let folder = FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = folder.join("model.gguf");
+    replace(&path, data);
+    let read = || {
+        let checkpoint = Checkpoint::open(&ModelSource::at(&path))?;
+        let bytes: usize = checkpoint.tensors().map(|(_, tensor)| tensor.bytes().len()).sum();
+        assert!(bytes <= 16 * data.len(), "{bytes} bytes of {}", data.len());
+        checkpoint.file("tokenizer.json")?;
+        checkpoint.file("tokenizer_config.json")
+    };
+    if let Err(error) = read() {
+        let message = error.to_string();
+        assert!(message.len() < 5000 && message.contains("model.gguf"), "{message}");
+    }
+}
+
 /// A folder is refused in words that name its file, or all of its tensors can be read.
 pub(crate) fn run(data: &[u8]) {
     let Some((kind, data)) = split_kind(data) else { return };
-    let (name, bytes) = match kind % 4 {
+    let (name, bytes) = match kind % 8 {
         0 => ("config.json", data.to_vec()),
         1 => ("generation_config.json", data.to_vec()),
         2 => (WEIGHTS, data.to_vec()),
-        _ => (WEIGHTS, with_header(data)),
+        3 => (WEIGHTS, with_header(data)),
+        _ => return gguf(data),
     };
     // The folder is whole after a panic too: its file is put back by the next input.
     let folder = FOLDER.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,13 +1,16 @@
 //! A model that has been read and checked.
 
 use crate::config::MAX_CONFIG_BYTES;
+use crate::gguf::GgufSet;
 use crate::json::Object;
 use crate::quantized::Quantization;
 use crate::random::RandomWeights;
+use crate::shards::Shards;
 use crate::weights::WeightFiles;
 use crate::{DecoderSpec, Dtype, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
 use crate::{arch, generation};
 use std::borrow::Cow;
+use std::path::Path;
 
 /// Longest text file (tokenizer, template) that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
@@ -37,7 +40,10 @@ impl Checkpoint {
     /// # Errors
     /// Any defect of the files; see [`ModelError`].
     pub fn open(source: &ModelSource) -> Result<Self, ModelError> {
-        source.check()?;
+        let source = &source.resolved()?;
+        if let ModelSource::Gguf(path) = source {
+            return Self::open_gguf(source, path);
+        }
         let Some(bytes) = source.read(CONFIG, MAX_CONFIG_BYTES)? else { return Err(no_config(source)) };
         let config = Object::parse(CONFIG, &bytes)?;
         let mut spec = arch::read_spec(&config)?;
@@ -53,7 +59,7 @@ impl Checkpoint {
                 (spec.dtype, spec.vocabulary_dtype) = (RandomWeights::DTYPE, RandomWeights::DTYPE);
                 Weights::Random(RandomWeights::new(&spec, *seed))
             }
-            ModelSource::Folder(_) | ModelSource::Memory { .. } => {
+            ModelSource::Folder(_) | ModelSource::Gguf(_) | ModelSource::Memory { .. } => {
                 let files = WeightFiles::open(source, &spec, &quantization)?;
                 let floats = files.main_dtype();
                 let dtype = |role| quantization.of(role).map_or(floats, Dtype::Quantized);
@@ -66,6 +72,16 @@ impl Checkpoint {
                 Weights::Files(files)
             }
         };
+        Ok(Self { source: source.clone(), spec, generation, stop_ids, weights })
+    }
+
+    fn open_gguf(source: &ModelSource, path: &Path) -> Result<Self, ModelError> {
+        let mut set = GgufSet::open(path)?;
+        let (mut spec, stop_ids) = set.spec()?;
+        let files = WeightFiles::bind(Shards::from(set, spec.naming), &spec, &Quantization::default())?;
+        files.describe(&mut spec);
+        let weights = Weights::Files(files);
+        let generation = GenerationDefaults::default();
         Ok(Self { source: source.clone(), spec, generation, stop_ids, weights })
     }
 

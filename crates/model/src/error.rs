@@ -88,6 +88,26 @@ pub enum ModelError {
         /// A supported one of nearly the same name or structure.
         nearest: Option<&'static str>,
     },
+    /// No reading exists for the architecture that a GGUF file names.
+    #[error(
+        "{file}: architecture {name:?} is not supported{}; supported: {}. (The file is a valid GGUF v{version} of {layers} layers.)",
+        nearest_clause(.nearest),
+        .supported.join(", ")
+    )]
+    UnknownGguf {
+        /// Name of the file.
+        file: String,
+        /// As `general.architecture` names it.
+        name: String,
+        /// Version of the format.
+        version: u32,
+        /// Number of layers, as the file says.
+        layers: u32,
+        /// All that can be read.
+        supported: &'static [&'static str],
+        /// A supported one of nearly the same name.
+        nearest: Option<&'static str>,
+    },
     /// The architecture is known, but this model asks for something that the forward pass does not do.
     #[error("{file}: {field} = {value} is not supported: {advice}")]
     Unsupported {
@@ -163,9 +183,7 @@ pub enum ModelError {
         advice: String,
     },
     /// A needed tensor is stored in a format that the engine cannot compute with.
-    #[error(
-        "{file}: tensor {tensor:?} is stored as {dtype}: only F32, F16 and BF16 weights are read; {advice}"
-    )]
+    #[error("{file}: tensor {tensor:?} is stored as {dtype}, which is not read: {advice}")]
     Dtype {
         /// Name of the file.
         file: String,
@@ -177,7 +195,9 @@ pub enum ModelError {
         advice: &'static str,
     },
     /// A needed tensor has another shape than the config calls for.
-    #[error("{file}: tensor {tensor:?} has shape {found:?}, but config.json calls for {expected:?} = {rule}")]
+    #[error(
+        "{file}: tensor {tensor:?} has shape {found:?}, but the configuration calls for {expected:?} = {rule}"
+    )]
     Shape {
         /// Name of the file.
         file: String,
@@ -185,7 +205,7 @@ pub enum ModelError {
         tensor: String,
         /// As stored.
         found: Vec<u64>,
-        /// As computed from config.json.
+        /// As computed from the configuration.
         expected: Vec<u64>,
         /// The fields that make `expected`.
         rule: String,

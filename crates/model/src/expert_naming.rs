@@ -30,6 +30,9 @@ pub(crate) struct Stacked {
 pub(crate) enum Order {
     /// The gate `[intermediate, hidden]`, then up, then down `[hidden, intermediate]`; no biases.
     Halves,
+    /// Gates `[intermediate, hidden]`, down `[hidden, intermediate]`, and in a tensor of its own what gates let through; no
+    /// biases.
+    Apart { up: &'static str },
     /// `[hidden, intermediate, 2]`: gate and up in turn; down `[intermediate, hidden]`. Biases have names that end with `_bias`;
     /// matrices in MXFP4, with outputs before inputs, have names that end with `_blocks` and `_scales`.
     Turns,
@@ -72,7 +75,7 @@ impl ExpertNaming {
             count: if step == 1 { 1 } else { len },
         };
         match (role.module() == role, stacked.order) {
-            (true, Order::Halves) => Some(Location {
+            (true, Order::Halves | Order::Apart { .. }) => Some(Location {
                 name: name.to_owned(),
                 shape: vec![count, of, inputs],
                 within: whole(of),
@@ -87,7 +90,7 @@ impl ExpertNaming {
                     view,
                 })
             }
-            (false, Order::Halves) => None,
+            (false, Order::Halves | Order::Apart { .. }) => None,
             (false, Order::Turns) => Some(Location {
                 name: format!("{name}_bias"),
                 shape: vec![count, of],
@@ -129,6 +132,7 @@ impl ExpertNaming {
         let up = u64::from(role.module() == ExpertRole::Up);
         let part = match (role.module(), stacked.order) {
             (ExpertRole::Down, _) => Part { start: 0, step: 1, len: hidden, of: hidden, inputs: inner },
+            (_, Order::Apart { .. }) => Part { start: 0, step: 1, len: inner, of: inner, inputs: hidden },
             (_, Order::Halves) => {
                 Part { start: up * inner, step: 1, len: inner, of: 2 * inner, inputs: hidden }
             }
@@ -140,6 +144,10 @@ impl ExpertNaming {
 
 impl Stacked {
     fn name(&self, role: ExpertRole) -> &'static str {
-        if role.module() == ExpertRole::Down { self.down } else { self.gate_up }
+        match (role.module(), self.order) {
+            (ExpertRole::Down, _) => self.down,
+            (ExpertRole::Up, Order::Apart { up }) => up,
+            _ => self.gate_up,
+        }
     }
 }

@@ -31,11 +31,11 @@ pub(crate) struct Entry {
     pub(crate) range: Range<usize>,
 }
 
-/// Number formats that a safetensors file may name, also those that no weight may have.
+/// A number format that a file may name, also one that no weight may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     pub(crate) name: &'static str,
-    bits: u64,
+    dtype: Option<Dtype>,
 }
 
 #[rustfmt::skip]
@@ -47,18 +47,26 @@ const FORMATS: [(&str, u64); 22] = [
 ];
 
 impl Format {
-    fn named(name: &str) -> Option<Self> {
-        FORMATS.iter().find(|(known, _)| *known == name).map(|&(name, bits)| Self { name, bits })
+    /// A format with the number format to compute with, if it is one.
+    pub(crate) fn new(name: &'static str, dtype: Option<Dtype>) -> Self {
+        Self { name, dtype }
     }
 
-    /// The format to compute with, if it is one.
-    pub(crate) fn dtype(self) -> Option<Dtype> {
-        match self.name {
+    /// A format of safetensors and the bits of an element.
+    fn named(name: &str) -> Option<(Self, u64)> {
+        let &(name, bits) = FORMATS.iter().find(|(known, _)| *known == name)?;
+        let dtype = match name {
             "F32" => Some(Dtype::F32),
             "F16" => Some(Dtype::F16),
             "BF16" => Some(Dtype::Bf16),
             _ => None,
-        }
+        };
+        Some((Self { name, dtype }, bits))
+    }
+
+    /// The format to compute with, if it is one.
+    pub(crate) fn dtype(self) -> Option<Dtype> {
+        self.dtype
     }
 }
 
@@ -116,8 +124,9 @@ const AGAIN: &str = "copy or download it again";
 fn check(entry: RawEntry, data_start: usize, file_len: usize) -> Result<Entry, String> {
     let RawEntry { name, body } = entry;
     let RawBody { dtype, shape: Shape(shape), data_offsets: [begin, end] } = body;
-    let format = Format::named(&dtype).ok_or_else(|| format!("dtype {:?} is unknown", clip(&dtype)))?;
-    let size = byte_size(&shape, format.bits).ok_or_else(|| {
+    let (format, bits) =
+        Format::named(&dtype).ok_or_else(|| format!("dtype {:?} is unknown", clip(&dtype)))?;
+    let size = byte_size(&shape, bits).ok_or_else(|| {
         format!("shape {shape:?} of {} has no whole number of bytes below 2^64", format.name)
     })?;
     if begin > end {

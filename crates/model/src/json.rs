@@ -34,6 +34,11 @@ impl Object {
         }
     }
 
+    /// An object that stands for part of `file`.
+    pub(crate) fn new(file: &str, fields: Map<String, Value>) -> Self {
+        Self { file: file.into(), path: String::new(), fields, aliases: &[] }
+    }
+
     /// A copy in which fields are found under other names too, where those are written: pairs of the usual name, which is
     /// asked for, and the other.
     pub(crate) fn aliased(&self, aliases: &'static [(&'static str, &'static str)]) -> Self {

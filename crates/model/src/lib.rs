@@ -1,9 +1,9 @@
-//! Models as data: config.json becomes a [`DecoderSpec`], weight files become named, checked tensors.
+//! Models as data: config.json, or the metadata of a GGUF file, becomes a [`DecoderSpec`], weight files become named, checked tensors.
 //!
 //! Invariants: no arithmetic on weights; nothing is computed with before every tensor that the spec calls for
 //! has been found with the right shape, in a readable format, inside its file. Model files are untrusted: any
 //! bytes give a [`Checkpoint`] or a [`ModelError`], never a panic, and memory is bounded by the size of the
-//! files. No code is ever read from a model: safetensors and JSON only. A model with random weights reads like a folder.
+//! files. No code is ever read from a model: safetensors, GGUF and JSON only. A model with random weights reads like a folder.
 #![deny(unsafe_code)]
 
 mod arch;
@@ -14,6 +14,7 @@ mod error;
 mod expert_naming;
 mod expert_role;
 mod generation;
+mod gguf;
 mod header;
 mod json;
 mod mmap;
@@ -34,7 +35,7 @@ mod writer;
 
 pub use arch::{SUPPORTED_ARCHITECTURES, supported_models};
 pub use checkpoint::Checkpoint;
-pub use dtype::Dtype;
+pub use dtype::{BlockFormat, Dtype};
 pub use error::ModelError;
 pub use expert_role::ExpertRole;
 pub use generation::GenerationDefaults;

@@ -1,5 +1,6 @@
 //! Which weight files a model has, and the tensors in them.
 
+use crate::gguf::GgufSet;
 use crate::header::{self, Entry};
 use crate::json::{Object, clip, shown};
 use crate::source::{Blob, is_plain_name};
@@ -21,6 +22,7 @@ pub(crate) struct Shard {
 }
 
 /// Where a tensor is: file and entry.
+#[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) shard: usize,
     pub(crate) entry: Entry,
@@ -54,11 +56,19 @@ impl Shards {
         Ok(all)
     }
 
+    /// The tensors of GGUF files.
+    pub(crate) fn from(set: GgufSet, naming: &'static Naming) -> Self {
+        let GgufSet { shards, tensors, .. } = set;
+        let layer = |name: &String| naming.layer_of(name).map_or(0, |layer| u64::from(layer) + 1);
+        let layers = tensors.keys().map(layer).max().unwrap_or(0);
+        Self { shards, tensors, layers, naming }
+    }
+
     /// Names of the files, for messages.
     pub(crate) fn searched(&self) -> String {
         match self.shards.as_slice() {
             [only] => only.file.clone(),
-            shards => format!("the {} files of {INDEX}", shards.len()),
+            shards => format!("the {} weight files", shards.len()),
         }
     }
 
@@ -136,7 +146,7 @@ fn no_weights(source: &ModelSource) -> ModelError {
     let names = source.names();
     let other = |suffix: &str| names.iter().find(|name| name.ends_with(suffix)).map(|name| clip(name));
     let advice = if let Some(file) = other(".gguf") {
-        format!("it has {file:?}, but GGUF is not read; use the model's safetensors files")
+        format!("it has {file:?}, a GGUF file, beside config.json; to run that one, give its path")
     } else if let Some(file) = other(".bin").or_else(|| other(".pt")).or_else(|| other(".pth")) {
         format!(
             "it has {file:?}, but pickled weights can run code and are not read; convert them to safetensors"

@@ -1,5 +1,6 @@
 //! Where a model's files are: a folder, the binary itself, or nowhere.
 
+use crate::gguf::{self, GgufSet};
 use crate::mmap::MappedFile;
 use crate::random::stand_in;
 use crate::{ModelError, RandomShape};
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub enum ModelSource {
     /// A folder as `transformers` saves it or the Hub delivers it.
     Folder(PathBuf),
+    /// A GGUF file, or any shard of a split set.
+    Gguf(PathBuf),
     /// Files in memory, for example embedded in the program.
     Memory {
         /// Name of the model, for messages.
@@ -36,6 +39,7 @@ impl fmt::Debug for ModelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => f.debug_tuple("Folder").field(path).finish(),
+            Self::Gguf(path) => f.debug_tuple("Gguf").field(path).finish(),
             Self::Memory { name, .. } => f.debug_tuple("Memory").field(name).finish(),
             Self::Random { shape, seed } => f.debug_tuple("Random").field(&shape.name()).field(seed).finish(),
         }
@@ -45,7 +49,7 @@ impl fmt::Debug for ModelSource {
 impl fmt::Display for ModelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder(path) => path.display().fmt(f),
+            Self::Folder(path) | Self::Gguf(path) => path.display().fmt(f),
             Self::Memory { name, .. } => f.write_str(name),
             Self::Random { shape, .. } => f.write_str(shape.name()),
         }
@@ -95,6 +99,33 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
 }
 
 impl ModelSource {
+    /// The model at `path`: a GGUF file, any shard of a split set, or a folder.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let names_gguf = path.file_name().is_some_and(|name| gguf::is_gguf(&name.to_string_lossy()));
+        if path.is_file() || names_gguf && !path.is_dir() { Self::Gguf(path) } else { Self::Folder(path) }
+    }
+
+    /// Where the model really is: a folder without config.json may hold one GGUF model.
+    pub(crate) fn resolved(&self) -> Result<Self, ModelError> {
+        self.check()?;
+        let Self::Folder(folder) = self else { return Ok(self.clone()) };
+        if folder.join("config.json").exists() {
+            return Ok(self.clone());
+        }
+        Ok(gguf::in_folder(folder, &self.names())?.map_or_else(|| self.clone(), Self::Gguf))
+    }
+
+    /// The regular file at `path`, mapped; `name` is for messages.
+    pub(crate) fn map(path: &Path, name: &str) -> Result<Blob, ModelError> {
+        let io = |source| ModelError::Io { file: path.display().to_string(), action: "open", source };
+        // Opening a pipe would wait for ever.
+        if !fs::metadata(path).map_err(io)?.is_file() {
+            return Err(io(std::io::Error::other("it is not a regular file")));
+        }
+        MappedFile::open(path, name).map(Blob::Mapped)
+    }
+
     /// Fails unless the folder is one.
     pub(crate) fn check(&self) -> Result<(), ModelError> {
         let Self::Folder(path) = self else { return Ok(()) };
@@ -118,6 +149,10 @@ impl ModelSource {
                 None => Ok(None),
             },
             Self::Folder(_) => Ok(None),
+            Self::Gguf(path) if GgufSet::has_text_file(name) => {
+                Ok(GgufSet::open(path)?.text_file(name)?.map(Cow::Owned))
+            }
+            Self::Gguf(_) => Ok(None),
             Self::Memory { files, .. } => Ok(find(files, name).map(Cow::Borrowed)),
             Self::Random { shape, .. } => Ok(match name {
                 "config.json" => Some(Cow::Owned(shape.config())),
@@ -136,7 +171,7 @@ impl ModelSource {
             },
             Self::Folder(_) => Ok(None),
             Self::Memory { files, .. } => Ok(find(files, name).map(Blob::Static)),
-            Self::Random { .. } => Ok(None),
+            Self::Random { .. } | Self::Gguf(_) => Ok(None),
         }
     }
 
@@ -149,6 +184,7 @@ impl ModelSource {
                 .flatten()
                 .filter_map(|entry| entry.file_name().into_string().ok())
                 .collect(),
+            Self::Gguf(_) => Vec::new(),
             Self::Memory { files, .. } => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
             Self::Random { .. } => vec!["config.json".to_owned(), "tokenizer.json".to_owned()],
         }

@@ -1,6 +1,7 @@
 //! A decoder as data: what a forward pass has to do, with every default resolved.
 
-use crate::{Dtype, Naming, RopeSpec};
+use crate::{Dtype, Naming, Role, RopeSpec};
+use std::collections::HashMap;
 
 /// One decoder-only transformer.
 ///
@@ -75,11 +76,20 @@ pub struct DecoderSpec {
     pub dtype: Dtype,
     /// Format in which embedding and head are stored; [`dtype`](Self::dtype) where nothing is quantised.
     pub vocabulary_dtype: Dtype,
+    /// Matrices that are stored in another format than [`dtype`](Self::dtype) and
+    /// [`vocabulary_dtype`](Self::vocabulary_dtype) say.
+    pub stored: HashMap<Role, Dtype>,
     /// Bits, 8 or 16, to which activations are to be rounded before they meet quantised weights; `None` leaves it open.
     pub activation_bits: Option<u8>,
 }
 
 impl DecoderSpec {
+    /// Format in which the matrix of `role` is stored.
+    pub fn stored_as(&self, role: Role) -> Dtype {
+        let usual = if matches!(role, Role::Layer(..)) { self.dtype } else { self.vocabulary_dtype };
+        self.stored.get(&role).copied().unwrap_or(usual)
+    }
+
     /// Query rows of the fused projection: `heads * head_dim`.
     pub fn q_width(&self) -> u32 {
         self.heads * self.head_dim

@@ -1,10 +1,10 @@
 //! A read-only view of one stored tensor.
 
-use crate::Dtype;
 use crate::mxfp4::{self, Mxfp4Bytes};
 use crate::quantized::{QuantizedBytes, QuantizedData};
 use crate::random::Generator;
 use crate::view::View;
+use crate::{BlockFormat, Dtype};
 use bytemuck::Pod;
 use half::{bf16, f16};
 use std::borrow::Cow;
@@ -49,6 +49,8 @@ pub enum TensorData<'a> {
     Bf16(Cow<'a, [bf16]>),
     /// Codes with their scales.
     Quantized(QuantizedData<'a>),
+    /// Blocks of a GGUF file, row after row.
+    Blocks(BlockFormat, Cow<'a, [u8]>),
 }
 
 impl<'a> Tensor<'a> {
@@ -61,7 +63,7 @@ impl<'a> Tensor<'a> {
     pub fn byte_len(&self) -> usize {
         match self.content {
             Content::Stored(bytes) => bytes.len(),
-            Content::Part(..) => self.elements() * self.dtype.element_bytes(),
+            Content::Part(..) => self.dtype.bytes(self.elements()),
             Content::Random(_) => self.elements() * size_of::<bf16>(),
             Content::Quantized(parts) => parts.len(),
             Content::Mxfp4(_) => self.elements() / 2 + self.elements() / mxfp4::BLOCK as usize,
@@ -100,17 +102,22 @@ impl<'a> Tensor<'a> {
             Dtype::F32 => TensorData::F32(elements(bytes)),
             Dtype::F16 => TensorData::F16(elements(bytes)),
             Dtype::Bf16 => TensorData::Bf16(elements(bytes)),
+            Dtype::Blocks(format) => TensorData::Blocks(format, bytes),
             Dtype::Quantized(_) => unreachable!("quantised content is of its own kind"),
         }
     }
 
     /// The elements widened to f32; exact for every float.
+    ///
+    /// # Panics
+    /// For blocks, which are matrices: what they mean is the kernels' affair.
     pub fn to_f32_vec(&self) -> Vec<f32> {
         match self.data() {
             TensorData::F32(x) => x.into_owned(),
             TensorData::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
             TensorData::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
             TensorData::Quantized(x) => x.widen(self.shape[1] as usize),
+            TensorData::Blocks(format, _) => panic!("{} is stored as {format}", self.name),
         }
     }
 }

@@ -41,7 +41,15 @@ impl WeightFiles {
         spec: &DecoderSpec,
         quantization: &Quantization,
     ) -> Result<Self, ModelError> {
-        let mut found = Shards::open(source, spec.naming)?;
+        Self::bind(Shards::open(source, spec.naming)?, spec, quantization)
+    }
+
+    /// The same in files that are open.
+    pub(crate) fn bind(
+        mut found: Shards,
+        spec: &DecoderSpec,
+        quantization: &Quantization,
+    ) -> Result<Self, ModelError> {
         let (mut bound, mut used) = (HashMap::new(), HashSet::new());
         for role in Role::all(spec) {
             if let Some(scheme) = quantization.of(role) {
@@ -138,6 +146,25 @@ impl WeightFiles {
         formats.into_iter().max_by_key(|dtype| bytes(*dtype)).unwrap_or(Dtype::F32)
     }
 
+    /// Tells `spec` how each matrix is stored.
+    pub(crate) fn describe(&self, spec: &mut DecoderSpec) {
+        let mut bytes: HashMap<Dtype, u64> = HashMap::new();
+        let matrices = || self.bound.iter().filter(|(role, _)| may_be_blocks(**role));
+        for (role, place) in matrices() {
+            if matches!(role, Role::Layer(..)) {
+                *bytes.entry(place.dtype).or_default() += place.shape.iter().product::<u64>();
+            }
+        }
+        let most = bytes.into_iter().max_by_key(|(dtype, bytes)| (*bytes, dtype.to_string()));
+        spec.dtype = most.map_or(Dtype::F32, |(dtype, _)| dtype);
+        let of = |role| self.bound.get(&role).map(|place| place.dtype);
+        spec.vocabulary_dtype = of(Role::Embedding).unwrap_or(Dtype::F32);
+        let others = matrices().map(|(role, place)| (*role, place.dtype));
+        let others: HashMap<Role, Dtype> =
+            others.filter(|(role, dtype)| spec.stored_as(*role) != *dtype).collect();
+        spec.stored = others;
+    }
+
     pub(crate) fn check_unchanged(&self) -> Result<(), ModelError> {
         match self.shards.iter().find(|shard| !shard.blob.is_unchanged()) {
             Some(shard) => Err(ModelError::FileChanged { file: shard.file.clone() }),
@@ -198,6 +225,19 @@ fn is_derived(name: &str) -> bool {
     BUFFERS.iter().any(|buffer| name.ends_with(buffer))
 }
 
+/// Whether a tensor is one that the kernels multiply with in blocks.
+fn may_be_blocks(role: Role) -> bool {
+    match role {
+        Role::Embedding | Role::Head => true,
+        Role::Layer(_, role) => role.is_matrix() && !role.is_router(),
+        _ => false,
+    }
+}
+
+const VECTORS: &str = "norms, biases and routers are read as F32, F16 and BF16";
+const MATRICES: &str = "safetensors are read as F32, F16 and BF16, GGUF files as these and Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, \
+                        Q3_K, Q4_K, Q5_K, Q6_K and IQ4_NL; use the model in one of these";
+
 /// The tensor of `role`, or the one that it shares with others, and its name.
 fn find(role: Role, spec: &DecoderSpec, found: &Shards) -> Result<(Place, String), ModelError> {
     let naming = spec.naming;
@@ -221,15 +261,17 @@ fn check(
 ) -> Result<Place, ModelError> {
     let (entry, file) = (&found.entry, || shards[found.shard].file.clone());
     let Location { name, shape: expected, within, view } = location;
-    let Some(dtype) = entry.format.dtype() else {
+    let blocks = may_be_blocks(role);
+    let dtype = entry.format.dtype().filter(|dtype| blocks || !matches!(dtype, Dtype::Blocks(_)));
+    let Some(dtype) = dtype else {
         return Err(ModelError::Dtype {
             file: file(),
             tensor: name,
             dtype: entry.format.name,
-            advice: "use the checkpoint in one of these formats from which it was made",
+            advice: if blocks { MATRICES } else { VECTORS },
         });
     };
-    if entry.shape != expected {
+    if without_ones(&entry.shape) != without_ones(&expected) {
         let part = if view == View::Whole { "" } else { " of one of its parts" };
         return Err(ModelError::Shape {
             file: file(),
@@ -248,6 +290,12 @@ fn check(
     };
     let (quantized, mxfp4) = (None, None);
     Ok(Place { shard: found.shard, name, dtype, shape, range, part: (rows, view), quantized, mxfp4 })
+}
+
+/// A shape without leading dimensions of 1, which some tools leave out.
+fn without_ones(shape: &[u64]) -> &[u64] {
+    let ones = shape.iter().take_while(|&&n| n == 1).count();
+    &shape[ones.min(shape.len().saturating_sub(1))..]
 }
 
 /// Bytes and number of the rows `within`, of `width` elements each; of all if there is no such range.

@@ -62,10 +62,10 @@ impl Default for EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Folder of the model in Hugging Face form. Default: the embedded story model.
+    /// Folder of the model in Hugging Face form, or a GGUF file, of a split set any part. Default: the embedded story model.
     #[must_use]
-    pub fn model(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.source = Some(ModelSource::Folder(folder.into()));
+    pub fn model(mut self, path: impl Into<PathBuf>) -> Self {
+        self.source = Some(ModelSource::at(path));
         self
     }
 

@@ -10,7 +10,7 @@ use pagoda_text::TextError;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// No model was given and none is embedded.
-    #[error("no model was given and this build has none embedded; give a model folder")]
+    #[error("no model was given and this build has none embedded; give a model folder or a GGUF file")]
     NoModel,
     /// The model's configuration or weights cannot be used.
     #[error(transparent)]

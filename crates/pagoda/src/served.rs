@@ -74,12 +74,19 @@ fn text_of(bytes: std::borrow::Cow<'_, [u8]>) -> Result<String, ModelError> {
     })
 }
 
-/// Last component of the folder, or the name of the embedded model.
+/// Last component of the folder, the name of a GGUF file, or the name of the embedded model.
 fn own_name(checkpoint: &Checkpoint) -> String {
     let source = checkpoint.source().to_string();
     let path = std::path::Path::new(&source);
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.file_name().map_or(source, |name| name.to_string_lossy().into_owned())
+    let name = path.file_name().map_or(source, |name| name.to_string_lossy().into_owned());
+    name.strip_suffix(".gguf").map_or_else(|| name.clone(), without_part)
+}
+
+/// The name of a split set: that of a part without `-00001-of-00003`.
+fn without_part(name: &str) -> String {
+    let cut = name.rsplit_once("-of-").and_then(|(rest, _)| rest.rsplit_once('-'));
+    cut.filter(|(_, number)| number.len() == 5).map_or(name, |(stem, _)| stem).to_owned()
 }
 
 fn defaults(checkpoint: &Checkpoint) -> SamplingDefaults {

@@ -22,6 +22,7 @@ use crate::{
     AttentionSpan, BlockSpec, DecoderSpec, Dtype, Flow, ModelError, Naming, NormKind, NormSpec, RopeSpec,
     rope_config,
 };
+use std::collections::HashMap;
 
 /// Most letters in which a suggested name may differ.
 const NEAR: usize = 3;
@@ -309,6 +310,14 @@ fn unknown(name: &str) -> ModelError {
     ModelError::UnknownArchitecture { name, missing: None, supported: SUPPORTED_ARCHITECTURES, nearest }
 }
 
+/// The name of `names` that is nearly `name`.
+pub(crate) fn nearest(name: &str, names: &[&'static str]) -> Option<&'static str> {
+    let distance =
+        |known: &&'static str| (edit_distance(&known.to_lowercase(), &name.to_lowercase()), *known);
+    let (distance, known) = names.iter().map(distance).min()?;
+    (distance <= NEAR).then_some(known)
+}
+
 /// Insertions, deletions and replacements that turn one text into the other.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
@@ -373,6 +382,7 @@ fn assemble(common: &Common, ropes: Vec<RopeSpec>) -> DecoderSpec {
         logit_softcap: None,
         dtype: Dtype::F32,
         vocabulary_dtype: Dtype::F32,
+        stored: HashMap::new(),
         activation_bits: None,
     }
 }

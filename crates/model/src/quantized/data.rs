@@ -43,7 +43,7 @@ impl<'a> QuantizedBytes<'a> {
             Dtype::F16 => {
                 aligned::<f16>(self.scales).iter().map(|scale| bf16::from_f32(scale.to_f32())).collect()
             }
-            Dtype::Bf16 | Dtype::Quantized(_) => aligned(self.scales),
+            Dtype::Bf16 | Dtype::Quantized(_) | Dtype::Blocks(_) => aligned(self.scales),
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod config;
 mod experts;
+mod gguf;
+mod gguf_file;
 mod golden;
 mod quantized;
 mod random;

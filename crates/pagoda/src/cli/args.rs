@@ -129,7 +129,7 @@ pub(crate) struct RunArgs {
     /// read.
     pub(crate) prompt: Option<String>,
 
-    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    /// Folder of the model in Hugging Face form, or a GGUF file; the embedded story model if absent.
     #[arg(short, long, env = "PAGODA_MODEL", value_name = "FOLDER", help_heading = "Model")]
     pub(crate) model: Option<String>,
 
@@ -186,7 +186,7 @@ pub(crate) struct SamplingArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    /// Folder of the model in Hugging Face form, or a GGUF file; the embedded story model if absent.
     #[arg(env = "PAGODA_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub(crate) model: Option<String>,
 
@@ -329,7 +329,7 @@ pub(crate) struct ServerArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    /// Folder of the model in Hugging Face form, or a GGUF file; the embedded story model if absent.
     #[arg(env = "PAGODA_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub(crate) model: Option<String>,
 
@@ -343,7 +343,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    /// Folder of the model in Hugging Face form, or a GGUF file; the embedded story model if absent.
     #[arg(env = "PAGODA_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub(crate) model: Option<String>,
 

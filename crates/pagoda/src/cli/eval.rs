@@ -23,7 +23,7 @@ pub(crate) struct PplArgs {
     /// File with the text; `-` reads it from stdin.
     pub(crate) file: String,
 
-    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    /// Folder of the model in Hugging Face form, or a GGUF file; the embedded story model if absent.
     #[arg(short, long, env = "PAGODA_MODEL", value_name = "FOLDER")]
     pub(crate) model: Option<String>,
 

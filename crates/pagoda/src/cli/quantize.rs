@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Writes the folder; its size goes to stdout.
 pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), CliError> {
     let started = Instant::now();
-    let checkpoint = Checkpoint::open(&ModelSource::Folder(args.model.clone())).map_err(BuildError::from)?;
+    let checkpoint = Checkpoint::open(&ModelSource::at(args.model.clone())).map_err(BuildError::from)?;
     let threads = args.threads.unwrap_or_else(WorkerPool::default_threads).max(1);
     let mut bar = LoadBar::new();
     quantize_folder(&checkpoint, args.format, threads, &args.out, &mut |at| bar.show(at.fraction()))

@@ -31,7 +31,7 @@ pub(crate) enum BenchCommand {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// Folder of the model in Hugging Face form; the embedded story model if absent.
+    /// Folder of the model in Hugging Face form, or a GGUF file; the embedded story model if absent.
     #[arg(env = "PAGODA_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub(crate) model: Option<String>,
 }
