@@ -193,6 +193,8 @@ impl CpuOptions {
                 (Dtype::Quantized(scheme), WeightFormat::Quantized(format)) => {
                     quant_format(scheme, None).same_weights(format)
                 }
+                // Floats, which can be rounded to whatever is asked for.
+                (Dtype::Blocks(StoredBlocks::Mxfp4), _) => true,
                 (Dtype::Blocks(stored), asked) => asked == block_format(stored).into(),
                 (Dtype::Quantized(_), _) => false,
                 _ => true,
@@ -230,6 +232,7 @@ pub(crate) fn block_format(stored: StoredBlocks) -> BlockFormat {
         StoredBlocks::Q5K => BlockFormat::Q5K,
         StoredBlocks::Q6K => BlockFormat::Q6K,
         StoredBlocks::Iq4Nl => BlockFormat::Iq4Nl,
+        StoredBlocks::Mxfp4 => BlockFormat::Mxfp4,
     }
 }
 

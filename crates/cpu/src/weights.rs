@@ -397,7 +397,11 @@ impl Loader<'_> {
     ) -> Result<T, CpuError> {
         roles.iter().for_each(|&role| self.checkpoint.prefetch(role));
         let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
-        let data: Vec<TensorData<'_>> = tensors.iter().map(Tensor::data).collect();
+        let data = roles.iter().zip(&tensors).map(|(&role, tensor)| match self.formats.of(role) {
+            WeightFormat::Blocks(_) => tensor.data(),
+            _ => tensor.floats(),
+        });
+        let data: Vec<TensorData<'_>> = data.collect();
         let k = tensors[0].shape[1] as usize;
         let part = |(data, tensor): (_, &Tensor<'_>)| {
             let n = tensor.shape[0] as usize;

@@ -8,10 +8,10 @@ mod common {
 
 use common::feed::feed;
 use common::rows::Sequence;
-use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions};
+use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, MemoryPlan};
 use pagoda_kernels::{Isa, QuantFormat};
 use pagoda_model::{
-    AttentionSpan, Checkpoint, DecoderSpec, Flow, Mlp, ModelSource, NormKind, QkNorm, RopeScaling,
+    AttentionSpan, Checkpoint, DecoderSpec, Dtype, Flow, Mlp, ModelSource, NormKind, QkNorm, RopeScaling,
     supported_models,
 };
 use std::fmt::Write;
@@ -216,6 +216,28 @@ fn compare(folder: &Path) {
             exact.error, exact.equal, narrow.error, narrow.equal, narrow.open, half.error, small.error
         );
         assert_eq!(exact.open, 0, "{name}: every margin exceeds the error of f32");
+    }
+}
+
+#[test]
+fn experts_in_four_bits_stay_so_and_give_the_reference_answers() {
+    let folder = root().join("gpt-oss-mxfp4");
+    let golden = std::fs::read_to_string(folder.join("golden.json")).expect("golden.json");
+    let golden: Golden = serde_json::from_str(&golden).expect("golden.json as described");
+    let reference = golden.cases.iter().map(Case::reference_error).fold(0.0, f32::max);
+    let checkpoint = Checkpoint::open(&ModelSource::Folder(folder)).expect("the model");
+    let experts = checkpoint.tensors().filter(|(_, tensor)| matches!(tensor.dtype, Dtype::Blocks(_)));
+    let elements: u64 = experts.map(|(_, tensor)| tensor.elements() as u64).sum();
+    for isa in Isa::available() {
+        let factor = if isa >= Isa::Avx512Bf16 { BF16_PAIRS_FACTOR } else { BF16_FACTOR };
+        let stored = options(ComputeDtype::Auto, isa);
+        let error = score(&checkpoint, &golden, &stored, factor * reference).error;
+        println!("{isa}: {error:.1e}, the reference's bf16 {reference:.1e}");
+        let weights =
+            |dtype| MemoryPlan::new(checkpoint.spec(), &options(dtype, isa)).expect("a plan").weights;
+        // 16 bytes and a scale of two for 32 elements, in place of two bytes each.
+        let saved = weights(ComputeDtype::Bf16) - weights(ComputeDtype::Auto);
+        assert_eq!(saved, elements / 32 * (64 - 18));
     }
 }
 

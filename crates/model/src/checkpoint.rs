@@ -68,6 +68,7 @@ impl Checkpoint {
                 if !spec.tied_head && dtype(Role::Head) != spec.vocabulary_dtype {
                     return Err(vocabulary(&config, dtype(Role::Head), spec.vocabulary_dtype));
                 }
+                files.describe_blocks(&mut spec);
                 spec.activation_bits = quantization.activation_bits;
                 Weights::Files(files)
             }

@@ -33,6 +33,7 @@ pub enum BlockFormat {
     Q5K,
     Q6K,
     Iq4Nl,
+    Mxfp4,
 }
 
 impl BlockFormat {
@@ -41,6 +42,7 @@ impl BlockFormat {
         match self {
             Self::Q4_0 | Self::Iq4Nl => (32, 18),
             Self::Q4_1 => (32, 20),
+            Self::Mxfp4 => (32, 17),
             Self::Q5_0 => (32, 22),
             Self::Q5_1 => (32, 24),
             Self::Q8_0 => (32, 34),
@@ -67,6 +69,7 @@ impl fmt::Display for BlockFormat {
             Self::Q5K => "q5_k",
             Self::Q6K => "q6_k",
             Self::Iq4Nl => "iq4_nl",
+            Self::Mxfp4 => "mxfp4",
         })
     }
 }

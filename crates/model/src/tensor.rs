@@ -34,7 +34,7 @@ pub(crate) enum Content<'a> {
     Random(Generator),
     /// Codes and scales in a file.
     Quantized(QuantizedBytes<'a>),
-    /// Four-bit floats in a file, which are read as bf16.
+    /// Four-bit floats with scales apart in a file.
     Mxfp4(Mxfp4Bytes<'a>),
 }
 
@@ -66,7 +66,7 @@ impl<'a> Tensor<'a> {
             Content::Part(..) => self.dtype.bytes(self.elements()),
             Content::Random(_) => self.elements() * size_of::<bf16>(),
             Content::Quantized(parts) => parts.len(),
-            Content::Mxfp4(_) => self.elements() / 2 + self.elements() / mxfp4::BLOCK as usize,
+            Content::Mxfp4(_) => self.dtype.bytes(self.elements()),
         }
     }
 
@@ -81,7 +81,7 @@ impl<'a> Tensor<'a> {
             Content::Random(generator) => {
                 Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&generator.elements(self.elements())))
             }
-            Content::Mxfp4(parts) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&parts.elements())),
+            Content::Mxfp4(parts) => Cow::Owned(parts.blocks()),
         }
     }
 
@@ -93,7 +93,9 @@ impl<'a> Tensor<'a> {
             Content::Random(generator) => {
                 return TensorData::Bf16(Cow::Owned(generator.elements(self.elements())));
             }
-            Content::Mxfp4(parts) => return TensorData::Bf16(Cow::Owned(parts.elements())),
+            Content::Mxfp4(parts) => {
+                return TensorData::Blocks(BlockFormat::Mxfp4, Cow::Owned(parts.blocks()));
+            }
             Content::Quantized(parts) => {
                 return TensorData::Quantized(parts.data(self.shape[0] as usize, self.shape[1] as usize));
             }
@@ -104,6 +106,16 @@ impl<'a> Tensor<'a> {
             Dtype::Bf16 => TensorData::Bf16(elements(bytes)),
             Dtype::Blocks(format) => TensorData::Blocks(format, bytes),
             Dtype::Quantized(_) => unreachable!("quantised content is of its own kind"),
+        }
+    }
+
+    /// [`data`](Self::data), with blocks of floats widened to floats.
+    pub fn floats(&self) -> TensorData<'a> {
+        match self.data() {
+            TensorData::Blocks(BlockFormat::Mxfp4, blocks) => {
+                TensorData::Bf16(Cow::Owned(mxfp4::widen(&blocks)))
+            }
+            other => other,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::quantized::{self, Quantization, QuantizedBytes, QuantizedPlace};
 use crate::shards::{Found, Shard, Shards};
 use crate::tensor::Content;
 use crate::view::View;
-use crate::{DecoderSpec, Dtype, ModelError, ModelSource, QuantScheme, Role, Tensor};
+use crate::{BlockFormat, DecoderSpec, Dtype, ModelError, ModelSource, QuantScheme, Role, Tensor};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -165,6 +165,12 @@ impl WeightFiles {
         spec.stored = others;
     }
 
+    /// Tells `spec` which matrices are stored in blocks.
+    pub(crate) fn describe_blocks(&self, spec: &mut DecoderSpec) {
+        let blocks = self.bound.iter().filter(|(_, place)| matches!(place.dtype, Dtype::Blocks(_)));
+        spec.stored = blocks.map(|(role, place)| (*role, place.dtype)).collect();
+    }
+
     pub(crate) fn check_unchanged(&self) -> Result<(), ModelError> {
         match self.shards.iter().find(|shard| !shard.blob.is_unchanged()) {
             Some(shard) => Err(ModelError::FileChanged { file: shard.file.clone() }),
@@ -236,7 +242,7 @@ fn may_be_blocks(role: Role) -> bool {
 
 const VECTORS: &str = "norms, biases and routers are read as F32, F16 and BF16";
 const MATRICES: &str = "safetensors are read as F32, F16 and BF16, GGUF files as these and Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, \
-                        Q3_K, Q4_K, Q5_K, Q6_K and IQ4_NL; use the model in one of these";
+                        Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL and MXFP4; use the model in one of these";
 
 /// The tensor of `role`, or the one that it shares with others, and its name.
 fn find(role: Role, spec: &DecoderSpec, found: &Shards) -> Result<(Place, String), ModelError> {
@@ -341,7 +347,8 @@ fn find_mxfp4(
         parts.try_into().expect("blocks and scales");
     let mxfp4 = Some((scale_shard, scales));
     let (name, shape) = (blocks.clone(), role.shape(spec));
-    let place = Place { shard, name, dtype: Dtype::Bf16, shape, range, part, quantized: None, mxfp4 };
+    let dtype = Dtype::Blocks(BlockFormat::Mxfp4);
+    let place = Place { shard, name, dtype, shape, range, part, quantized: None, mxfp4 };
     Ok(Some((place, [blocks, scale_name])))
 }
 

@@ -1,6 +1,7 @@
 //! The formats and what they are made of.
 
 use crate::quant::Activations;
+use half::{bf16, f16};
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,6 +30,8 @@ pub enum BlockFormat {
     Q6K,
     /// 16 levels that are not evenly spaced, a scale for 32.
     Iq4Nl,
+    /// Floats of 4 bits: a sign, two bits of exponent, one of fraction; a power of two for 32.
+    Mxfp4,
 }
 
 /// How the groups of a block are scaled.
@@ -58,12 +61,17 @@ pub(crate) struct Build {
     pub(crate) scales: Scales,
     /// Whether groups have addends.
     pub(crate) minimum: bool,
-    /// Whether codes are places in [`LEVELS`].
-    pub(crate) table: bool,
+    /// Levels that codes are places of, each plus `zero`.
+    pub(crate) table: Option<&'static [u8; 16]>,
+    /// Whether scales are the upper halves of f32, not f16.
+    pub(crate) wide_scale: bool,
 }
 
+/// Twice the floats of [`BlockFormat::Mxfp4`], each plus 12.
+const FLOATS: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
+
 /// The levels of [`BlockFormat::Iq4Nl`], each plus 128.
-pub(crate) const LEVELS: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+const LEVELS: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
 
 /// Inputs of the largest block.
 pub(crate) const MAX_BLOCK: usize = 256;
@@ -73,19 +81,26 @@ pub(crate) const MIN_GROUP: usize = 16;
 
 /// A block that is one group, of `[low, high]` bits.
 const fn plain(stored: usize, planes: [usize; 2], zero: u8) -> Build {
-    let (scales, minimum, table) = (Scales::Own, zero == 0, false);
-    Build { block: 32, stored, group: 32, planes, zero, scales, minimum, table }
+    let (scales, minimum, table, wide_scale) = (Scales::Own, zero == 0, None, false);
+    Build { block: 32, stored, group: 32, planes, zero, scales, minimum, table, wide_scale }
 }
 
 /// A block of 256 with scales of its groups.
 const fn grouped(stored: usize, group: usize, planes: [usize; 2], zero: u8) -> Build {
-    let (scales, minimum, table) = (Scales::Bytes, zero == 0, false);
-    Build { block: MAX_BLOCK, stored, group, planes, zero, scales, minimum, table }
+    let (scales, minimum, table, wide_scale) = (Scales::Bytes, zero == 0, None, false);
+    Build { block: MAX_BLOCK, stored, group, planes, zero, scales, minimum, table, wide_scale }
+}
+
+impl Build {
+    /// The number whose stored bits are those of `scale`.
+    pub(crate) fn number(&self, scale: f16) -> f32 {
+        if self.wide_scale { bf16::from_bits(scale.to_bits()).to_f32() } else { scale.to_f32() }
+    }
 }
 
 impl BlockFormat {
     /// Every format.
-    pub const ALL: [BlockFormat; 11] = [
+    pub const ALL: [BlockFormat; 12] = [
         Self::Q4_0,
         Self::Q4_1,
         Self::Q5_0,
@@ -97,6 +112,7 @@ impl BlockFormat {
         Self::Q5K,
         Self::Q6K,
         Self::Iq4Nl,
+        Self::Mxfp4,
     ];
 
     /// How activations are rounded.
@@ -109,7 +125,8 @@ impl BlockFormat {
             Self::Q5_0 => plain(22, [4, 1], 16),
             Self::Q5_1 => plain(24, [4, 1], 0),
             Self::Q8_0 => plain(34, [8, 0], 128),
-            Self::Iq4Nl => Build { table: true, ..plain(18, [4, 0], 128) },
+            Self::Iq4Nl => Build { table: Some(&LEVELS), ..plain(18, [4, 0], 128) },
+            Self::Mxfp4 => Build { table: Some(&FLOATS), wide_scale: true, ..plain(17, [4, 0], 12) },
             Self::Q2K => Build { scales: Scales::Halves, ..grouped(84, 16, [2, 0], 0) },
             Self::Q3K => grouped(110, 16, [2, 1], 4),
             Self::Q4K => grouped(144, 32, [4, 0], 0),
@@ -143,6 +160,7 @@ impl fmt::Display for BlockFormat {
             Self::Q5K => "q5_k",
             Self::Q6K => "q6_k",
             Self::Iq4Nl => "iq4_nl",
+            Self::Mxfp4 => "mxfp4",
         })
     }
 }

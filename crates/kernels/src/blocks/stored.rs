@@ -3,6 +3,7 @@
 //! | format | fields, in order |
 //! |---|---|
 //! | q4_0, iq4_nl | `d` f16, 16 bytes of halves |
+//! | mxfp4 | exponent of 2, plus 127, in a byte; 16 bytes of halves |
 //! | q4_1 | `d` f16, `min` f16, 16 bytes of halves |
 //! | q5_0, q5_1 | `d` f16, (`min` f16,) 32 fifth bits, 16 bytes of halves |
 //! | q8_0 | `d` f16, 32 signed bytes |
@@ -14,7 +15,7 @@
 //! Halves of blocks of 32: byte `i` has inputs `i` and `i + 16`. In blocks of 256 a run of 32 bytes has 32 inputs in its
 //! lowest bits, the next 32 in the bits above, and so on.
 
-use super::format::{BlockFormat, LEVELS, MAX_BLOCK, MIN_GROUP, Scales};
+use super::format::{BlockFormat, MAX_BLOCK, MIN_GROUP, Scales};
 use half::f16;
 
 /// One block with its parts taken out of their bits.
@@ -39,7 +40,7 @@ impl Block {
     /// Factor and addend of group `group`.
     pub(crate) fn group(&self, format: BlockFormat, group: usize) -> (f32, f32) {
         let build = format.build();
-        let (d, min) = (self.d.to_f32(), self.min.to_f32());
+        let (d, min) = (build.number(self.d), build.number(self.min));
         match (build.scales, build.minimum) {
             (Scales::Own, false) => (d, 0.0),
             (Scales::Own, true) => (d, min),
@@ -62,7 +63,12 @@ impl Block {
             }
             BlockFormat::Iq4Nl => {
                 self.plain(bytes, false, false);
-                self.codes[..32].iter_mut().for_each(|code| *code = LEVELS[usize::from(*code)]);
+                self.look_up(format);
+            }
+            BlockFormat::Mxfp4 => {
+                self.halves(&bytes[1..]);
+                self.d = power(bytes[0]);
+                self.look_up(format);
             }
             BlockFormat::Q2K => self.q2(bytes),
             BlockFormat::Q3K => self.q3(bytes),
@@ -79,13 +85,24 @@ impl Block {
         let (min, rest) = rest.split_at(if minimum { 2 } else { 0 });
         self.min = if minimum { half(min) } else { f16::ZERO };
         let (high, halves) = rest.split_at(if fifth { 4 } else { 0 });
-        let (low, upper) = self.codes[..32].split_at_mut(16);
-        for ((low, upper), byte) in low.iter_mut().zip(upper).zip(halves) {
-            (*low, *upper) = (byte & 15, byte >> 4);
-        }
+        self.halves(halves);
         for (i, code) in self.codes[..32].iter_mut().enumerate().take(8 * high.len()) {
             *code |= (high[i / 8] >> (i % 8) & 1) << 4;
         }
+    }
+
+    /// Codes of 4 bits: the first 16 in the lower halves.
+    fn halves(&mut self, bytes: &[u8]) {
+        let (low, upper) = self.codes[..32].split_at_mut(16);
+        for ((low, upper), byte) in low.iter_mut().zip(upper).zip(bytes) {
+            (*low, *upper) = (byte & 15, byte >> 4);
+        }
+    }
+
+    /// Makes levels of codes that are places in a table.
+    fn look_up(&mut self, format: BlockFormat) {
+        let table = format.build().table.expect("a format with a table");
+        self.codes[..32].iter_mut().for_each(|code| *code = table[usize::from(*code)]);
     }
 
     fn q2(&mut self, bytes: &[u8]) {
@@ -151,6 +168,17 @@ impl Block {
             }
         }
     }
+}
+
+/// Half of `2^(exponent - 127)`, for levels that are twice their floats, as the bits of a wide scale; NaN of the largest.
+fn power(exponent: u8) -> f16 {
+    let bits = match exponent {
+        0 => 0x0020,
+        1 => 0x0040,
+        u8::MAX => 0x7fc0,
+        _ => (u16::from(exponent) - 1) << 7,
+    };
+    f16::from_bits(bits)
 }
 
 fn half(bytes: &[u8]) -> f16 {

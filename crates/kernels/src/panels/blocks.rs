@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! [units][blocks] {
-//!     d        [UNIT] f16
+//!     d        [UNIT] f16 or, of wide scales, bf16
 //!     min      [UNIT] f16              in formats with a minimum
 //!     scales   [groups][UNIT] bytes    where groups have scales: each its scale, or the halves scale and minimum
 //!     mins     [groups][UNIT] bytes    where they have minima that are bytes
@@ -166,8 +166,8 @@ impl<'a> PanelBlock<'a> {
         if high > 0 {
             code |= bits(second, high) << low;
         }
-        if table {
-            code = crate::blocks::LEVELS[usize::from(code)];
+        if let Some(table) = table {
+            code = table[usize::from(code)];
         }
         i16::from(code) - i16::from(zero)
     }
@@ -230,7 +230,8 @@ impl Packer {
         let Build { block, minimum, scales, table, .. } = self.layout.build;
         matrix.read(row, index, &mut self.block);
         let Block { d, min, .. } = self.block;
-        if !d.is_finite() || !min.is_finite() {
+        let number = |bits| self.layout.build.number(bits);
+        if !number(d).is_finite() || !number(min).is_finite() {
             return Err(PackError::NotFinite { part, row, column: index * block });
         }
         let [min_start, scales_start, mins_start, ..] = self.layout.places();
@@ -252,8 +253,8 @@ impl Packer {
                 Scales::Halves => to[scales_start + at] = scale | min << 4,
             }
         }
-        if table {
-            let place = |level: &u8| crate::blocks::LEVELS.iter().position(|other| other == level);
+        if let Some(table) = table {
+            let place = |level: &u8| table.iter().position(|other| other == level);
             let codes = self.block.codes[..block].iter_mut();
             codes.for_each(|code| *code = place(code).expect("a level of the table") as u8);
         }

@@ -12,7 +12,7 @@ use super::ints::Ints;
 use super::level::Multiply;
 use super::linear::Block;
 use super::quantized::GROUP_WORDS;
-use crate::blocks::{Build, LEVELS, MAX_BLOCK, MIN_GROUP, Scales};
+use crate::blocks::{Build, MAX_BLOCK, MIN_GROUP, Scales};
 use crate::packed::{PANEL, Panels, UNIT};
 use crate::panels::blocks::{BlockPanels, LINE, PanelBlock, mask};
 use std::marker::PhantomData;
@@ -55,10 +55,10 @@ pub(crate) fn open<S: Ints>(s: S, panels: &BlockPanels<'_>, unit: usize, k: Rang
             [_, 0] => spread::<2, 0>(low, high, codes),
             _ => spread::<2, 1>(low, high, codes),
         }
-        if table {
+        if let Some(table) = table {
             for codes in codes.chunks_exact_mut(4 * S::LANES) {
                 // SAFETY: as many bytes as the register has.
-                unsafe { s.look_up(&LEVELS, codes.as_mut_ptr()) };
+                unsafe { s.look_up(table, codes.as_mut_ptr()) };
             }
         }
         let groups = place * groups..(place + 1) * groups;
@@ -114,8 +114,8 @@ fn scale<S: Ints>(
     factors: &mut [[f32; UNIT]],
     addends: &mut [[f32; UNIT]],
 ) {
-    let d = widen(s, block.d());
-    let min = if build.minimum { widen(s, block.min()) } else { [0.0; UNIT] };
+    let d = if build.wide_scale { widen::<S, true>(s, block.d()) } else { widen::<S, false>(s, block.d()) };
+    let min = if build.minimum { widen::<S, false>(s, block.min()) } else { [0.0; UNIT] };
     let scales = block.scales().as_chunks::<UNIT>().0;
     match build.scales {
         Scales::Own => (factors[0], addends[0]) = (d, min),
@@ -142,15 +142,19 @@ fn scale<S: Ints>(
     }
 }
 
-/// The numbers of a unit, stored as f16.
+/// The numbers of a unit, stored as f16 or as WIDE scales.
 #[inline(always)]
-fn widen<S: Ints>(s: S, halves: &[u8]) -> [f32; UNIT] {
+fn widen<S: Ints, const WIDE: bool>(s: S, halves: &[u8]) -> [f32; UNIT] {
     let halves = &halves[..2 * UNIT];
     let mut out = [0.0; UNIT];
     let mut i = 0;
     while i < UNIT {
         // SAFETY: a register of the unit on both sides.
-        unsafe { s.store(out.as_mut_ptr().add(i), s.load_f16(halves.as_ptr().add(2 * i).cast())) };
+        unsafe {
+            let from = halves.as_ptr().add(2 * i);
+            let numbers = if WIDE { s.load_bf16(from.cast()) } else { s.load_f16(from.cast()) };
+            s.store(out.as_mut_ptr().add(i), numbers);
+        }
         i += S::LANES;
     }
     out

@@ -1,7 +1,7 @@
 //! Mixtures of experts: names and layouts of the families, and what is refused.
 
 use crate::tiny::{Folder, Tiny, refused};
-use pagoda_model::{Dtype, ExpertRole, ExpertWeights, LayerRole, Mlp, Role, TensorData};
+use pagoda_model::{BlockFormat, Dtype, ExpertRole, ExpertWeights, LayerRole, Mlp, Role, TensorData};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -105,7 +105,7 @@ fn spoiled(from: &str, to: &str) -> Folder {
 }
 
 #[test]
-fn experts_in_four_bits_are_read_as_floats_of_their_own_size() {
+fn experts_in_four_bits_are_read_in_their_size_or_as_floats() {
     let model = spoiled("U8", "U8").open().expect("the model is good");
     let spec = model.spec();
     assert!(spec.attn_sinks && spec.dtype == Dtype::Bf16);
@@ -114,7 +114,10 @@ fn experts_in_four_bits_are_read_as_floats_of_their_own_size() {
     let up = model.tensor(at(0, 3, ExpertRole::Up));
     assert_eq!(up.name, "model.layers.0.mlp.experts.gate_up_proj_blocks");
     assert_eq!(up.byte_len(), up.elements() / 32 * 17);
-    let TensorData::Bf16(elements) = up.data() else { panic!("bf16") };
+    let TensorData::Blocks(BlockFormat::Mxfp4, blocks) = up.data() else { panic!("blocks") };
+    assert_eq!(blocks.len(), up.byte_len());
+    assert_eq!(spec.stored_as(at(0, 3, ExpertRole::Up)), Dtype::Blocks(BlockFormat::Mxfp4));
+    let TensorData::Bf16(elements) = up.floats() else { panic!("bf16") };
     assert_eq!(elements.len(), up.elements());
     assert_eq!(model.tensor(Role::Layer(1, LayerRole::Sinks)).shape, [u64::from(spec.heads)]);
     assert_eq!(model.tensor(at(1, 0, ExpertRole::UpBias)).shape, [u64::from(experts.intermediate)]);
