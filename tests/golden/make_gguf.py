@@ -26,6 +26,7 @@ from transformers.models.qwen3_moe import Qwen3MoeConfig
 from transformers.models.smollm3 import SmolLM3Config
 
 import make
+import moe
 
 # Text on which the tokenizers are trained and tested: several scripts, code, marks, spaces and line ends.
 SENTENCES = [
@@ -263,11 +264,11 @@ FAMILIES = {
     "cohere": ("command-r", False), "cohere2": ("cohere2", False), "glm": ("chatglm", False), "glm4": ("glm4", False),
     "internlm2": ("internlm2", True), "gpt2": ("gpt2", False), "gpt_neox": ("gptneox", False), "falcon": ("falcon", False),
     "mixtral": ("llama", True), "qwen2_moe": ("qwen2moe", False), "qwen3_moe": ("qwen3moe", False), "olmoe": ("olmoe", False),
-    "granitemoe": ("granitemoe", True), "starcoder2": ("starcoder2", False), "exaone": ("exaone", False), "exaone4": ("exaone4", False),
+    "gpt_oss": ("gpt-oss", False), "granitemoe": ("granitemoe", True), "starcoder2": ("starcoder2", False), "exaone": ("exaone", False), "exaone4": ("exaone4", False),
 }
 
 # Where the norm behind attention has the name that others give to the one before the MLP.
-POST_NORMS = ("gemma2", "gemma3_text", "olmo2", "exaone4")
+POST_NORMS = ("gemma2", "gemma3_text", "olmo2", "exaone4", "gpt_oss")
 
 
 def llama_name(name, kind="llama"):
@@ -368,7 +369,11 @@ class Folder:
         fields |= {"merges": [], "bos": 0, "eos": 1}
         write_vocabulary(writer, fields)
         experts = {}
-        for name, tensor in self.tensors.items():
+        rest, own = moe.gguf(self.tensors) if self.kind == "gpt_oss" else (self.tensors, {})
+        for name, tensor in own.items():
+            kind = Type.MXFP4 if tensor.dtype == torch.uint8 else None
+            writer.add_tensor(name, tensor.contiguous().numpy(), raw_dtype=kind)
+        for name, tensor in rest.items():
             parts = name.split(".")
             if "experts" in parts:
                 # One tensor for those of all experts, in the order of their numbers.
@@ -525,6 +530,7 @@ class Folder:
 FOLDERS = [
     "qwen2-yarn", "qwen3-bias-tied", "phi3-longrope", "granite", "stablelm", "cohere", "cohere2", "glm", "internlm2", "gpt2",
     "gpt-neox", "falcon-groups", "falcon-one-key", "starcoder2", "exaone3", "exaone4", "mixtral-untied", "granite-moe-stacked",
+    "gpt-oss-mxfp4",
 ]
 
 

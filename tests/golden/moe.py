@@ -139,6 +139,38 @@ def mxfp4(weights, config):
     return weights, config
 
 
+def gguf(tensors):
+    """The tensors of gpt-oss that GGUF files name otherwise, as floats or as bytes of MXFP4, and the rest under their names."""
+    rest, own = {}, {}
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        block, last = ".".join(("blk", *parts[2:3])), parts[-1]
+        if last == "sinks":
+            own[f"{block}.attn_sinks.weight"] = tensor.float()
+        elif "mlp.router" in name:
+            own[f"{block}.ffn_gate_inp.{last}"] = tensor.float()
+        elif last.endswith("_bias"):
+            for part, module in halves(last, tensor):
+                own[f"{block}.ffn_{module}_exps.bias"] = part.float()
+        elif last.endswith("_blocks"):
+            packed, scales = tensor, tensors[name.replace("_blocks", "_scales")]
+            codes = torch.stack((packed & 15, packed >> 4), -1).flatten(-2)
+            # The scale, then the first 16 elements in the lower halves.
+            whole = torch.cat((scales.unsqueeze(-1), codes[..., :16] | codes[..., 16:] << 4), -1).flatten(-2)
+            for part, module in halves(last, whole):
+                own[f"{block}.ffn_{module}_exps.weight"] = part
+        elif not last.endswith("_scales"):
+            rest[name] = tensor
+    return rest, own
+
+
+def halves(name, tensor):
+    """Gate and up, whose outputs take turns, or down."""
+    if name.startswith("down"):
+        return [(tensor, "down")]
+    return [(tensor[:, ::2], "gate"), (tensor[:, 1::2], "up")]
+
+
 def weight(model, name, parameter, noise):
     """Weights of routers, and of experts that store inputs before outputs; None of anything else."""
     if name.endswith(("mlp.gate.weight", "router.weight")):

@@ -30,8 +30,8 @@ pub(crate) struct Stacked {
 pub(crate) enum Order {
     /// The gate `[intermediate, hidden]`, then up, then down `[hidden, intermediate]`; no biases.
     Halves,
-    /// Gates `[intermediate, hidden]`, down `[hidden, intermediate]`, and in a tensor of its own what gates let through; no
-    /// biases.
+    /// Gates `[intermediate, hidden]`, down `[hidden, intermediate]`, and in a tensor of its own what gates let through. Names
+    /// of biases end with `.bias` in place of `.weight`.
     Apart { up: &'static str },
     /// `[hidden, intermediate, 2]`: gate and up in turn; down `[intermediate, hidden]`. Biases have names that end with `_bias`;
     /// matrices in MXFP4, with outputs before inputs, have names that end with `_blocks` and `_scales`.
@@ -90,7 +90,13 @@ impl ExpertNaming {
                     view,
                 })
             }
-            (false, Order::Halves | Order::Apart { .. }) => None,
+            (false, Order::Halves) => None,
+            (false, Order::Apart { .. }) => Some(Location {
+                name: name.replace(".weight", ".bias"),
+                shape: vec![count, of],
+                within: whole(of),
+                view: rows,
+            }),
             (false, Order::Turns) => Some(Location {
                 name: format!("{name}_bias"),
                 shape: vec![count, of],

@@ -1,6 +1,6 @@
 //! Which reading of config.json an architecture of a GGUF file goes through, and how its files differ from a model folder.
 
-use super::naming::{GATE_IN_UP, TWO_NORMS, USUAL};
+use super::naming::{GATE_IN_UP, GPT_OSS, TWO_NORMS, USUAL};
 use crate::Naming;
 
 /// An architecture by its name in GGUF files.
@@ -97,6 +97,18 @@ pub(super) const FAMILIES: &[Family] = &[
             ("embedding_multiplier", "embedding_scale"),
             ("residual_multiplier", "residual_scale"),
             ("logits_scaling", "logit_scale"),
+        ],
+        ..PLAIN
+    },
+    Family {
+        name: "gpt-oss",
+        architecture: "GptOssForCausalLM",
+        naming: &GPT_OSS,
+        experts: true,
+        fields: &[
+            ("num_experts", "expert_count"),
+            ("num_experts_per_tok", "expert_used_count"),
+            ("sliding_window", "attention.sliding_window"),
         ],
         ..PLAIN
     },

@@ -211,6 +211,8 @@ impl GgufSet {
         put("short_factor", short.map(Json::from));
         put("long_factor", long.map(Json::from));
         if let Some(kind) = kind {
+            // The file does not say that the bounds of the ramp are not whole numbers.
+            put("truncate", (family.name == "gpt-oss").then(|| false.into()));
             put("rope_type", Some(kind.into()));
             fields.insert("rope_scaling".to_owned(), parameters.into());
         }

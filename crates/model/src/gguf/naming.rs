@@ -44,6 +44,21 @@ pub(super) const USUAL: Naming = Naming {
     ..Naming::LLAMA
 };
 
+/// The norm before the MLP has the name that others give to the one after attention.
+pub(super) const GPT_OSS: Naming = Naming {
+    renamed: &[
+        (LayerRole::AttnNorm, "attn_norm"),
+        (LayerRole::Q, "attn_q"),
+        (LayerRole::K, "attn_k"),
+        (LayerRole::V, "attn_v"),
+        (LayerRole::O, "attn_output"),
+        (LayerRole::Sinks, "attn_sinks.weight"),
+        (LayerRole::MlpNorm, "post_attention_norm"),
+        (LayerRole::Router, "ffn_gate_inp"),
+    ],
+    ..USUAL
+};
+
 /// `ffn_up` holds the gate and then up, neither of which has a name of its own.
 pub(super) const GATE_IN_UP: Naming = Naming {
     renamed: &[
