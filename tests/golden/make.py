@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig, AutoModelForCausalLM, Cohere2Config, CohereConfig, Exaone4Config, FalconConfig, Gemma2Config,
-    Gemma3TextConfig, Glm4Config, GlmConfig, GPT2Config, GPTNeoXConfig, GraniteConfig, LlamaConfig, MistralConfig,
-    Olmo2Config, Olmo3Config, Phi3Config, Qwen2Config, Qwen3Config, SmolLM3Config, StableLmConfig, Starcoder2Config,
+    Gemma3TextConfig, GemmaConfig, Glm4Config, GlmConfig, GPT2Config, GPTNeoXConfig, GraniteConfig, LlamaConfig,
+    MistralConfig, Olmo2Config, Olmo3Config, Phi3Config, Qwen2Config, Qwen3Config, SmolLM3Config, StableLmConfig,
+    Starcoder2Config,
 )
 
 GREEDY_TOKENS = 24
@@ -436,6 +437,26 @@ MODELS = [
         ),
         torch.bfloat16, None, 5, "gemma3_images",
     ),
+    (
+        "gemma1",
+        GemmaConfig(
+            vocab_size=83, hidden_size=48, intermediate_size=56, num_hidden_layers=2, num_attention_heads=3,
+            num_key_value_heads=1, head_dim=64, max_position_embeddings=128, rms_norm_eps=1e-6, hidden_act="gelu",
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            tie_word_embeddings=True, bos_token_id=2, eos_token_id=1, pad_token_id=0,
+        ),
+        torch.bfloat16, None, 4, "gemma1",
+    ),
+    (
+        "falcon-one-norm",
+        FalconConfig(
+            vocab_size=81, hidden_size=96, num_hidden_layers=2, num_attention_heads=6, num_kv_heads=2,
+            ffn_hidden_size=64, max_position_embeddings=128, layer_norm_epsilon=1e-5, new_decoder_architecture=True,
+            num_ln_in_parallel_attn=1, bias=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            tie_word_embeddings=False, bos_token_id=1, eos_token_id=1,
+        ),
+        torch.float16, None, 5,
+    ),
 ]
 
 # Prompts long enough that the reference uses the factors of long contexts from the first token on.
@@ -545,6 +566,11 @@ def gemma3_images(weights, config):
     return weights, outer | {"eos_token_id": config["eos_token_id"], "text_config": config}
 
 
+def gemma1(weights, config):
+    """As the first release named the activation."""
+    return weights, config | {"hidden_act": "gelu"}
+
+
 def gpt2(weights, config):
     """As the first release was stored: without a prefix, and with the masks of attention."""
     weights = rename(weights, {"transformer.": ""})
@@ -564,7 +590,8 @@ def rename(weights, names):
 
 
 REWRITES = {
-    "internlm2": internlm2, "exaone": exaone, "gemma3_images": gemma3_images, "gpt2": gpt2, "mxfp4": moe.mxfp4,
+    "internlm2": internlm2, "exaone": exaone, "gemma1": gemma1, "gemma3_images": gemma3_images,
+    "gpt2": gpt2, "mxfp4": moe.mxfp4,
 }
 
 

@@ -1,7 +1,7 @@
-//! Gemma 2 and 3: norms before and after both branches, whose weights are stored as a difference from 1; an embedding
-//! that is multiplied; windows in most layers.
+//! Gemma: norms whose weights are stored as a difference from 1, and an embedding that is multiplied. From the second on
+//! there are norms after the branches too, and windows in most layers.
 
-use super::{assemble, llama, spans};
+use super::{assemble, llama, plain, spans};
 use crate::config::{Common, Defaults, HeadDimDefault};
 use crate::json::Object;
 use crate::{Activation, BlockSpec, DecoderSpec, Flow, LayerRole, ModelError, Naming, QkNorm, rope_config};
@@ -27,6 +27,17 @@ const DEFAULTS: Defaults = Defaults {
 };
 
 const ALIASES: &[(&str, &str)] = &[("hidden_act", "hidden_activation")];
+
+/// The first one: otherwise a Llama.
+pub(super) fn read_gemma(config: &Object) -> Result<DecoderSpec, ModelError> {
+    let mut spec = plain(config, &DEFAULTS)?;
+    scaled(config, &mut spec)?;
+    if spec.activation == Activation::Gelu {
+        // So the first releases call the form with the tangent, for which they were trained.
+        spec.activation = Activation::GeluTanh;
+    }
+    Ok(spec)
+}
 
 /// One rotation; scores and logits are capped.
 pub(super) fn read_gemma2(config: &Object) -> Result<DecoderSpec, ModelError> {
@@ -78,19 +89,25 @@ pub(super) fn read_gemma3_images(config: &Object) -> Result<DecoderSpec, ModelEr
     Ok(spec)
 }
 
-/// What both have in common; `every` so many layers one sees everything, and `caps` of scores and logits, where config.json
+/// What all have in common.
+fn scaled(config: &Object, spec: &mut DecoderSpec) -> Result<(), ModelError> {
+    spec.norm.weight_offset = 1.0;
+    spec.embedding_scale = (spec.hidden as f32).sqrt();
+    llama::biases(config, spec)?;
+    spec.mlp_bias = false;
+    Ok(())
+}
+
+/// What the later ones have in common; `every` so many layers one sees everything, and `caps` of scores and logits, where config.json
 /// does not say.
 fn family(
     config: &Object,
     spec: &mut DecoderSpec,
     (every, caps): (u32, [Option<f32>; 2]),
 ) -> Result<(), ModelError> {
+    scaled(config, spec)?;
     spec.naming = &NAMING;
-    spec.norm.weight_offset = 1.0;
     spec.block = BlockSpec { pre_norm: true, post_norm: true, flow: Flow::Sequential };
-    spec.embedding_scale = (spec.hidden as f32).sqrt();
-    llama::biases(config, spec)?;
-    spec.mlp_bias = false;
     let positive = |field| config.number(field, "a number above 0", |n| n > 0.0);
     let scalar = positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     spec.attn_scale = f64::from(scalar).powf(-0.5) as f32;

@@ -63,6 +63,12 @@ const READINGS: &[Reading] = &[
         read: qwen::read_qwen3,
     },
     Reading {
+        architecture: "GemmaForCausalLM",
+        model_type: "gemma",
+        models: "Gemma 1, CodeGemma",
+        read: gemma::read_gemma,
+    },
+    Reading {
         architecture: "Gemma2ForCausalLM",
         model_type: "gemma2",
         models: "Gemma 2",
