@@ -386,6 +386,6 @@ fn a_server_that_is_not_there_is_named() {
     drop(free);
     let output = pagoda(&["bench", "serve", "--port", &port]);
     let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
     assert!(stderr.contains(&port) && stderr.contains("connect"), "{stderr}");
 }

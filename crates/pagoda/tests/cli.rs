@@ -46,11 +46,17 @@ fn a_stop_string_ends_the_text_before_it() {
 
 #[test]
 fn inspect_tells_architecture_and_memory() {
-    let output = pagoda(&["inspect", "--tensors"]);
+    let output = pagoda(&["inspect", "--tensors", "--template"]);
     let stdout = text(&output.stdout);
-    for expected in
-        ["LlamaForCausalLM", "5.77 million", "tied head", "blocks x 16", "model.embed_tokens.weight"]
-    {
+    for expected in [
+        "LlamaForCausalLM",
+        "5.77 million",
+        "tied head",
+        "blocks x 16",
+        "model.embed_tokens.weight",
+        "special ",
+        "{%",
+    ] {
         assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
     }
 }

@@ -169,6 +169,15 @@ fn a_context_that_does_not_fit_is_refused_with_the_arithmetic() {
 }
 
 #[test]
+fn a_plan_can_be_measured() {
+    let output = pagoda(&["plan", "--measure", "--random", "tiny", "--kv-cache-memory", "1MiB"]);
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let line = stdout.lines().last().unwrap_or_default();
+    assert!(line.starts_with("measured ") && line.contains("; planned ") && line.ends_with('%'), "{stdout}");
+}
+
+#[test]
 fn a_chat_template_can_be_given_by_name_or_file() {
     let rendered = |template: &str| {
         let server = Server::start(&["--chat-template", template]);

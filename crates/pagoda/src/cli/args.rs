@@ -337,6 +337,10 @@ pub(crate) struct InspectArgs {
     #[arg(long)]
     pub(crate) tensors: bool,
 
+    /// Show the source of the chat template.
+    #[arg(long)]
+    pub(crate) template: bool,
+
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
@@ -347,7 +351,7 @@ pub(crate) struct PlanArgs {
     #[arg(env = "PAGODA_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub(crate) model: Option<String>,
 
-    /// Also load the model, fill its KV cache, and show the memory that it took beside the plan.
+    /// Load the model, fill its KV cache, and show the memory that it took beside the plan.
     #[arg(long, help_heading = "Memory")]
     pub(crate) measure: bool,
 

@@ -163,7 +163,7 @@ fn takes_count(arg: &Arg) -> bool {
 /// The defaults as typed, without those that say nothing.
 fn defaults(arg: &Arg) -> Option<String> {
     let values: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
-    (!values.is_empty() && !is_switch(arg)).then(|| values.join(","))
+    (!values.is_empty() && !is_switch(arg) && !takes_count(arg)).then(|| values.join(","))
 }
 
 /// A flag in a line if that is possible: what it does and its default. Of what follows the first sentence, or where that
@@ -222,7 +222,7 @@ fn wrap(left: &str, margin: usize, right: &str) -> String {
         }
     }
     let mut text = String::new();
-    let beside = left.chars().count() < margin;
+    let beside = left.is_empty() || left.chars().count() < margin;
     if !beside {
         let _ = writeln!(text, "{left}");
     }

@@ -13,7 +13,11 @@ use std::fmt::Write;
 /// Prints the description of the model to stdout.
 pub(crate) fn inspect(args: &InspectArgs) -> Result<(), CliError> {
     let prepared = builder(args.model.as_deref(), &args.engine)?.prepare()?;
-    print!("{}{}", describe(&prepared), details(prepared.checkpoint.spec()));
+    print!("{}{}{}", describe(&prepared), details(prepared.checkpoint.spec()), special(&prepared.model));
+    if args.template {
+        let source = prepared.model.tokenizer.chat_template().map_or("", |template| template.source());
+        println!("\n{source}");
+    }
     if args.tensors {
         print!("{}", tensors(&prepared));
     }
@@ -130,6 +134,15 @@ fn defaults(model: &ServedModel) -> String {
     let of_model = given.iter().any(Option::is_some) || defaults.top_k.is_some();
     let origin = if of_model { " (generation_config.json)" } else { "" };
     text + origin + " unless the request says otherwise"
+}
+
+/// The special tokens by what they are for.
+fn special(model: &ServedModel) -> String {
+    let tokens = model.tokenizer.special_tokens();
+    let named = tokens.entries().map(|(role, text)| format!("{} {text}", role.trim_end_matches("_token")));
+    let more = tokens.additional().iter().cloned();
+    let told: Vec<String> = named.chain(more).collect();
+    format!("special {}\n", if told.is_empty() { "none".to_owned() } else { told.join(" · ") })
 }
 
 fn details(spec: &DecoderSpec) -> String {

@@ -17,6 +17,12 @@ const SHORT: u64 = 2048;
 /// after the table.
 pub(crate) fn plan(args: &PlanArgs) -> Result<(), CliError> {
     let asked = builder(args.model.as_deref(), &args.engine)?.prepare();
+    if args.measure {
+        // The alternatives would leave memory of their own.
+        let prepared = asked?;
+        println!("{}", describe(&prepared));
+        return measure(prepared);
+    }
     let mut table = Table::new([
         "weights",
         "KV cache",
@@ -38,8 +44,7 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<(), CliError> {
         }
     }
     print!("{}", table.render());
-    let prepared = asked?;
-    if args.measure { measure(prepared) } else { Ok(()) }
+    asked.map(drop).map_err(CliError::from)
 }
 
 /// Loads the model, fills its KV cache and prints what it took beside what was planned.
@@ -64,11 +69,11 @@ fn measure(prepared: Prepared) -> Result<(), CliError> {
     }
     let peak = peak_rss_bytes().unwrap_or(0);
     println!(
-        "\nmeasured {} at most, with {filled} tokens in the KV cache; planned {} = program {} + {}: {:+.1} %",
-        show_bytes(peak),
-        show_bytes(planned),
-        show_bytes(program),
-        show_bytes(planned - program),
+        "measured {} MiB at most, with {filled} tokens in the KV cache; planned {} = program {} + {}: {:+.1} %",
+        peak >> 20,
+        planned >> 20,
+        program >> 20,
+        (planned - program) >> 20,
         100.0 * (planned as f64 / peak.max(1) as f64 - 1.0),
     );
     Ok(())

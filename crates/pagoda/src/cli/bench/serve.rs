@@ -159,8 +159,8 @@ async fn first_model(args: &ServeLoadArgs, client: &Client) -> Result<String, Cl
             Ok(id) => return Ok(id),
             // Only a server that is not there yet is worth waiting for.
             Err(error) if matches!(error, ClientError::Answer(_)) || Instant::now() >= limit => {
-                let error = anyhow::Error::new(error).context("cannot ask the server for its models");
-                return Err(CliError::new(Failure::Runtime, error));
+                let CliError { failure, error } = error.into();
+                return Err(CliError::new(failure, error.context("cannot ask the server for its models")));
             }
             Err(_) => tokio::time::sleep(READY_PAUSE).await,
         }
