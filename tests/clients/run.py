@@ -19,7 +19,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CHECKS = [
-    "openai_python", "openai_npm", "lm_eval_scores", "interface", "guidellm_run", "vllm_bench",
+    "openai_python", "openai_npm", "openai_responses", "anthropic_python", "lm_eval_scores", "interface", "guidellm_run",
+    "vllm_bench",
 ]
 
 

@@ -29,7 +29,7 @@ const OPENERS: [&str; 4] = [TAG, MISTRAL, LLAMA, FUNCTION];
 const TOKENS: [&str; 6] = [TAG, TAG_END, MISTRAL, LLAMA, ARGS, CALL_ID];
 
 /// A call as it was written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) name: String,
     /// JSON.

@@ -21,6 +21,7 @@ mod answer;
 mod base64;
 mod call_forms;
 mod calls;
+mod channels;
 mod config;
 mod cors;
 mod credential;

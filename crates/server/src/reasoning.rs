@@ -2,28 +2,49 @@
 //!
 //! White space next to the marks belongs to neither. What is read does not depend on the pieces in which it comes.
 
+use crate::channels::{self, ChannelReader};
 use pagoda_engine::ServedModel;
 use pagoda_text::{Detokenizer, ReasoningMarks};
 use std::sync::Arc;
 
 /// How a model marks its reasoning, in the answer to one prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reasoning {
-    marks: ReasoningMarks,
-    /// Whether the prompt ends with the opening mark, so that the answer begins inside.
-    opened: bool,
+pub(crate) enum Reasoning {
+    /// Between two marks.
+    Marked {
+        marks: ReasoningMarks,
+        /// Whether the prompt ends with the opening mark, so that the answer begins inside.
+        opened: bool,
+    },
+    /// In a channel, and calls in others.
+    Channels,
 }
 
 impl Reasoning {
     /// For an answer to `prompt`; `None` if the model is not known to mark any.
     pub(crate) fn of(model: &ServedModel, prompt: &str) -> Option<Self> {
+        if channels::has(model) {
+            return channels::opens(prompt).then_some(Self::Channels);
+        }
         let marks = ReasoningMarks::of(&model.tokenizer)?;
-        Some(Self { marks, opened: prompt.trim_end().ends_with(marks.open) })
+        Some(Self::Marked { marks, opened: prompt.trim_end().ends_with(marks.open) })
     }
 
-    /// The two marks.
-    pub(crate) fn texts(self) -> [&'static str; 2] {
-        [self.marks.open, self.marks.close]
+    /// The marks.
+    pub(crate) fn texts(self) -> Vec<&'static str> {
+        match self {
+            Self::Marked { marks, .. } => vec![marks.open, marks.close],
+            Self::Channels => channels::MARKS.to_vec(),
+        }
+    }
+
+    /// What the prompt has to end with so that the answer begins without reasoning, as far as a prompt can tell.
+    pub(crate) fn skipped(self) -> String {
+        match self {
+            Self::Marked { marks, opened: true } => format!("\n{}\n\n", marks.close),
+            Self::Marked { opened: false, .. } => String::new(),
+            Self::Channels => channels::FINAL.to_owned(),
+        }
     }
 }
 
@@ -50,9 +71,9 @@ pub(crate) struct ReasoningReader {
 }
 
 impl ReasoningReader {
-    pub(crate) fn new(asked: Reasoning) -> Self {
-        let place = if asked.opened { Place::Opened } else { Place::Start };
-        Self { marks: asked.marks, place, held: String::new() }
+    pub(crate) fn new(marks: ReasoningMarks, opened: bool) -> Self {
+        let place = if opened { Place::Opened } else { Place::Start };
+        Self { marks, place, held: String::new() }
     }
 
     /// Takes in more text. Returns what is certain by now: reasoning, and what follows it.
@@ -113,11 +134,18 @@ impl ReasoningReader {
     }
 }
 
-/// Counts the tokens of one choice's reasoning, its marks included. It follows them one by one, so that nothing depends on the
+/// Where the text is.
+#[derive(Debug)]
+enum Followed {
+    Marked(ReasoningReader),
+    Channels(ChannelReader),
+}
+
+/// Counts the tokens of one choice's reasoning, with the marks between which it stands. It follows them one by one, so that nothing depends on the
 /// pieces in which they come.
 #[derive(Debug)]
 pub(crate) struct ReasoningCounter {
-    reader: ReasoningReader,
+    reader: Followed,
     detokenizer: Detokenizer,
     piece: String,
     tokens: u64,
@@ -126,26 +154,42 @@ pub(crate) struct ReasoningCounter {
 impl ReasoningCounter {
     pub(crate) fn new(asked: Reasoning, model: &ServedModel, kept: &Arc<[u32]>) -> Self {
         let detokenizer = Detokenizer::new(Arc::clone(&model.tokenizer), true).keeping(Arc::clone(kept));
-        Self { reader: ReasoningReader::new(asked), detokenizer, piece: String::new(), tokens: 0 }
+        let reader = match asked {
+            Reasoning::Marked { marks, opened } => Followed::Marked(ReasoningReader::new(marks, opened)),
+            Reasoning::Channels => Followed::Channels(ChannelReader::new()),
+        };
+        Self { reader, detokenizer, piece: String::new(), tokens: 0 }
     }
 
     pub(crate) fn push(&mut self, token: u32) {
-        let before = self.reader.place;
-        if matches!(before, Place::Closed | Place::Answer) {
-            return;
-        }
-        self.tokens += 1;
         self.piece.clear();
-        self.detokenizer.push(token, &mut self.piece);
-        self.reader.push(&self.piece);
-        if before == Place::Start && self.reader.place == Place::Answer {
-            self.tokens = 0;
+        match &mut self.reader {
+            Followed::Marked(reader) => {
+                let before = reader.place;
+                if matches!(before, Place::Closed | Place::Answer) {
+                    return;
+                }
+                self.tokens += 1;
+                self.detokenizer.push(token, &mut self.piece);
+                reader.push(&self.piece);
+                if before == Place::Start && reader.place == Place::Answer {
+                    self.tokens = 0;
+                }
+            }
+            Followed::Channels(reader) => {
+                self.tokens += u64::from(reader.is_reasoning());
+                self.detokenizer.push(token, &mut self.piece);
+                reader.push(&self.piece);
+            }
         }
     }
 
     /// Tokens so far.
     pub(crate) fn count(&self) -> u64 {
-        if self.reader.place == Place::Start { 0 } else { self.tokens }
+        match &self.reader {
+            Followed::Marked(reader) if reader.place == Place::Start => 0,
+            _ => self.tokens,
+        }
     }
 }
 
@@ -163,7 +207,7 @@ mod tests {
     const THINK: ReasoningMarks = ReasoningMarks { open: "<think>", close: "</think>" };
 
     fn read(opened: bool, pieces: &[&str]) -> (String, String) {
-        let mut reader = ReasoningReader::new(Reasoning { marks: THINK, opened });
+        let mut reader = ReasoningReader::new(THINK, opened);
         let (mut reasoning, mut content) = (String::new(), String::new());
         let mut add = |(more, said): (String, String)| {
             reasoning += &more;

@@ -1,8 +1,9 @@
 //! What an answer consists of: reasoning, text, and calls of functions.
 
 use crate::call_forms::CallMarks;
+use crate::channels::ChannelReader;
 use crate::reasoning::{Reasoning, ReasoningReader};
-use crate::tool_calls::{ToolCall, ToolReader};
+use crate::tool_calls::{ToolCall, ToolReader, named};
 use crate::wire::tools::Tools;
 use std::sync::Arc;
 
@@ -32,18 +33,31 @@ pub(crate) struct Said {
 /// Reads the text of one choice as it comes. The pieces do not change what is read.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    reasoning: Option<ReasoningReader>,
+    form: Form,
     hides_reasoning: bool,
-    tools: Option<ToolReader>,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// Reasoning between marks, then content, then calls.
+    Marked { reasoning: Option<ReasoningReader>, tools: Option<ToolReader> },
+    /// All in channels.
+    Channels { reader: ChannelReader, tools: Option<Arc<Tools>> },
 }
 
 impl Reader {
     pub(crate) fn new(speech: &Speech) -> Self {
-        Self {
-            reasoning: speech.reasoning.map(ReasoningReader::new),
-            hides_reasoning: speech.hides_reasoning,
-            tools: speech.tools.as_ref().map(|tools| ToolReader::new(tools, speech.marks)),
-        }
+        let tools = || speech.tools.as_ref().map(|tools| ToolReader::new(tools, speech.marks));
+        let form = match speech.reasoning {
+            Some(Reasoning::Channels) => {
+                Form::Channels { reader: ChannelReader::new(), tools: speech.tools.clone() }
+            }
+            Some(Reasoning::Marked { marks, opened }) => {
+                Form::Marked { reasoning: Some(ReasoningReader::new(marks, opened)), tools: tools() }
+            }
+            None => Form::Marked { reasoning: None, tools: tools() },
+        };
+        Self { form, hides_reasoning: speech.hides_reasoning }
     }
 
     /// Reads a text that is whole.
@@ -56,27 +70,45 @@ impl Reader {
 
     /// Takes in more text and returns what is certain by now.
     pub(crate) fn push(&mut self, text: String) -> Said {
-        let (reasoning, text) = match &mut self.reasoning {
-            Some(reader) => reader.push(&text),
-            None => (String::new(), text),
-        };
-        let content = match &mut self.tools {
-            Some(reader) => reader.push(&text),
-            None => text,
+        let (reasoning, content) = match &mut self.form {
+            Form::Channels { reader, .. } => reader.push(&text),
+            Form::Marked { reasoning, tools } => {
+                let (reasoning, text) = match reasoning {
+                    Some(reader) => reader.push(&text),
+                    None => (String::new(), text),
+                };
+                let content = match tools {
+                    Some(reader) => reader.push(&text),
+                    None => text,
+                };
+                (reasoning, content)
+            }
         };
         Said { reasoning: self.shown(reasoning), content, calls: Vec::new() }
     }
 
     /// No text follows: returns what was held back.
     pub(crate) fn finish(&mut self) -> Said {
-        let (reasoning, text) = self.reasoning.as_mut().map(ReasoningReader::finish).unwrap_or_default();
-        let reasoning = self.shown(reasoning);
-        let Some(reader) = &mut self.tools else {
-            return Said { reasoning, content: text, calls: Vec::new() };
+        let (reasoning, content, calls) = match &mut self.form {
+            Form::Channels { reader, tools } => {
+                let (reasoning, content, mut calls) = reader.finish(tools.as_deref());
+                let parallel = tools.as_ref().is_none_or(|tools| tools.parallel);
+                calls.truncate(if parallel { usize::MAX } else { 1 });
+                (reasoning, content, calls.into_iter().map(named).collect())
+            }
+            Form::Marked { reasoning, tools } => {
+                let (reasoning, text) = reasoning.as_mut().map(ReasoningReader::finish).unwrap_or_default();
+                match tools {
+                    None => (reasoning, text, Vec::new()),
+                    Some(reader) => {
+                        let content = reader.push(&text);
+                        let rest = reader.finish();
+                        (reasoning, content + &rest.content, rest.calls)
+                    }
+                }
+            }
         };
-        let content = reader.push(&text);
-        let rest = reader.finish();
-        Said { reasoning, content: content + &rest.content, calls: rest.calls }
+        Said { reasoning: self.shown(reasoning), content, calls }
     }
 
     fn shown(&self, reasoning: String) -> String {

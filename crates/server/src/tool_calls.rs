@@ -94,7 +94,8 @@ impl ToolReader {
     }
 }
 
-fn named(Call { name, arguments }: Call) -> ToolCall {
+/// The call with an id of its own.
+pub(crate) fn named(Call { name, arguments }: Call) -> ToolCall {
     ToolCall { id: format!("call_{}", RequestId::new().to_string().replace('-', "")), name, arguments }
 }
 

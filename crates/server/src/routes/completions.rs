@@ -1,6 +1,7 @@
 //! `/v1/completions`.
 
 use super::generate::Plan;
+use super::native;
 use crate::error::ApiError;
 use crate::json::{Fields, JsonBody};
 use crate::shape::CompletionShape;
@@ -40,13 +41,31 @@ pub(super) fn plan(
     let special = special(&request);
     let echo = request.echo.then(|| request.prompts.iter().map(|prompt| text(state, prompt)).collect());
     let most = state.model().max_model_len as usize;
-    let tokens = request.prompts.into_iter().map(|prompt| tokens(state, prompt, special, most));
+    let prompts = prompts(state, request.suffix.as_deref(), request.prompts)?;
+    let tokens = prompts.into_iter().map(|prompt| tokens(state, prompt, special, most));
     let tokens = tokens.collect::<Result<_, _>>()?;
     let plan = Plan::new(state, caller, (request.delivery, request.shown), request.params, tokens)?;
     Ok(match echo {
         Some(texts) => plan.echo(texts),
         None => plan,
     })
+}
+
+/// The prompts as they run: where there is a suffix, they ask for what belongs before it.
+pub(super) fn prompts(
+    state: &ServerState,
+    suffix: Option<&str>,
+    prompts: Vec<Prompt>,
+) -> Result<Vec<Prompt>, ApiError> {
+    let Some(suffix) = suffix else { return Ok(prompts) };
+    let ask = |prompt| match prompt {
+        Prompt::Text(before) => {
+            let text = native::gap(state, "suffix", &before, suffix)?;
+            native::tokens(state, "suffix", &text).map(Prompt::Tokens)
+        }
+        tokens @ Prompt::Tokens(_) => Ok(tokens),
+    };
+    prompts.into_iter().map(ask).collect()
 }
 
 /// Whether the tokenizer adds its special tokens.

@@ -125,7 +125,13 @@ pub(super) fn prompt(state: &ServerState, request: &mut ChatRequest) -> Result<S
         messages::quote(&mut tools.list, tokenizer);
     }
     let rendered = render(template, request).map_err(|error| in_messages(&error))?;
-    if request.continue_final { up_to_last(rendered, &request.messages) } else { Ok(rendered) }
+    if request.continue_final {
+        return up_to_last(rendered, &request.messages);
+    }
+    // An output that has to have a form has it from its first token on.
+    let is_formed = request.params.constraint.is_some() && request.add_generation_prompt;
+    let reasoning = is_formed.then(|| Reasoning::of(state.model(), &rendered)).flatten();
+    Ok(rendered + &reasoning.map(Reasoning::skipped).unwrap_or_default())
 }
 
 /// The prompt up to the end of what the last message says.

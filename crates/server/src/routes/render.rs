@@ -68,7 +68,8 @@ fn of_completions(state: &ServerState, body: &Bytes) -> Result<Vec<Rendered>, Ap
         let tokens = completions::tokens(state, prompt, special, usize::MAX)?;
         Ok(rendered(state, text, tokens))
     };
-    request.prompts.into_iter().map(render).collect()
+    let prompts = completions::prompts(state, request.suffix.as_deref(), request.prompts)?;
+    prompts.into_iter().map(render).collect()
 }
 
 fn of_chat(state: &ServerState, body: &Bytes) -> Result<Rendered, ApiError> {

@@ -37,6 +37,8 @@ pub(crate) struct CompletionRequest {
     /// Everything but the prompt.
     pub(crate) params: GenerateParams,
     pub(crate) shown: Shown,
+    /// What stands after the gap that the answer fills; the prompts are texts then.
+    pub(crate) suffix: Option<String>,
     /// Repeat the prompt before the answer.
     pub(crate) echo: bool,
     /// Let the tokenizer add its special tokens to text prompts.
@@ -61,6 +63,7 @@ impl CompletionRequest {
     pub(crate) fn take_prompted(fields: &mut Fields<'_>, prompts: Vec<Prompt>) -> Result<Self, ApiError> {
         refused::check(fields, Endpoint::Completions)?;
         let model = fields.string("model")?;
+        let suffix = take_suffix(fields, &prompts)?;
         let delivery = take_delivery(fields)?;
         let echo = fields.flag("echo")?.unwrap_or(false);
         let logprobs = fields.count("logprobs")?;
@@ -79,11 +82,21 @@ impl CompletionRequest {
             delivery,
             params,
             shown,
+            suffix,
             echo,
             add_special_tokens: fields.flag("add_special_tokens")?.unwrap_or(true),
             cache_salt: take_cache_salt(fields)?,
         })
     }
+}
+
+fn take_suffix(fields: &mut Fields<'_>, prompts: &[Prompt]) -> Result<Option<String>, ApiError> {
+    let suffix = fields.string("suffix")?.filter(|suffix| !suffix.is_empty());
+    if suffix.is_some() && prompts.iter().any(|prompt| matches!(prompt, Prompt::Tokens(_))) {
+        let message = "suffix belongs to prompts that are texts; send prompt as text, or leave suffix out";
+        return Err(ApiError::invalid("suffix", message));
+    }
+    Ok(suffix)
 }
 
 /// Takes the field `name`, which has at least one prompt and at most `most`.

@@ -50,10 +50,8 @@ const COMMON: &[Refusal] = &[
 ];
 
 /// Refused by the completions endpoint.
-const COMPLETIONS: &[Refusal] = &[
-    refuse("suffix", Harmless::Empty, "leave it out"),
-    refuse("prompt_embeds", Harmless::Never, "send the prompt as text or token ids"),
-];
+const COMPLETIONS: &[Refusal] =
+    &[refuse("prompt_embeds", Harmless::Never, "send the prompt as text or token ids")];
 
 /// Refused by the chat endpoint.
 const CHAT: &[Refusal] = &[
@@ -152,7 +150,6 @@ mod tests {
             (Endpoint::Chat, "function_call", r#"{"name":"look"}"#),
             (Endpoint::Chat, "modalities", r#"["text","audio"]"#),
             (Endpoint::Chat, "structural_tag", r#"{"type":"structural_tag"}"#),
-            (Endpoint::Completions, "suffix", r#""end""#),
         ];
         for (endpoint, name, value) in asking {
             let error = verdict(endpoint, &format!("{{\"{name}\":{value}}}")).unwrap_err();
@@ -166,6 +163,6 @@ mod tests {
             "prompt_logprobs": null, "typical_p": 1.0, "echo": false,
             "bad_words": []}"#;
         assert_eq!(verdict(Endpoint::Chat, body), Ok(()));
-        assert_eq!(verdict(Endpoint::Completions, r#"{"suffix": "", "tools": [1]}"#), Ok(()));
+        assert_eq!(verdict(Endpoint::Completions, r#"{"tools": [1]}"#), Ok(()));
     }
 }

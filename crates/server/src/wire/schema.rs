@@ -127,6 +127,7 @@ pub(crate) fn completion() -> Value {
                     {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}}]}),
         ),
         ("logprobs", integer(0, 20, "Most likely tokens reported for each token.")),
+        ("suffix", text("What stands after the gap that the answer fills, for models that can.")),
         ("echo", flag("Repeat the prompt before the answer.")),
         ("add_special_tokens", flag("Let the tokenizer add its special tokens to texts; on if absent.")),
     ];

@@ -68,6 +68,17 @@ async fn a_gap_is_filled_with_the_tokens_of_the_vocabulary() {
     assert_eq!(filled["tokens_evaluated"], tokens);
     let missing = server.post("/infill", &json!({"input_prefix": "a"})).await;
     assert_eq!((missing.head.status, &missing.json()["error"]["param"]), (400, &json!("input_suffix")));
+    // OpenAI's words for the same.
+    let suffixed = json!({"prompt": "a", "suffix": "b", "max_tokens": 2, "echo": true});
+    let rendered = server.post("/v1/completions/render", &suffixed).await.json();
+    assert_eq!(rendered[0]["prompt"], "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>");
+    let answer = server.post("/v1/completions", &suffixed).await.json();
+    assert_eq!(
+        (&answer["choices"][0]["text"], &answer["usage"]["prompt_tokens"]),
+        (&json!("aAB"), &json!(5))
+    );
+    let ids = server.post("/v1/completions", &json!({"prompt": [1], "suffix": "b"})).await;
+    assert_eq!((ids.head.status, &ids.json()["error"]["param"]), (400, &json!("suffix")));
     let server = Setup::saying("AB").start().await;
     let refused = server.post("/infill", &body).await;
     assert_eq!(refused.head.status, 400);

@@ -101,6 +101,8 @@ async fn what_has_to_have_a_form_has_no_reasoning() {
         "schema": {"type": "integer", "minimum": 0, "maximum": 9}}}, "chat_template_kwargs": {"think": true}});
     let (reasoning, content, tokens) = said(&server, &format).await;
     assert_eq!((reasoning.as_str(), tokens), ("", 0));
+    let rendered = server.post("/v1/chat/completions/render", &ask(&format)).await.json();
+    assert_eq!(rendered["prompt"], "user:x\n><think>\n\n</think>\n\n");
     assert!(content.parse::<u8>().is_ok(), "{content:?}");
 }
 
@@ -124,6 +126,56 @@ async fn marks_may_be_special_tokens() {
     assert_eq!(message["tool_calls"][0]["function"], json!({"name": "look", "arguments": "{}"}));
     let plain = server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 60})).await.json();
     assert_eq!(plain["choices"][0]["text"], "Hm.Alook{}");
+}
+
+#[tokio::test]
+async fn channels_are_read() {
+    const ADDED: &[&str] =
+        &["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>", "<|constrain|>"];
+    const TEMPLATE: &str = "{% for message in messages %}<|start|>{{ message.role }}<|message|>{{ message.content }}<|end|>\
+        {% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}";
+    let ids = |parts: &[&str]| {
+        let id = |part: &&str| match ADDED.iter().position(|added| added == part) {
+            Some(at) => vec![257 + at as u32],
+            None => toy::ids(part),
+        };
+        parts.iter().flat_map(id).chain([toy::EOS]).collect::<Vec<u32>>()
+    };
+    let start = async |parts: &[&str]| {
+        let setup = Setup { added: ADDED, script: Some(ids(parts)), ..saying("") };
+        Setup { template: Some(TEMPLATE), ..setup }.start().await
+    };
+    let analysis = ["<|channel|>", "analysis", "<|message|>", "Hm: é.", "<|end|>"];
+    let answer = ["<|start|>", "assistant", "<|channel|>", "final", "<|message|>", "Yes."];
+    let server = start(&[&analysis[..], &answer[..]].concat()).await;
+    assert_eq!(said(&server, &json!({})).await, expect("Hm: é.", "Yes.", "Hm: é.".len() + 1));
+    assert_eq!(said(&server, &json!({"max_tokens": 12})).await, expect("Hm", "", 2));
+    let call = [
+        "<|start|>",
+        "assistant",
+        "<|channel|>",
+        "commentary to=functions.look ",
+        "<|constrain|>",
+        "json",
+        "<|message|>",
+        "{\"n\": 1}",
+        "<|call|>",
+    ];
+    let server = start(&[&analysis[..], &call[..]].concat()).await;
+    let tools = json!({"tools": [{"type": "function", "function": {"name": "look"}}]});
+    let choice = server.post(PATH, &ask(&tools)).await.json()["choices"][0].take();
+    assert_eq!(
+        choice["message"]["tool_calls"][0]["function"],
+        json!({"name": "look", "arguments": "{\"n\": 1}"})
+    );
+    assert_eq!(
+        (&choice["message"]["reasoning"], &choice["finish_reason"]),
+        (&json!("Hm: é."), &json!("tool_calls"))
+    );
+    // What has to have a form begins where the answer does.
+    let formed = ask(&json!({"response_format": {"type": "json_object"}}));
+    let rendered = server.post("/v1/chat/completions/render", &formed).await.json();
+    assert!(rendered["prompt"].as_str().unwrap().ends_with("<|start|>assistant<|channel|>final<|message|>"));
 }
 
 #[tokio::test]
