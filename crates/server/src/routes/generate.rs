@@ -114,7 +114,8 @@ impl Plan {
         };
         if call.delivery.stream {
             let comment = place.filter(|_| call.delivery.queue_comment).and_then(|place| place.comment());
-            let response = sse::respond::<S>(call, sessions, (comment, state.config().keep_alive), in_flight);
+            let keep_alive = call.delivery.keep_alive(state.config().keep_alive);
+            let response = sse::respond::<S>(call, sessions, (comment, keep_alive), in_flight);
             return Ok(with_place(response, first, place));
         }
         let (answers, usage) = answer::collect(&call, sessions).await?;

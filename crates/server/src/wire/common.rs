@@ -20,6 +20,8 @@ pub(crate) struct Delivery {
     pub(crate) include_usage: bool,
     /// The usage so far on every event.
     pub(crate) continuous_usage: bool,
+    /// Seconds of silence after which the stream is kept alive, instead of the server's; 0: never.
+    pub(crate) ping_interval: Option<u32>,
     /// A comment at the beginning that tells the place in the queue. Some readers break on comments.
     pub(crate) queue_comment: bool,
 }
@@ -52,8 +54,26 @@ pub(crate) fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiErro
         stream,
         include_usage: options.include_usage.unwrap_or(false),
         continuous_usage: options.continuous_usage_stats.unwrap_or(false),
+        ping_interval: take_ping_interval(fields)?,
         queue_comment: options.queue_position.unwrap_or(false),
     })
+}
+
+impl Delivery {
+    /// Silence after which the stream is kept alive, where it is `own` for streams that say nothing of it.
+    pub(crate) fn keep_alive(&self, own: Option<Duration>) -> Option<Duration> {
+        match self.ping_interval {
+            None => own,
+            Some(0) => None,
+            Some(seconds) => Some(Duration::from_secs(seconds.into())),
+        }
+    }
+}
+
+/// llama.cpp's name; there, below 0 means never.
+fn take_ping_interval(fields: &mut Fields<'_>) -> Result<Option<u32>, ApiError> {
+    let seconds = fields.integer("sse_ping_interval")?;
+    Ok(seconds.map(|seconds| u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)))
 }
 
 /// Which numbers are shown beside an answer, and how tokens are named in them.

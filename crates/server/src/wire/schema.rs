@@ -16,6 +16,10 @@ pub(crate) fn generation() -> Map<String, Value> {
                 "continuous_usage_stats": {"type": ["boolean", "null"]},
                 "queue_position": {"type": ["boolean", "null"]}}}),
         ),
+        (
+            "sse_ping_interval",
+            json!({"type": ["integer", "null"], "description": "Seconds of silence after which a stream is kept alive; 0: never."}),
+        ),
         ("max_tokens", count("Most tokens to generate; reduced to the room in the context.")),
         ("max_completion_tokens", count("The same; of both the smaller one holds.")),
         ("min_tokens", count("Tokens before which nothing ends the text.")),

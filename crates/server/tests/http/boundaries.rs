@@ -65,6 +65,7 @@ const COMMON: &[&str] = &[
     "model",
     "stream",
     "stream_options",
+    "sse_ping_interval",
     "max_tokens",
     "max_completion_tokens",
     "n",

@@ -1,7 +1,7 @@
 //! What clients make of our bytes: their parsers of streams, their types, and `null` where they have nothing to say.
 
 use crate::oracles::CLIENTS;
-use crate::server::{Server, Setup};
+use crate::server::{Dice, Server, Setup};
 use crate::toy;
 use crate::types::{
     AnthropicEvent, AnthropicMessage, ChatChunk, ChatCompletion, Completion, Embeddings, ErrorBody, Models,
@@ -24,15 +24,6 @@ async fn start() -> Server {
     Setup { config, template: Some(toy::THINKING), max_model_len: 1_000, ..Setup::saying(SAID) }.start().await
 }
 
-/// Numbers that look random and are the same in every run.
-fn numbers(seed: u64) -> impl Iterator<Item = usize> {
-    let mut state = seed;
-    std::iter::repeat_with(move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as usize
-    })
-}
-
 /// The writes of the server, after some time in which it had nothing to say.
 async fn writes(server: &Server, path: &str, body: &Value) -> Vec<Vec<u8>> {
     server.handle().pause();
@@ -48,12 +39,10 @@ async fn writes(server: &Server, path: &str, body: &Value) -> Vec<Vec<u8>> {
 
 /// The bytes of all writes, cut anew.
 fn cut(writes: &[Vec<u8>], seed: u64) -> Vec<Vec<u8>> {
-    let (mut rest, mut reads) = (&writes.concat()[..], Vec::new());
-    for size in numbers(seed) {
-        if rest.is_empty() {
-            break;
-        }
-        let (read, after) = rest.split_at((1 + size % 40).min(rest.len()));
+    let (mut rest, mut reads, mut dice) = (&writes.concat()[..], Vec::new(), Dice(seed));
+    while !rest.is_empty() {
+        let size = 1 + dice.roll(40) as usize;
+        let (read, after) = rest.split_at(size.min(rest.len()));
         reads.push(read.to_vec());
         rest = after;
     }
@@ -278,8 +267,9 @@ async fn any_optional_fields_may_be_null() {
         let expected = ask(Map::new()).await;
         let names = optional(path);
         for seed in 0..12 {
-            let some = names.iter().zip(numbers(seed)).filter(|(_, number)| seed == 0 || number % 2 == 0);
-            let fields: Map<_, _> = some.map(|(name, _)| ((*name).to_owned(), Value::Null)).collect();
+            let mut dice = Dice(seed);
+            let some = names.iter().filter(|_| seed == 0 || dice.roll(2) == 0);
+            let fields: Map<_, _> = some.map(|name| ((*name).to_owned(), Value::Null)).collect();
             assert_eq!(ask(fields.clone()).await, expected, "{path} {fields:?}");
         }
     }

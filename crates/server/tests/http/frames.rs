@@ -106,6 +106,20 @@ async fn a_silent_stream_is_kept_alive_by_empty_lines() {
 }
 
 #[tokio::test]
+async fn a_stream_may_ask_for_silence() {
+    let config = ServerConfig { keep_alive: Some(Duration::from_millis(1)), ..ServerConfig::default() };
+    let server = Setup { config, ..Setup::saying("A") }.start().await;
+    server.handle().pause();
+    let body = json!({"prompt": "x", "max_tokens": 1, "stream": true, "sse_ping_interval": 0});
+    let mut exchange = server.open("/v1/completions", &body).await;
+    assert_eq!(exchange.head().await.status, 200);
+    let early = tokio::time::timeout(Duration::from_millis(50), exchange.chunk()).await;
+    assert!(early.is_err(), "{early:?}");
+    server.handle().resume();
+    assert_eq!(rest(&mut exchange).await.len(), 3);
+}
+
+#[tokio::test]
 async fn the_role_is_told_with_the_first_token_and_not_before() {
     let server = Setup::saying("A").start().await;
     server.handle().pause();
