@@ -6,6 +6,7 @@ from server import KEY, Server, expect, refused
 
 PACKAGE = "anthropic"
 MESSAGES = [{"role": "user", "content": "Once upon a time"}]
+GREEDY = {"temperature": 0}
 TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {"n": {"const": 7}}, "required": ["n"],
                                          "additionalProperties": False}}
 
@@ -27,13 +28,12 @@ def check(binary):
 
 
 def ask(client, **fields):
-    fixed = {"model": "default", "max_tokens": 24, "temperature": 0, "messages": MESSAGES, "extra_body": {"seed": 1}}
+    fixed = {"model": "default", "max_tokens": 24, "messages": MESSAGES, "extra_body": GREEDY}
     return client.messages.create(**(fixed | fields))
 
 
 def streamed(client, whole):
-    with client.messages.stream(model="default", max_tokens=24, temperature=0, messages=MESSAGES,
-                                extra_body={"seed": 1}) as stream:
+    with client.messages.stream(model="default", max_tokens=24, messages=MESSAGES, extra_body=GREEDY) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
     expect(text == whole.content[0].text, (text, whole))

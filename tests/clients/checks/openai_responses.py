@@ -1,5 +1,7 @@
 """Responses with the `openai` package: whole and in a stream, calls of functions, a schema, refusals."""
 
+import json
+
 import openai
 
 from server import KEY, Server, expect, refused
@@ -18,7 +20,7 @@ def check(binary):
         expect(whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens, whole.usage)
         streamed(client, whole)
         formed = ask(client, text={"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}, max_output_tokens=60)
-        expect(formed.output_text == '{"n":7}' and formed.status == "completed", formed)
+        expect(json.loads(formed.output_text) == {"n": 7} and formed.status == "completed", formed)
         calls(client)
         refused(openai.BadRequestError, lambda: ask(client, previous_response_id="resp_1"), param="previous_response_id")
         server.wait_until_idle()
@@ -44,6 +46,6 @@ def calls(client):
     tool = {"type": "function", "name": "look", "parameters": SCHEMA, "strict": True}
     fields = {"tools": [tool], "tool_choice": {"type": "function", "name": "look"}, "max_output_tokens": 60}
     call = ask(client, **fields).output[0]
-    expect(call.type == "function_call" and call.arguments == '{"n":7}', call)
+    expect(call.type == "function_call" and json.loads(call.arguments) == {"n": 7}, call)
     with client.responses.stream(model="default", input=INPUT, temperature=0, **fields) as stream:
         expect(stream.get_final_response().output[0].arguments == call.arguments, "a call in a stream")
