@@ -23,7 +23,7 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: [Target; 6] = [
-    // Body of a call, to its answer; the first byte chooses the path.
+    // Path and, from the next line on, body of a call, to its answer.
     Target { name: "requests", run: requests::run },
     // Schema, regular expression, grammar or choices by the first byte, to masks.
     Target { name: "constraints", run: constraints::run },

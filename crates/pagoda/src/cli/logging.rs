@@ -2,6 +2,7 @@
 
 use super::args::{Cli, LogFormat};
 use super::exit::{CliError, Failure};
+use super::log_lines::LogLines;
 use anyhow::anyhow;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -18,7 +19,11 @@ pub(crate) fn start(cli: &Cli) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(&text).map_err(|error| {
         CliError::new(Failure::Usage, anyhow!("{origin} {text:?} cannot be used: {error}"))
     })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = LogLines::start()
+        .map_err(|error| CliError::new(Failure::Runtime, anyhow!("cannot start the log: {error}")))?;
+    // What the log cannot say it cannot say about itself either.
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let logs = logs.with_writer(move || lines.clone());
     match cli.log_format {
         LogFormat::Text => logs.with_ansi(colours()).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),

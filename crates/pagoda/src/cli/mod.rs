@@ -18,6 +18,7 @@ mod generated;
 mod help;
 mod inspect;
 mod listeners;
+mod log_lines;
 mod logging;
 mod nearest;
 mod occupant;
@@ -54,6 +55,7 @@ pub(crate) fn main() -> ExitCode {
         }
         Typed::Run(settled) => run_settled(&settled),
     });
+    log_lines::flush();
     match done.map_err(report::with_report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

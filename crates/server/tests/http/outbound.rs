@@ -95,6 +95,36 @@ fn calls(place: &str) -> Vec<(&'static str, Value)> {
         with("response_format", schema("$ref")),
         with("response_format", schema("$schema")),
         with("response_format", schema("$id")),
+        (
+            "/v1/messages",
+            json!({"max_tokens": 1, "system": place, "messages": [{"role": "user", "content": [
+            {"type": "image", "source": {"type": "url", "url": place}}]}]}),
+        ),
+        (
+            "/v1/messages",
+            json!({"max_tokens": 1, "messages": [{"role": "user", "content": [
+            {"type": "document", "source": {"type": "url", "url": place}}]}], "mcp_servers": [{"type": "url", "url": place}]}),
+        ),
+        (
+            "/v1/responses",
+            json!({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": place}]}]}),
+        ),
+        (
+            "/v1/responses",
+            json!({"input": [{"role": "user", "content": [{"type": "input_file", "file_url": place}]}]}),
+        ),
+        (
+            "/v1/responses",
+            json!({"input": place, "instructions": place, "tools": [{"type": "mcp", "server_url": place}]}),
+        ),
+        (
+            "/api/chat",
+            json!({"messages": [{"role": "user", "content": place, "images": [place]}], "stream": false, "model": place}),
+        ),
+        ("/api/generate", json!({"prompt": place, "images": [place], "stream": false})),
+        ("/api/show", json!({"model": place, "name": place})),
+        ("/completion", json!({"prompt": place, "n_predict": 1, "image_data": [{"data": place, "id": 1}]})),
+        ("/infill", json!({"input_prefix": place, "input_suffix": place, "n_predict": 1})),
         ("/tokenize", json!({"prompt": place})),
         ("/v1/embeddings", json!({"input": place})),
         ("/v1/chat/completions/render", chat(json!([{"type": "image_url", "image_url": {"url": place}}]))),
