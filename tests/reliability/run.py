@@ -285,8 +285,8 @@ def check_disk(binary, scale):
         with open("/dev/full", "wb") as out, free_port() as port:
             serves_without_output(binary, "/dev/full", port, out)
         reader, writer = os.pipe()
-        with os.fdopen(writer, "wb") as out, os.fdopen(reader), free_port() as port:
-            serves_without_output(binary, "a pipe that nobody reads", port, out)
+        with os.fdopen(writer, "wb") as out, os.fdopen(reader) as unread, free_port() as port:
+            serves_without_output(binary, "a pipe that nobody reads", port, out, unread)
     finally:
         if mounted:
             subprocess.run(["umount", folder], check=True)
@@ -301,12 +301,15 @@ def free_port():
     yield port
 
 
-def serves_without_output(binary, where, port, out):
+def serves_without_output(binary, where, port, out, unread=None):
     try:
         with Server(binary, "--log", "debug", port=port, stdout=out, stderr=out) as server:
             statuses = {server.complete()[0] for _ in range(300)}
             server.call("POST", "/v1/completions", b"{")
             figure(f"calls served with output to {where}", {200}, statuses, statuses == {200})
+            if unread:
+                # What is left in the pipe is not waited for at the end.
+                unread.close()
             figure("exit code", ENDED, code := server.end(), code == ENDED)
     except (RuntimeError, OSError) as error:
         figure(f"calls served with output to {where}", {200}, error, False)

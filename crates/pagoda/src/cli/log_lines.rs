@@ -2,7 +2,7 @@
 //! lines are lost and the work goes on.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,6 +14,9 @@ const WAITING: usize = 4_096;
 const FLUSH: Duration = Duration::from_secs(1);
 
 static STARTED: OnceLock<LogLines> = OnceLock::new();
+
+/// Whether notices go the same way.
+static TAKES_NOTICES: AtomicBool = AtomicBool::new(false);
 
 /// What waits.
 enum Item {
@@ -66,6 +69,18 @@ fn write(waiting: &Receiver<Item>, lost: &AtomicU64) {
             let _ = writeln!(out, "{missing} log lines were lost, because stderr took no more");
         }
     }
+}
+
+/// From here on notices go to stderr behind the lines of the log, so that nobody waits for them either.
+pub(crate) fn take_notices() {
+    TAKES_NOTICES.store(true, Ordering::Relaxed);
+}
+
+/// Hands over a notice; `false` if notices go their own way.
+pub(crate) fn notice(text: &str) -> bool {
+    let lines = STARTED.get().filter(|_| TAKES_NOTICES.load(Ordering::Relaxed));
+    // A line that there is no room for is counted as lost.
+    lines.is_some_and(|lines| lines.clone().write_all(text.as_bytes()).is_ok())
 }
 
 /// Waits until what was logged is written, a second at most.

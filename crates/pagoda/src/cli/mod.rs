@@ -55,14 +55,15 @@ pub(crate) fn main() -> ExitCode {
         }
         Typed::Run(settled) => run_settled(&settled),
     });
-    log_lines::flush();
-    match done.map_err(report::with_report) {
+    let code = match done.map_err(report::with_report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", error.line());
             error.failure.into()
         }
-    }
+    };
+    log_lines::flush();
+    code
 }
 
 fn run_settled(settled: &Settled) -> Result<(), CliError> {

@@ -2,6 +2,7 @@
 //!
 //! The macros take the place of those of the standard library in all modules that come after this one.
 
+use super::log_lines;
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::process::exit;
@@ -19,8 +20,11 @@ pub(crate) fn result(text: Arguments<'_>) {
 
 /// Prints what is good to know. A command does its work whether or not somebody reads that.
 pub(crate) fn notice(text: Arguments<'_>) {
-    // There is no other place to say that it cannot be said.
-    let _ = io::stderr().lock().write_fmt(text);
+    let text = text.to_string();
+    if !log_lines::notice(&text) {
+        // There is no other place to say that it cannot be said.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
 }
 
 /// Prints where a server is to be found, on stdout, where scripts look for it.

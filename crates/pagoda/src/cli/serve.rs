@@ -5,6 +5,7 @@ use super::exit::{CliError, Failure};
 use super::find_model::next_steps;
 use super::inspect::describe;
 use super::listeners::{Listeners, Place};
+use super::log_lines;
 use super::options::builder;
 use super::progress::LoadBar;
 use super::quantize;
@@ -26,6 +27,7 @@ const LOAD_LOOK: Duration = Duration::from_millis(100);
 
 /// Serves until a signal or a failure of the engine.
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), CliError> {
+    log_lines::take_notices();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::new(Failure::Runtime, error))?;
     let served = runtime.block_on(serve_async(args));

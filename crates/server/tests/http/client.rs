@@ -49,11 +49,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Connects and sends `bytes` as they are.
     pub(crate) async fn send(address: SocketAddr, bytes: &[u8]) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap(), bytes).await
-    }
-
-    /// Sends `bytes` on a connection.
-    pub(crate) async fn over(mut stream: TcpStream, bytes: &[u8]) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         Self { stream, buffer: Vec::new() }
     }
