@@ -1,6 +1,7 @@
 """Makes the GGUF files and answers of the folder gguf. See README.md."""
 
 import argparse
+import copy
 import json
 import os
 import tempfile
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.llama import LlamaConfig
+from transformers.models.gemma import GemmaConfig
 from transformers.models.gemma2 import Gemma2Config
 from transformers.models.gemma3 import Gemma3TextConfig
 from transformers.models.glm4 import Glm4Config
@@ -259,8 +261,8 @@ NAMES = {
 # Architecture in GGUF files by the type of model, and whether neighbours of queries and keys are rotated together there.
 FAMILIES = {
     "llama": ("llama", True), "mistral": ("llama", True), "qwen2": ("qwen2", False), "qwen3": ("qwen3", False),
-    "gemma2": ("gemma2", False), "gemma3_text": ("gemma3", False), "phi3": ("phi3", False), "smollm3": ("smollm3", True),
-    "olmo2": ("olmo2", False), "granite": ("granite", True), "stablelm": ("stablelm", False),
+    "gemma": ("gemma", False), "gemma2": ("gemma2", False), "gemma3_text": ("gemma3", False), "phi3": ("phi3", False), "smollm3": ("smollm3", True),
+    "olmo2": ("olmo2", False), "olmo3": ("olmo2", False), "granite": ("granite", True), "stablelm": ("stablelm", False),
     "cohere": ("command-r", False), "cohere2": ("cohere2", False), "glm": ("chatglm", False), "glm4": ("glm4", False),
     "internlm2": ("internlm2", True), "gpt2": ("gpt2", False), "gpt_neox": ("gptneox", False), "falcon": ("falcon", False),
     "mixtral": ("llama", True), "qwen2_moe": ("qwen2moe", False), "qwen3_moe": ("qwen3moe", False), "olmoe": ("olmoe", False),
@@ -268,7 +270,7 @@ FAMILIES = {
 }
 
 # Where the norm behind attention has the name that others give to the one before the MLP.
-POST_NORMS = ("gemma2", "gemma3_text", "olmo2", "exaone4", "gpt_oss")
+POST_NORMS = ("gemma2", "gemma3_text", "olmo2", "olmo3", "exaone4", "gpt_oss")
 
 
 def llama_name(name, kind="llama"):
@@ -301,6 +303,7 @@ OWN = {
         "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 32,
     })),
+    "gemma": GemmaConfig(**COMMON | dict(hidden_size=32, intermediate_size=64, rope_parameters=PLAIN)),
     "gemma2": Gemma2Config(**COMMON | dict(
         num_hidden_layers=3, query_pre_attn_scalar=32, sliding_window=6, attn_logit_softcapping=5.0, final_logit_softcapping=8.0,
     )),
@@ -329,8 +332,9 @@ def own_case(folder, name, seed):
     model = AutoModelForCausalLM.from_config(OWN[name], dtype=torch.float32, attn_implementation="eager").eval()
     make.fill(model, seed)
     with tempfile.TemporaryDirectory() as path:
-        model.half().save_pretrained(path)
-        model.float()
+        for parameter in model.parameters():
+            parameter.data = parameter.data.half().float()
+        copy.deepcopy(model).half().save_pretrained(path)
         made = Folder(Path(path))
         made.large = False
         made.write(folder / f"{name}.gguf")
@@ -404,7 +408,7 @@ class Folder:
         (writer.add_layer_norm_eps if self.kind in layer_norm else writer.add_layer_norm_rms_eps)(eps)
         if config.get("sliding_window") and self.kind not in ("mistral", "qwen2", "qwen3", "smollm3"):
             writer.add_sliding_window(config["sliding_window"])
-            if self.kind in ("cohere2", "exaone4"):
+            if self.kind in ("cohere2", "exaone4", "olmo3"):
                 writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config["layer_types"]])
         if self.kind == "gemma2":
             writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
@@ -447,6 +451,8 @@ class Folder:
             writer.add_rope_scaling_type(RopeScalingType.YARN)
             writer.add_rope_scaling_factor(rope["factor"])
             writer.add_rope_scaling_orig_ctx_len(original)
+            if rope.get("attention_factor"):
+                writer.add_rope_scaling_attn_factors(rope["attention_factor"])
         if kind == "longrope":
             writer.add_rope_scaling_orig_ctx_len(original)
             stretch = config["max_position_embeddings"] / original
@@ -529,8 +535,8 @@ class Folder:
 # Model folders that are stored once more as GGUF files; their answers are those of the folder.
 FOLDERS = [
     "qwen2-yarn", "qwen3-bias-tied", "phi3-longrope", "granite", "stablelm", "cohere", "cohere2", "glm", "internlm2", "gpt2",
-    "gpt-neox", "falcon-groups", "falcon-one-key", "starcoder2", "exaone3", "exaone4", "mixtral-untied", "granite-moe-stacked",
-    "gpt-oss-mxfp4",
+    "gpt-neox", "falcon-groups", "falcon-one-key", "starcoder2", "exaone3", "exaone4", "olmo3", "mixtral-untied",
+    "granite-moe-stacked", "gpt-oss-mxfp4",
 ]
 
 

@@ -26,6 +26,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "llama", architecture: "LlamaForCausalLM", interleaved: true, ..PLAIN },
     Family { name: "qwen2", architecture: "Qwen2ForCausalLM", ..PLAIN },
     Family { name: "qwen3", architecture: "Qwen3ForCausalLM", ..PLAIN },
+    Family { name: "gemma", architecture: "GemmaForCausalLM", ..PLAIN },
     Family { name: "gemma2", architecture: "Gemma2ForCausalLM", fields: CAPS, ..PLAIN },
     Family {
         name: "gemma3",

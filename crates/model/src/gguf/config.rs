@@ -202,7 +202,9 @@ impl GgufSet {
         };
         put("factor", scaling("scaling.factor"));
         put("original_max_position_embeddings", scaling("scaling.original_context_length"));
-        put("attention_factor", scaling("scaling.attn_factor"));
+        // 1 stands for what follows from the factor.
+        let amplitude = scaling("scaling.attn_factor").filter(|factor| factor.as_f64() != Some(1.0));
+        put("attention_factor", amplitude);
         put("beta_fast", scaling("scaling.yarn_beta_fast"));
         put("beta_slow", scaling("scaling.yarn_beta_slow"));
         let (short, long) = (self.factors(ROPE_SHORT)?, self.factors(ROPE_LONG)?);

@@ -64,8 +64,14 @@ impl Id {
         let named = fs::read_to_string(folder.join("refs").join(&self.revision)).ok();
         let commit = named.as_deref().map_or(self.revision.as_str(), str::trim);
         let snapshot = folder.join("snapshots").join(commit);
-        snapshot.join("config.json").exists().then_some(snapshot)
+        holds_model(&snapshot).then_some(snapshot)
     }
+}
+
+/// Whether a folder has config.json, or a GGUF file.
+fn holds_model(folder: &Path) -> bool {
+    folder.join("config.json").exists()
+        || names(folder).iter().any(|name| name.to_lowercase().ends_with(".gguf"))
 }
 
 /// Where Python's tools keep what they have fetched.
@@ -83,7 +89,7 @@ fn cache() -> Option<PathBuf> {
     variable("HF_HUB_CACHE").or_else(home).or_else(usual)
 }
 
-/// Names of the models in `cache` that have a config.json.
+/// Names of the models in `cache`.
 fn cached(cache: &Path) -> Vec<String> {
     let folders = names(cache);
     let names =
@@ -109,7 +115,9 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// Models on this machine, as they would be typed: those of the cache, and folders here.
 fn on_this_machine() -> Vec<String> {
-    let here = names(Path::new(".")).into_iter().filter(|name| Path::new(name).join("config.json").exists());
+    let is_gguf = |name: &String| name.to_lowercase().ends_with(".gguf");
+    let here = names(Path::new("."));
+    let here = here.into_iter().filter(|name| is_gguf(name) || Path::new(name).join("config.json").exists());
     let here = here.map(|name| format!("./{name}"));
     cache().map(|cache| cached(&cache)).unwrap_or_default().into_iter().chain(here).collect()
 }
@@ -123,7 +131,10 @@ pub(crate) fn next_steps(command: &str) -> String {
     let flag = if command == "run" { "--model " } else { "" };
     let first = listed.first().copied().unwrap_or("./FOLDER");
     let models = match listed.is_empty() {
-        true => "none; a model is a folder with config.json, tokenizer.json and model.safetensors".to_owned(),
+        true => {
+            "none; a model is a GGUF file, or a folder with config.json, tokenizer.json and model.safetensors"
+                .to_owned()
+        }
         false => listed.join(", "),
     };
     format!(
