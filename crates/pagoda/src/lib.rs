@@ -24,6 +24,7 @@ pub mod embedded;
 mod engine;
 mod error;
 pub mod eval;
+pub mod hub;
 pub mod memory;
 mod served;
 pub mod templates;

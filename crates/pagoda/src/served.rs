@@ -1,6 +1,7 @@
 //! From the files of a model to the model as clients see it.
 
 use crate::BuildError;
+use crate::hub::HubId;
 use pagoda_engine::{SamplingDefaults, ServedModel};
 use pagoda_model::{Checkpoint, ModelError};
 use pagoda_text::{Tokenizer, TokenizerFiles};
@@ -74,11 +75,15 @@ fn text_of(bytes: std::borrow::Cow<'_, [u8]>) -> Result<String, ModelError> {
     })
 }
 
-/// Last component of the folder, the name of a GGUF file, or the name of the embedded model.
+/// Name on the hub of a snapshot in its cache, else the last component of the folder, the name of a GGUF file, or that of the embedded
+/// model.
 fn own_name(checkpoint: &Checkpoint) -> String {
     let source = checkpoint.source().to_string();
     let path = std::path::Path::new(&source);
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if let Some(id) = HubId::of_snapshot(&path) {
+        return id.repository();
+    }
     let name = path.file_name().map_or(source, |name| name.to_string_lossy().into_owned());
     name.strip_suffix(".gguf").map_or_else(|| name.clone(), without_part)
 }

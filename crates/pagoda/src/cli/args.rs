@@ -2,6 +2,7 @@
 
 use super::bench::BenchCommand;
 use super::eval::EvalCommand;
+use super::models::{ListArgs, PullArgs};
 use super::sim::SimArgs;
 use super::size::{Limit, MemorySize};
 use super::talk::{ChatArgs, CompleteArgs};
@@ -86,6 +87,14 @@ pub(crate) enum Command {
     ///
     /// Example: pagoda plan --random llama-3.1-8b --max-num-seqs 16
     Plan(PlanArgs),
+    /// List the models of the Hugging Face cache on this machine.
+    ///
+    /// Example: pagoda list
+    List(ListArgs),
+    /// Download a model from the Hugging Face hub into the cache that the Python tools share.
+    ///
+    /// Example: pagoda pull Qwen/Qwen2.5-0.5B-Instruct
+    Pull(PullArgs),
     /// Write a model in a quantised format as a folder that loads without the work.
     ///
     /// Example: pagoda quantize ./Qwen2.5-0.5B-Instruct ./Qwen2.5-0.5B-Instruct-int4 --format int4

@@ -20,7 +20,7 @@ pub(crate) enum Failure {
     Bind = 5,
     /// The device that was asked for cannot be used.
     Device = 6,
-    /// A server cannot be reached or does not let us in.
+    /// A server cannot be reached or does not let us in, or a download failed.
     Network = 7,
     /// A defect of the program.
     Internal = 70,

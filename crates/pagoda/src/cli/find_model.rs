@@ -1,11 +1,10 @@
-//! Which folder a model means: a path, or a name whose files other tools have left in the cache of Hugging Face. Nothing is
-//! asked of the network.
+//! Which folder a model means, and what to do where none was given or found.
 
 use super::exit::{CliError, Failure};
 use super::nearest::did_you_mean;
 use anyhow::anyhow;
+use pagoda::hub::{HubCache, find_model_in};
 use pagoda::memory::{available_bytes, show_bytes};
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,88 +13,30 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`Failure::Model`] with what was looked for, what is like it, and how to get it.
 pub(crate) fn locate(model: &str) -> Result<PathBuf, CliError> {
-    locate_in(model, cache().as_deref()).map_err(|message| CliError::new(Failure::Model, anyhow!(message)))
+    locate_in(model, HubCache::of_environment().as_ref())
+        .map_err(|message| CliError::new(Failure::Model, anyhow!(message)))
 }
 
-fn locate_in(model: &str, cache: Option<&Path>) -> Result<PathBuf, String> {
-    let path = Path::new(model);
-    if path.exists() {
-        return Ok(path.to_owned());
+fn locate_in(model: &str, cache: Option<&HubCache>) -> Result<PathBuf, String> {
+    let near = || [cache.map(cached).unwrap_or_default(), siblings(Path::new(model))].concat();
+    let hint = || did_you_mean(model, near().iter().map(String::as_str));
+    match find_model_in(model, cache) {
+        Ok(path) if path.exists() => Ok(path),
+        Ok(_) => Err(format!("model folder {model:?} does not exist{}", hint())),
+        Err(error) => Err(format!("{error}{}", hint())),
     }
-    let Some(id) = Id::parse(model) else {
-        let near = siblings(path);
-        let hint = did_you_mean(model, near.iter().map(String::as_str));
-        return Err(format!("model folder {model:?} does not exist{hint}"));
-    };
-    let found = cache.map(cached).unwrap_or_default();
-    if let Some(folder) = cache.and_then(|cache| id.snapshot(cache)) {
-        return Ok(folder);
-    }
-    let place = cache.map_or_else(|| "(no home folder)".to_owned(), |cache| cache.display().to_string());
-    let hint = did_you_mean(&id.name, found.iter().map(String::as_str));
-    Err(format!(
-        "model {model:?} is neither a folder nor in the cache {place}{hint}; nothing is downloaded here: \
-         `hf download {}` fetches it (for a gated model accept its licence first, then set HF_TOKEN)",
-        id.name
-    ))
 }
 
-/// A name of Hugging Face: `organisation/model`, with `@revision` if wanted.
-struct Id {
-    name: String,
-    revision: String,
-}
-
-impl Id {
-    fn parse(text: &str) -> Option<Self> {
-        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
-        let (organisation, model) = name.split_once('/')?;
-        let is_word = |word: &str| {
-            let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-            !word.is_empty() && !word.starts_with('.') && word.bytes().all(known)
-        };
-        let whole = is_word(organisation) && is_word(model) && is_word(revision);
-        whole.then(|| Self { name: name.to_owned(), revision: revision.to_owned() })
-    }
-
-    /// Its files in `cache`: `models--organisation--model/snapshots/COMMIT`, of which `refs/REVISION` names the commit.
-    fn snapshot(&self, cache: &Path) -> Option<PathBuf> {
-        let folder = cache.join(format!("models--{}", self.name.replace('/', "--")));
-        let named = fs::read_to_string(folder.join("refs").join(&self.revision)).ok();
-        let commit = named.as_deref().map_or(self.revision.as_str(), str::trim);
-        let snapshot = folder.join("snapshots").join(commit);
-        holds_model(&snapshot).then_some(snapshot)
-    }
+/// Names of the models in `cache`.
+fn cached(cache: &HubCache) -> Vec<String> {
+    let models = cache.list().into_iter().filter(|model| holds_model(&model.folder));
+    models.map(|model| model.id.to_string()).collect()
 }
 
 /// Whether a folder has config.json, or a GGUF file.
 fn holds_model(folder: &Path) -> bool {
     folder.join("config.json").exists()
         || names(folder).iter().any(|name| name.to_lowercase().ends_with(".gguf"))
-}
-
-/// Where Python's tools keep what they have fetched.
-fn cache() -> Option<PathBuf> {
-    let variable =
-        |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
-    let home = || variable("HF_HOME").map(|home| home.join("hub"));
-    let usual = || {
-        Some(
-            variable("XDG_CACHE_HOME")
-                .or_else(|| Some(variable("HOME")?.join(".cache")))?
-                .join("huggingface/hub"),
-        )
-    };
-    variable("HF_HUB_CACHE").or_else(home).or_else(usual)
-}
-
-/// Names of the models in `cache`.
-fn cached(cache: &Path) -> Vec<String> {
-    let folders = names(cache);
-    let names =
-        folders.iter().filter_map(|folder| Some(folder.strip_prefix("models--")?.replacen("--", "/", 1)));
-    let there = |name: &String| Id::parse(name).is_some_and(|id| id.snapshot(cache).is_some());
-    names.filter(there).collect()
 }
 
 /// Folders beside `path` as they would be typed.
@@ -119,7 +60,7 @@ fn on_this_machine() -> Vec<String> {
     let here = names(Path::new("."));
     let here = here.into_iter().filter(|name| is_gguf(name) || Path::new(name).join("config.json").exists());
     let here = here.map(|name| format!("./{name}"));
-    cache().map(|cache| cached(&cache)).unwrap_or_default().into_iter().chain(here).collect()
+    HubCache::of_environment().as_ref().map(cached).unwrap_or_default().into_iter().chain(here).collect()
 }
 
 /// What to do where no model was given: commands to paste, and what this machine has room for.
@@ -161,42 +102,22 @@ fn room() -> String {
 mod tests {
     use super::*;
 
-    /// A cache with one model, removed when dropped.
-    struct Cache(PathBuf);
-
-    impl Cache {
-        fn new() -> Self {
-            let root = std::env::temp_dir().join(format!("pagoda-hub-{}", std::process::id()));
-            let model = root.join("models--org--fox-1b");
-            for folder in ["refs", "snapshots/abc123"] {
-                fs::create_dir_all(model.join(folder)).expect("a folder can be made");
-            }
-            fs::write(model.join("refs/main"), "abc123\n").expect("a file can be written");
-            fs::write(model.join("snapshots/abc123/config.json"), "{}").expect("a file can be written");
-            Self(root)
-        }
-    }
-
-    impl Drop for Cache {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
-    fn names_mean_folders_of_the_cache() {
-        let cache = Cache::new();
-        let folder = cache.0.join("models--org--fox-1b/snapshots/abc123");
-        for name in ["org/fox-1b", "org/fox-1b@main", "org/fox-1b@abc123"] {
-            assert_eq!(locate_in(name, Some(&cache.0)), Ok(folder.clone()), "{name}");
-        }
-        assert_eq!(cached(&cache.0), ["org/fox-1b"]);
-        let error = locate_in("org/fox-2b", Some(&cache.0)).unwrap_err();
+    fn what_is_not_in_the_cache_is_told_with_what_is_like_it() {
+        let root = std::env::temp_dir().join(format!("pagoda-locate-{}", std::process::id()));
+        let snapshot = root.join("models--org--fox-1b/snapshots/abc123");
+        fs::create_dir_all(&snapshot).expect("a folder can be made");
+        fs::create_dir_all(root.join("models--org--fox-1b/refs")).expect("a folder can be made");
+        fs::write(root.join("models--org--fox-1b/refs/main"), "abc123\n").expect("a file can be written");
+        fs::write(snapshot.join("config.json"), "{}").expect("a file can be written");
+        let cache = HubCache::at(&root);
+        assert_eq!(locate_in("org/fox-1b", Some(&cache)), Ok(snapshot));
+        let error = locate_in("org/fox-2b", Some(&cache)).unwrap_err();
         assert!(
             error.contains("did you mean org/fox-1b?") && error.contains("hf download org/fox-2b"),
             "{error}"
         );
-        assert!(locate_in("org/fox-1b@other", Some(&cache.0)).is_err());
+        fs::remove_dir_all(&root).expect("the folder can be removed");
     }
 
     #[test]
@@ -205,9 +126,6 @@ mod tests {
         assert_eq!(locate_in(here, None), Ok(here.into()));
         let error = locate_in(&format!("{here}/srcs"), None).unwrap_err();
         assert!(error.contains(&format!("did you mean {here}/src?")), "{error}");
-        for id in ["../x/y", "a/b/c", "./a", "/a/b", "a", "a/", "org/..", "a b/c"] {
-            assert!(Id::parse(id).is_none(), "{id}");
-        }
     }
 
     #[test]

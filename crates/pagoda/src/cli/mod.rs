@@ -20,6 +20,7 @@ mod inspect;
 mod listeners;
 mod log_lines;
 mod logging;
+mod models;
 mod nearest;
 mod occupant;
 mod options;
@@ -88,6 +89,8 @@ fn run_command(command: &Command) -> Result<(), CliError> {
         Command::Complete(args) => talk::complete(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Plan(args) => plan::plan(args),
+        Command::List(args) => models::list(args),
+        Command::Pull(args) => models::pull(args),
         Command::Quantize(args) => quantize::quantize(args),
         Command::Sim(args) => sim::sim(args),
         Command::Verify(args) => verify::verify(args),

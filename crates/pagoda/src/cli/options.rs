@@ -28,14 +28,7 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
         .dtype(compute_dtype(args.dtype))
         .prefix_cache(!args.no_enable_prefix_caching);
     match (model, args.random) {
-        (Some(model), None) => {
-            let folder = locate(model)?;
-            if folder.as_os_str() != model {
-                // Folders of a cache are named after what is in them.
-                builder = builder.served_names([model]);
-            }
-            builder = builder.model(folder);
-        }
+        (Some(model), None) => builder = builder.model(locate(model)?),
         (None, Some(shape)) => builder = builder.random(shape, RANDOM_SEED),
         (None, None) => {}
         (Some(folder), Some(shape)) => {

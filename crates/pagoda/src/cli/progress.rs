@@ -47,6 +47,38 @@ impl LoadBar {
     }
 }
 
+/// Shows how far a download is, from any thread.
+#[cfg(feature = "hub")]
+pub(crate) struct DownloadBar {
+    bar: ProgressBar,
+    shown_tenths: std::sync::atomic::AtomicU64,
+}
+
+#[cfg(feature = "hub")]
+impl Default for DownloadBar {
+    fn default() -> Self {
+        let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+        let style = style.expect("the template is well-formed");
+        Self { bar: ProgressBar::new(0).with_style(style), shown_tenths: 0.into() }
+    }
+}
+
+#[cfg(feature = "hub")]
+impl DownloadBar {
+    /// Takes note that `done` of `total` bytes are there.
+    pub(crate) fn show(&self, done: u64, total: u64) {
+        if std::io::stderr().is_terminal() {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+            return;
+        }
+        let tenths = (u128::from(done) * 10 / u128::from(total.max(1))) as u64;
+        if tenths > self.shown_tenths.fetch_max(tenths, std::sync::atomic::Ordering::Relaxed) {
+            eprintln!("{}% of {} MiB", tenths * 10, total >> 20);
+        }
+    }
+}
+
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("loading weights {bar:30} {percent}% {eta}")
         .expect("the template is well-formed")

@@ -1,0 +1,61 @@
+//! Models by their name on the Hugging Face hub, in the cache that the Python tools fill and read.
+//!
+//! The layout is documented by its makers in the manual of `huggingface_hub`: `models--OWNER--NAME` with `refs/REVISION`, a file
+//! that holds a commit, and `snapshots/COMMIT`, a folder of links to files.
+
+mod cache;
+mod id;
+#[cfg(feature = "hub")]
+mod pull;
+
+pub use cache::{CachedModel, FindError, HubCache};
+pub use id::{HubId, HubIdError};
+#[cfg(feature = "hub")]
+pub use pull::{PullError, PullProgress, pull};
+
+use std::path::PathBuf;
+
+/// Where the model is that a user calls `name`: the path itself where there is such a file or folder or where it can only be a
+/// path, else the snapshot in the user's cache whose [id](HubId) it is. Nothing is asked of the network.
+///
+/// # Errors
+/// [`FindError`] naming what was looked for, and where.
+pub fn find_model(name: &str) -> Result<PathBuf, FindError> {
+    find_model_in(name, HubCache::of_environment().as_ref())
+}
+
+/// [`find_model`] with the cache given.
+///
+/// # Errors
+/// [`FindError`] naming what was looked for, and where.
+pub fn find_model_in(name: &str, cache: Option<&HubCache>) -> Result<PathBuf, FindError> {
+    let path = PathBuf::from(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    match name.parse::<HubId>() {
+        Ok(id) if !is_path(name) => cache.ok_or(FindError::NoCache)?.find(&id),
+        // Whoever opens it says what is wrong with it.
+        _ => Ok(path),
+    }
+}
+
+/// Whether a name cannot be one of the hub.
+fn is_path(name: &str) -> bool {
+    name.starts_with(['/', '.', '~']) || name.ends_with(".gguf") || name.ends_with(".safetensors")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_as_they_are() {
+        for path in ["/no/such/folder", "./model", "../a/b", "a/b/c", "weights.gguf", "org/file.gguf", "~/m"]
+        {
+            assert_eq!(find_model_in(path, None).ok(), Some(PathBuf::from(path)), "{path}");
+        }
+        assert_eq!(find_model_in("src", None).ok(), Some(PathBuf::from("src")), "a folder that exists");
+        assert_eq!(find_model_in("org/name", None), Err(FindError::NoCache));
+    }
+}
