@@ -3,18 +3,30 @@
 use super::args::{Cli, LogFormat};
 use super::exit::{CliError, Failure};
 use super::log_lines::LogLines;
+#[cfg(feature = "otlp")]
+use super::traces::Traces;
 use anyhow::anyhow;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Warnings, a line for each finished request and one that says now and then what runs.
 const USUAL: &str = "warn,access=info,status=info";
 
-/// Starts logging as the settings say: `--log`, else `RUST_LOG`, else as often as `-v` was given.
+/// What has to live until the process ends.
+#[must_use]
+pub(crate) struct Logs {
+    #[cfg(feature = "otlp")]
+    _traces: Option<Traces>,
+}
+
+/// Starts logging as the settings say: `--log`, else `RUST_LOG`, else as often as `-v` was given. With the feature `otlp` calls are
+/// traced as well, where the environment names a collector.
 ///
 /// # Errors
-/// [`Failure::Usage`] for a filter that is none.
-pub(crate) fn start(cli: &Cli) -> Result<(), CliError> {
+/// [`Failure::Usage`] for a filter that is none, and for settings of traces that cannot be used.
+pub(crate) fn start(cli: &Cli) -> Result<Logs, CliError> {
     let (origin, text) = filter(cli, std::env::var("RUST_LOG").ok());
     let filter = EnvFilter::try_new(&text).map_err(|error| {
         CliError::new(Failure::Usage, anyhow!("{origin} {text:?} cannot be used: {error}"))
@@ -22,13 +34,24 @@ pub(crate) fn start(cli: &Cli) -> Result<(), CliError> {
     let lines = LogLines::start()
         .map_err(|error| CliError::new(Failure::Runtime, anyhow!("cannot start the log: {error}")))?;
     // What the log cannot say it cannot say about itself either.
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let logs = tracing_subscriber::fmt::layer().log_internal_errors(false);
     let logs = logs.with_writer(move || lines.clone());
-    match cli.log_format {
-        LogFormat::Text => logs.with_ansi(colours()).init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
+    let logs = match cli.log_format {
+        LogFormat::Text => logs.with_ansi(colours()).boxed(),
+        LogFormat::Json => logs.json().flatten_event(true).boxed(),
+    };
+    let logs = tracing_subscriber::registry().with(logs.with_filter(filter));
+    #[cfg(feature = "otlp")]
+    {
+        let traces = Traces::of_environment().map_err(|error| CliError::new(Failure::Usage, error))?;
+        logs.with(traces.as_ref().map(Traces::layer)).init();
+        Ok(Logs { _traces: traces })
     }
-    Ok(())
+    #[cfg(not(feature = "otlp"))]
+    {
+        logs.init();
+        Ok(Logs {})
+    }
 }
 
 fn filter(cli: &Cli, rust_log: Option<String>) -> (&'static str, String) {

@@ -39,6 +39,8 @@ mod size;
 mod status;
 mod talk;
 mod tenants;
+#[cfg(feature = "otlp")]
+mod traces;
 mod verify;
 
 use args::Command;
@@ -71,7 +73,7 @@ fn run_settled(settled: &Settled) -> Result<(), CliError> {
     for note in &settled.notes {
         eprintln!("note: {note}");
     }
-    logging::start(&settled.cli)?;
+    let _logs = logging::start(&settled.cli)?;
     if settled.cli.print_config {
         print!("{}", settled.print(&options::resolved(&settled.cli.command)));
         return Ok(());
