@@ -23,7 +23,7 @@ fn a_gguf_file_runs_and_is_inspected_and_planned() {
         "stored as q4_k",
         "blk.0.attn_v.weight",
         "q6_k",
-        "chat template",
+        "chat    template",
     ];
     for expected in expected {
         assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}{}", text(&output.stderr));
