@@ -354,11 +354,11 @@ pub(crate) struct ResultArgs {
     pub(crate) save_result: bool,
 
     /// Write every measurement of every request too.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) save_detailed: bool,
 
     /// Folder of the result.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", hide_short_help = true)]
     pub(crate) result_dir: Option<PathBuf>,
 
     /// Name of the result (default: made of backend, rate, model and time).
@@ -366,11 +366,11 @@ pub(crate) struct ResultArgs {
     pub(crate) result_filename: Option<PathBuf>,
 
     /// Label of the result.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) label: Option<String>,
 
     /// More fields of the result.
-    #[arg(long, num_args = 1.., value_name = "KEY=VALUE")]
+    #[arg(long, num_args = 1.., value_name = "KEY=VALUE", hide_short_help = true)]
     pub(crate) metadata: Vec<String>,
 
     /// Show no progress.
