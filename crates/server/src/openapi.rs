@@ -1,5 +1,6 @@
 //! The description of the interface, for tools and for readers.
 
+use crate::error_shape::ErrorShape;
 use crate::table::Endpoint;
 use crate::wire::{dialect_schema, schema};
 use serde_json::{Map, Value, json};
@@ -43,6 +44,8 @@ pub(crate) fn document(endpoints: &[Endpoint], version: &str) -> Value {
                 "Detokenize": schema::detokenize(),
                 "Abort": schema::abort(),
                 "Error": schema::error(),
+                "MessageError": dialect_schema::message_error(),
+                "OllamaError": dialect_schema::ollama_error(),
             },
         },
     })
@@ -94,12 +97,17 @@ fn described(endpoints: &[Endpoint]) -> impl Iterator<Item = &Endpoint> {
 }
 
 fn operation(path: &str, method: &str) -> Value {
+    let error = match ErrorShape::of(path) {
+        ErrorShape::OpenAi => "Error",
+        ErrorShape::Anthropic => "MessageError",
+        ErrorShape::Ollama => "OllamaError",
+    };
     let mut operation = json!({
         "summary": summary(path),
         "responses": {
             "200": {"description": "The answer."},
             "default": {"description": "What was wrong.", "content": {"application/json": {
-                "schema": {"$ref": "#/components/schemas/Error"},
+                "schema": {"$ref": format!("#/components/schemas/{error}")},
             }}},
         },
     });

@@ -1,6 +1,6 @@
 //! Bodies of requests in other words than OpenAI's chat, as JSON schemas.
 
-use crate::wire::schema::{add, count, flag, generation, number, object, text};
+use crate::wire::schema::{self, add, count, flag, generation, number, object, text};
 use serde_json::{Map, Value, json};
 
 /// Fields of chat that endpoints with one answer do not have.
@@ -48,6 +48,20 @@ pub(crate) fn responses() -> Value {
     ];
     add(&mut fields, own);
     object(fields, &["input"])
+}
+
+/// Errors of `/v1/messages`.
+pub(crate) fn message_error() -> Value {
+    let mut error = schema::error();
+    error["required"] = json!(["type", "error", "request_id"]);
+    error["properties"]["type"] = json!({"const": "error"});
+    error["properties"]["request_id"] = json!({"type": "string"});
+    error
+}
+
+/// Errors of the paths below `/api`.
+pub(crate) fn ollama_error() -> Value {
+    json!({"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}})
 }
 
 /// `/v1/messages`.
