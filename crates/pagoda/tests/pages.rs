@@ -20,10 +20,11 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Paths in backticks that begin with a folder of the repository.
+/// Paths in backticks that begin with a folder of the repository; what follows them is how they are run.
 fn quoted_paths(text: &str) -> Vec<&str> {
     let folders = ["crates/", "tests/", "models/", ".ci/"];
-    text.split('`').skip(1).step_by(2).filter(|word| folders.iter().any(|f| word.starts_with(f))).collect()
+    let quoted = text.split('`').skip(1).step_by(2).filter_map(|words| words.split(' ').next());
+    quoted.filter(|word| folders.iter().any(|folder| word.starts_with(folder))).collect()
 }
 
 #[test]
