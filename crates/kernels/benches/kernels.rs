@@ -10,8 +10,8 @@ mod common;
 use common::{best, checksum, noise};
 use pagoda_kernels::limits::{Unit, peak, read_bandwidth};
 use pagoda_kernels::{
-    Activations, Isa, Kernels, LinearScratch, LinearShape, PackedLinear, QuantizedMatrix, WeightFormat,
-    Weights, WorkerPool,
+    Activations, BlockRef, Isa, Kernels, LinearScratch, LinearShape, PackedLinear, QuantizedMatrix,
+    WeightFormat, Weights, WorkerPool,
 };
 use std::error::Error;
 
@@ -72,7 +72,8 @@ impl Limits {
         let unit = match format {
             WeightFormat::Bf16 if isa >= Isa::Avx512Bf16 => Unit::Bf16Dot,
             WeightFormat::Quantized(format) if format.activations == Activations::I8 => Unit::Int8Dot,
-            WeightFormat::Quantized(_) => Unit::Int16Dot,
+            WeightFormat::Blocks(_, Activations::I8) => Unit::Int8Dot,
+            WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => Unit::Int16Dot,
             _ => Unit::F32,
         };
         self.peaks.iter().find(|(known, _)| *known == unit).map_or(f64::NAN, |(_, peak)| *peak)
@@ -80,15 +81,20 @@ impl Limits {
 }
 
 /// Formats of weights.
-const FORMATS: [&str; 7] = ["f32", "f16", "bf16", "int8", "int4", "w8a8", "w4a8"];
+const FORMATS: [&str; 19] = [
+    "f32", "f16", "bf16", "int8", "int4", "w8a8", "w4a8", "q4_0", "q4_0-a16", "q5_0", "q8_0", "q2_k", "q3_k",
+    "q4_k", "q4_k-a16", "q5_k", "q6_k", "iq4_nl", "mxfp4",
+];
 
-/// The linear operations of Qwen2.5-0.5B, and a small one: name, outputs, inputs.
-const SHAPES: [(&str, usize, usize); 6] = [
+/// The linear operations of Qwen2.5-0.5B, one of a Llama whose inputs are whole blocks of every format, and a small one: name,
+/// outputs, inputs.
+const SHAPES: [(&str, usize, usize); 7] = [
     ("qkv", 1152, 896),
     ("o", 896, 896),
     ("gate_up", 2 * 4864, 896),
     ("down", 896, 4864),
     ("head", 151_936, 896),
+    ("blocks", 8192, 2048),
     ("small", 288, 288),
 ];
 
@@ -105,14 +111,12 @@ fn linear(
     words: &Words,
 ) -> Result<(), Box<dyn Error>> {
     for name in words.choose(&FORMATS) {
-        let format = match name {
-            "f32" => WeightFormat::F32,
-            "f16" => WeightFormat::F16,
-            "bf16" => WeightFormat::Bf16,
-            _ => WeightFormat::Quantized(name.parse()?),
-        };
+        let format: WeightFormat = name.parse()?;
         for shape in words.choose(&SHAPES.map(|shape| shape.0)) {
             let (_, n, k) = *SHAPES.iter().find(|(name, ..)| *name == shape).ok_or("a known shape")?;
+            if matches!(format, WeightFormat::Blocks(blocks, _) if k % blocks.block() > 0) {
+                continue;
+            }
             let packed = copies(LinearShape { n, k }, format, pool)?;
             for m in words.numbers("m=", &ROWS) {
                 let x: Vec<f32> = (0..m * k).map(noise).collect();
@@ -127,7 +131,7 @@ fn linear(
                 let (gb, gop) =
                     (1e-9 * packed[0].bytes() as f64 / seconds, 2e-9 * (m * n * k) as f64 / seconds);
                 println!(
-                    "linear {name:<4} {shape:<7} m={m:<3} {:>9.1} us  {gb:>6.1} GB/s {:>3.0} %  {gop:>6.1} GOP/s {:>3.0} %  {:016x}",
+                    "linear {name:<8} {shape:<7} m={m:<3} {:>9.1} us  {gb:>6.1} GB/s {:>3.0} %  {gop:>6.1} GOP/s {:>3.0} %  {:016x}",
                     1e6 * seconds,
                     100.0 * gb / limits.read,
                     100.0 * gop / limits.peak(kernels.isa(), format),
@@ -155,7 +159,18 @@ fn copies(
         }
         _ => None,
     };
-    let weights = quantized.as_ref().map_or(Weights::F32(&floats), |w| Weights::Quantized(w.as_ref()));
+    let mut weights = quantized.as_ref().map_or(Weights::F32(&floats), |w| Weights::Quantized(w.as_ref()));
+    let blocks = stored_blocks(format, n * k);
+    if let WeightFormat::Blocks(format, _) = format {
+        weights = Weights::Blocks(BlockRef::new(n, k, format, &blocks)?);
+    }
     let pack = |_| Ok(PackedLinear::pack(&[(weights, n)], k, format, pool)?);
     (0..copies).map(pack).collect()
+}
+
+/// The bytes of blocks with any codes and with scales below 1: no exponent of a half has all bits. None for other formats.
+fn stored_blocks(format: WeightFormat, elements: usize) -> Vec<u8> {
+    let WeightFormat::Blocks(format, _) = format else { return Vec::new() };
+    let bytes = elements / format.block() * format.stored_bytes();
+    (0..bytes).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] & 0x3b).collect()
 }

@@ -1,8 +1,12 @@
 //! How weights are stored in memory.
 
 use crate::blocks::BlockFormat;
-use crate::quant::QuantFormat;
+use crate::quant::{Activations, QuantFormat, QuantFormatError};
 use std::fmt;
+use std::str::FromStr;
+
+/// What a name of blocks ends with where activations have 16 bits.
+const FINE: &str = "-a16";
 
 /// How weights are stored in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,8 +19,8 @@ pub enum WeightFormat {
     F16,
     /// Small integers with a scale for each group.
     Quantized(QuantFormat),
-    /// Small integers in blocks, as GGUF files store them.
-    Blocks(BlockFormat),
+    /// Small integers in blocks, as GGUF files store them, and how activations are rounded before they meet them.
+    Blocks(BlockFormat, Activations),
 }
 
 impl fmt::Display for WeightFormat {
@@ -26,19 +30,43 @@ impl fmt::Display for WeightFormat {
             WeightFormat::Bf16 => f.write_str("bf16"),
             WeightFormat::F16 => f.write_str("f16"),
             WeightFormat::Quantized(format) => format.fmt(f),
-            WeightFormat::Blocks(format) => format.fmt(f),
+            WeightFormat::Blocks(format, Activations::I8) => format.fmt(f),
+            WeightFormat::Blocks(format, Activations::I16) => write!(f, "{format}{FINE}"),
         }
-    }
-}
-
-impl From<BlockFormat> for WeightFormat {
-    fn from(format: BlockFormat) -> Self {
-        WeightFormat::Blocks(format)
     }
 }
 
 impl From<QuantFormat> for WeightFormat {
     fn from(format: QuantFormat) -> Self {
         WeightFormat::Quantized(format)
+    }
+}
+
+impl FromStr for WeightFormat {
+    type Err = String;
+
+    /// Reads `f32`, `f16`, `bf16` and their longer names, those of [`QuantFormat`] and those of [`BlockFormat`], which mean
+    /// activations of 8 bits unless `-a16` follows.
+    ///
+    /// # Errors
+    ///
+    /// A message with the names that there are.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let (block, activations) = match name.strip_suffix(FINE) {
+            Some(block) => (block, Activations::I16),
+            None => (name, Activations::I8),
+        };
+        match (name, block.parse()) {
+            ("f32" | "float32", _) => Ok(WeightFormat::F32),
+            ("f16" | "float16", _) => Ok(WeightFormat::F16),
+            ("bf16" | "bfloat16", _) => Ok(WeightFormat::Bf16),
+            (_, Ok(block)) => Ok(WeightFormat::Blocks(block, activations)),
+            _ => name.parse().map(WeightFormat::Quantized).map_err(|error: QuantFormatError| {
+                format!(
+                    "{error}; or bf16, f16, f32; or {}, each with an optional {FINE}",
+                    BlockFormat::names()
+                )
+            }),
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::panels::quantized::{QuantLayout, QuantPanels};
 use crate::panels::{Order, blocks, float, quantized};
 pub(crate) use crate::panels::{PANEL, UNIT};
 use crate::pool::{WorkerPool, partition};
+use crate::quant::Activations;
 use crate::shared::SharedOut;
 use crate::source::Weights;
 use half::{bf16, f16};
@@ -185,7 +186,7 @@ impl PackedLinear {
                 layout: QuantLayout::new(format, self.k),
                 bytes: &self.bytes,
             }),
-            WeightFormat::Blocks(format) => {
+            WeightFormat::Blocks(format, _) => {
                 Panels::Blocks(BlockPanels { layout: BlockLayout::new(format, self.k), bytes: &self.bytes })
             }
         }
@@ -276,14 +277,15 @@ fn check_part(
     match (weights, format) {
         (Weights::Quantized(quantized), WeightFormat::Quantized(to))
             if quantized.format().same_weights(to) => {}
-        (Weights::Blocks(blocks), WeightFormat::Blocks(to)) if blocks.format() == to => {}
+        (Weights::Blocks(blocks), WeightFormat::Blocks(to, _)) if blocks.format() == to => {}
         (Weights::Quantized(quantized), to) => {
             return Err(PackError::Format { part, from: quantized.format().into(), to });
         }
         (Weights::Blocks(blocks), to) => {
-            return Err(PackError::Format { part, from: blocks.format().into(), to });
+            let from = WeightFormat::Blocks(blocks.format(), Activations::I8);
+            return Err(PackError::Format { part, from, to });
         }
-        (_, WeightFormat::Blocks(format)) => return Err(PackError::Blocks { part, format }),
+        (_, WeightFormat::Blocks(format, _)) => return Err(PackError::Blocks { part, format }),
         (_, WeightFormat::Quantized(format)) => drop(format.checked()?),
         _ => {}
     }

@@ -1,9 +1,10 @@
 //! A quantised matrix in the order of files: row after row.
 
+use crate::WeightFormat;
 use crate::buffer::Buffer;
 use crate::pack_error::{FirstError, PackError};
 use crate::pool::{WorkerPool, partition};
-use crate::quant::{Bits, QuantFormat};
+use crate::quant::{Activations, Bits, QuantFormat};
 use crate::quantize::{Group, MAX_GROUP, quantize};
 use crate::shared::SharedOut;
 use crate::source::Weights;
@@ -132,7 +133,8 @@ impl QuantizedMatrix {
             return Err(PackError::Shape { part: 0, elements: weights.len(), rows: n, k });
         }
         if let Weights::Blocks(blocks) = weights {
-            return Err(PackError::Format { part: 0, from: blocks.format().into(), to: format.into() });
+            let from = WeightFormat::Blocks(blocks.format(), Activations::I8);
+            return Err(PackError::Format { part: 0, from, to: format.into() });
         }
         if let Weights::Quantized(quantized) = weights {
             return Err(PackError::Format { part: 0, from: quantized.format.into(), to: format.into() });

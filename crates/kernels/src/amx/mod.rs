@@ -73,7 +73,7 @@ pub(crate) fn emulated() -> &'static Kernels {
 /// Whether a linear operation runs on tiles.
 fn on_tiles(format: WeightFormat, rows: usize) -> bool {
     match format {
-        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Blocks(_) => false,
+        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Blocks(..) => false,
         WeightFormat::Bf16 => true,
         WeightFormat::Quantized(_) => rows > FEW_ROWS,
     }

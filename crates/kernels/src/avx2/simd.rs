@@ -186,6 +186,10 @@ impl Ints for Avx2 {
         proven!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)))
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8) -> __m256i {
+        proven!(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))
+    }
+    #[inline(always)]
     unsafe fn load_zeros(self, from: *const u8) -> __m256i {
         let words = proven!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())));
         proven!(_mm256_or_si256(words, _mm256_slli_epi32::<23>(words)))

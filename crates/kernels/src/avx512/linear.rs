@@ -31,7 +31,11 @@ level!(
 
 /// Whether a format takes products of quads of bytes.
 fn takes_quads(format: WeightFormat) -> bool {
-    matches!(format, WeightFormat::Quantized(format) if format.activations == Activations::I8)
+    match format {
+        WeightFormat::Quantized(format) => format.activations == Activations::I8,
+        WeightFormat::Blocks(_, activations) => activations == Activations::I8,
+        WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::F16 => false,
+    }
 }
 
 pub(super) fn prepare(task: PrepareTask<'_>) {

@@ -174,6 +174,10 @@ impl Ints for Avx512 {
         proven!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)))
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8) -> __m512i {
+        proven!(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))
+    }
+    #[inline(always)]
     unsafe fn load_zeros(self, from: *const u8) -> __m512i {
         let words = proven!(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())));
         proven!(_mm512_or_si512(words, _mm512_slli_epi32::<23>(words)))

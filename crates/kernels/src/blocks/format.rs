@@ -1,11 +1,10 @@
 //! The formats and what they are made of.
 
-use crate::quant::Activations;
 use half::{bf16, f16};
 use std::fmt;
 use std::str::FromStr;
 
-/// A format of weights in blocks. Activations are rounded to 16 bits for all of them.
+/// A format of weights in blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BlockFormat {
     /// 4 bits around 8, a scale for 32.
@@ -92,6 +91,12 @@ const fn grouped(stored: usize, group: usize, planes: [usize; 2], zero: u8) -> B
 }
 
 impl Build {
+    /// Whether codes are opened to bytes before they are multiplied: those that lie in two planes, or are places of a
+    /// table, or of which a byte has more than two.
+    pub(crate) fn is_opened(&self) -> bool {
+        self.table.is_some() || !matches!(self.planes, [4 | 8, 0])
+    }
+
     /// The number whose stored bits are those of `scale`.
     pub(crate) fn number(&self, scale: f16) -> f32 {
         if self.wide_scale { bf16::from_bits(scale.to_bits()).to_f32() } else { scale.to_f32() }
@@ -115,9 +120,6 @@ impl BlockFormat {
         Self::Mxfp4,
     ];
 
-    /// How activations are rounded.
-    pub(crate) const ACTIVATIONS: Activations = Activations::I16;
-
     pub(crate) const fn build(self) -> Build {
         match self {
             Self::Q4_0 => plain(18, [4, 0], 8),
@@ -133,6 +135,11 @@ impl BlockFormat {
             Self::Q5K => grouped(176, 32, [4, 1], 0),
             Self::Q6K => grouped(210, 16, [4, 2], 32),
         }
+    }
+
+    /// The names of all, for messages.
+    pub(crate) fn names() -> String {
+        Self::ALL.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// Inputs of a block; a row has a whole number of them.
@@ -175,9 +182,7 @@ impl FromStr for BlockFormat {
     /// A message with the names that there are.
     fn from_str(name: &str) -> Result<Self, String> {
         let known = |format: &BlockFormat| format.to_string().eq_ignore_ascii_case(name);
-        Self::ALL.into_iter().find(known).ok_or_else(|| {
-            let names: Vec<String> = Self::ALL.iter().map(ToString::to_string).collect();
-            format!("unknown block format {name:?}; there are {}", names.join(", "))
-        })
+        let unknown = || format!("unknown block format {name:?}; there are {}", Self::names());
+        Self::ALL.into_iter().find(known).ok_or_else(unknown)
     }
 }

@@ -9,5 +9,5 @@ mod source;
 pub(crate) mod stored;
 
 pub use format::BlockFormat;
-pub(crate) use format::{Build, MAX_BLOCK, MIN_GROUP, Scales};
+pub(crate) use format::{Build, MAX_BLOCK, Scales};
 pub use source::BlockRef;

@@ -45,21 +45,21 @@ impl BlockLayout {
         self.build.block / self.build.group
     }
 
-    /// Where the minima, the scales, the minima of groups, the two planes and the next block begin.
-    fn places(self) -> [usize; 6] {
+    /// Where the parts of a block are.
+    pub(crate) fn places(self) -> BlockPlaces {
         let Build { block, planes: [low, high], scales, minimum, .. } = self.build;
         let of_groups = if scales == Scales::Own { 0 } else { self.groups() * UNIT };
         let min = 2 * UNIT;
-        let scale = if minimum { 2 * min } else { min };
-        let mins = scale + of_groups;
+        let scales_start = if minimum { 2 * min } else { min };
+        let mins = scales_start + of_groups;
         let codes = if minimum && scales == Scales::Bytes { mins + of_groups } else { mins };
         let second = codes + block * UNIT * low / 8;
-        [min, scale, mins, codes, second, second + block * UNIT * high / 8]
+        BlockPlaces { min, scales: scales_start, mins, codes, second, end: second + block * UNIT * high / 8 }
     }
 
     /// Bytes of one unit and block.
     pub(crate) fn block_bytes(self) -> usize {
-        self.places()[5]
+        self.places().end
     }
 
     /// Bytes of one unit.
@@ -73,6 +73,19 @@ impl BlockLayout {
         let (group, quad) = (step / self.build.group, step % self.build.group / 4);
         ((group * 2 + column / PANEL) * quads + quad, column % PANEL * 4 + step % 4)
     }
+}
+
+/// Where the parts of one unit and block begin, in bytes from its `d` on; a part that there is not is empty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockPlaces {
+    pub(crate) min: usize,
+    pub(crate) scales: usize,
+    pub(crate) mins: usize,
+    /// The first plane.
+    pub(crate) codes: usize,
+    /// The second plane.
+    pub(crate) second: usize,
+    pub(crate) end: usize,
 }
 
 /// Panels in blocks, as the kernels read them.
@@ -99,54 +112,35 @@ impl<'a> BlockPanels<'a> {
 }
 
 impl<'a> PanelBlock<'a> {
-    fn part(&self, index: usize) -> &'a [u8] {
-        let places = self.layout.places();
-        let start = if index == 0 { 0 } else { places[index - 1] };
-        &self.bytes[start..places[index]]
-    }
-
-    /// `d` of all outputs of the unit, f16 as they are stored.
-    pub(crate) fn d(&self) -> &'a [u8] {
-        self.part(0)
-    }
-
-    /// Minima of the block, f16 as they are stored; none where the format has none.
-    pub(crate) fn min(&self) -> &'a [u8] {
-        self.part(1)
-    }
-
-    /// `[groups][UNIT]`; none where the block is one group.
-    pub(crate) fn scales(&self) -> &'a [u8] {
-        self.part(2)
-    }
-
-    /// `[groups][UNIT]`; none where they are not bytes.
-    pub(crate) fn mins(&self) -> &'a [u8] {
-        self.part(3)
+    /// Where its bytes begin: a block of them, aligned to 64.
+    pub(crate) fn start(&self) -> *const u8 {
+        self.bytes.as_ptr()
     }
 
     /// The two planes of bits.
     pub(crate) fn planes(&self) -> [&'a [u8]; 2] {
-        [self.part(4), self.part(5)]
+        let BlockPlaces { codes, second, end, .. } = self.layout.places();
+        [&self.bytes[codes..second], &self.bytes[second..end]]
     }
 
     /// Factor and addend of group `group` of output `column` of the unit.
     pub(crate) fn group(&self, column: usize, group: usize) -> (f32, f32) {
-        let half = |bytes: &[u8]| f16::from_ne_bytes([bytes[2 * column], bytes[2 * column + 1]]);
-        let mut block = Block { d: half(self.d()), ..Block::default() };
+        let (places, bytes) = (self.layout.places(), self.bytes);
+        let half = |start| f16::from_ne_bytes([bytes[start + 2 * column], bytes[start + 2 * column + 1]]);
+        let mut block = Block { d: half(0), ..Block::default() };
         let Build { scales, minimum, .. } = self.layout.build;
         if minimum {
-            block.min = half(self.min());
+            block.min = half(places.min);
         }
         let at = group * UNIT + column;
         match scales {
             Scales::Own => {}
             Scales::Bytes => {
-                block.scales[group] = self.scales()[at].cast_signed();
-                block.mins[group] = if minimum { self.mins()[at] } else { 0 };
+                block.scales[group] = bytes[places.scales + at].cast_signed();
+                block.mins[group] = if minimum { bytes[places.mins + at] } else { 0 };
             }
             Scales::Halves => {
-                let byte = self.scales()[at];
+                let byte = bytes[places.scales + at];
                 (block.scales[group], block.mins[group]) = ((byte & 15).cast_signed(), byte >> 4);
             }
         }
@@ -234,7 +228,7 @@ impl Packer {
         if !number(d).is_finite() || !number(min).is_finite() {
             return Err(PackError::NotFinite { part, row, column: index * block });
         }
-        let [min_start, scales_start, mins_start, ..] = self.layout.places();
+        let BlockPlaces { min: min_start, scales: scales_start, mins: mins_start, .. } = self.layout.places();
         to[2 * column..2 * column + 2].copy_from_slice(&d.to_ne_bytes());
         if minimum {
             to[min_start + 2 * column..min_start + 2 * column + 2].copy_from_slice(&min.to_ne_bytes());
@@ -268,7 +262,7 @@ impl Packer {
 
     /// Writes the planes of bits of the opened lines.
     fn close(&self, to: &mut [u8]) {
-        let [_, _, _, codes, second, _] = self.layout.places();
+        let BlockPlaces { codes, second, .. } = self.layout.places();
         let [low, high] = self.layout.build.planes;
         let (first, rest) = to[codes..].split_at_mut(second - codes);
         squeeze(&self.opened, 0, low, first);

@@ -29,7 +29,7 @@ impl Order {
             WeightFormat::Bf16 => Order::Float(FloatFormat::Bf16),
             WeightFormat::F16 => Order::Float(FloatFormat::F16),
             WeightFormat::Quantized(format) => Order::Quantized(format),
-            WeightFormat::Blocks(format) => Order::Blocks(format),
+            WeightFormat::Blocks(format, _) => Order::Blocks(format),
         }
     }
 }

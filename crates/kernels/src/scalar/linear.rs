@@ -1,12 +1,12 @@
 //! Linear operation.
 
 use super::activations;
-use crate::BlockFormat;
+use crate::WeightFormat;
 use crate::linear::LinearTask;
 use crate::packed::{PANEL, Panels, UNIT};
 use crate::panels::blocks::BlockPanels;
 use crate::panels::quantized::QuantPanels;
-use crate::quant::Bits;
+use crate::quant::{Activations, Bits};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -20,7 +20,12 @@ pub(super) fn linear(task: LinearTask<'_>) {
             panel[(step / 2 * PANEL + column) * 2 + step % 2].to_f32()
         }),
         Panels::Quantized(w) => quantized(&task, w),
-        Panels::Blocks(w) => blocks(&task, w),
+        Panels::Blocks(w) => {
+            let WeightFormat::Blocks(_, rounding) = task.w.format() else {
+                unreachable!("weights in blocks")
+            };
+            blocks(&task, w, rounding);
+        }
     }
 }
 
@@ -77,7 +82,7 @@ fn quantized(task: &LinearTask<'_>, w: QuantPanels<'_>) {
 
 /// Exact integers within a group; one fused multiply-add for each group, in order, from the bias on, and one more for its
 /// addend in formats with a minimum.
-fn blocks(task: &LinearTask<'_>, w: BlockPanels<'_>) {
+fn blocks(task: &LinearTask<'_>, w: BlockPanels<'_>, rounding: Activations) {
     let (n, k, build) = (task.w.n(), task.w.k(), w.layout.build);
     let columns = task.units.start * UNIT..(task.units.end * UNIT).min(n);
     for row in task.rows.rows(task.blocks.clone()) {
@@ -88,7 +93,7 @@ fn blocks(task: &LinearTask<'_>, w: BlockPanels<'_>) {
         }
         for (index, x) in task.x[row * k..(row + 1) * k].chunks(build.group).enumerate() {
             let (place, group) = (index / w.layout.groups(), index % w.layout.groups());
-            let x = activations::quantize(x, BlockFormat::ACTIVATIONS);
+            let x = activations::quantize(x, rounding);
             for (column, out) in columns.clone().zip(&mut *out) {
                 let (block, column) = (w.block(column / UNIT, place), column % UNIT);
                 let (factor, addend) = block.group(column, group);

@@ -12,7 +12,7 @@ use crate::linear::PrepareTask;
 use crate::quant::{Activations, QuantFormat};
 use crate::quantize::MAX_GROUP;
 use crate::scalar::activations::TINY;
-use crate::{BlockFormat, PackedLinear, WeightFormat};
+use crate::{PackedLinear, WeightFormat};
 
 /// Integers of BYTES bytes: quads `(x0, x1, x2, x3)` are one word of bytes or two words of pairs, `(x0, x2)`, `(x1, x3)`.
 pub(crate) struct Codes<const BYTES: usize>;
@@ -53,10 +53,10 @@ enum End {
 
 impl Grouping {
     pub(crate) fn of(w: &PackedLinear) -> Self {
-        if let WeightFormat::Blocks(format) = w.format() {
+        if let WeightFormat::Blocks(format, activations) = w.format() {
             let build = format.build();
             let end = if build.minimum { End::Scaled } else { End::Zero(build.zero) };
-            return Grouping { group: build.group, activations: BlockFormat::ACTIVATIONS, end };
+            return Grouping { group: build.group, activations, end };
         }
         let QuantFormat { bits, group, zero_point, activations } = quant_format(w);
         let end = if zero_point { End::Pair } else { End::Zero(bits.middle()) };

@@ -1,8 +1,8 @@
 //! Linear operation with weights in blocks: exact integers within a group, multiply-adds of floats for each group.
 //!
 //! For each group, in order, `out = fma(Σ level q, factor · activation scale, out)`, from the bias on, and then, in formats
-//! with a minimum, `out = fma(addend, activation scale · Σ q, out)`. The codes of a unit and a K block are opened to bytes
-//! once, in the first-level cache; every block of rows multiplies those.
+//! with a minimum, `out = fma(addend, activation scale · Σ q, out)`. Codes of 4 and 8 bits are multiplied as they lie; others are
+//! opened to bytes once for a unit and a K block, in the first-level cache, and every block of rows multiplies those.
 
 #![expect(clippy::needless_range_loop, reason = "several arrays of registers have one index")]
 
@@ -11,44 +11,35 @@ use super::int_dot::CodeDot;
 use super::ints::Ints;
 use super::level::Multiply;
 use super::linear::Block;
-use super::quantized::GROUP_WORDS;
-use crate::blocks::{Build, MAX_BLOCK, MIN_GROUP, Scales};
+use super::quantized::{CODES_K_BLOCK, GROUP_WORDS};
+use crate::PackedLinear;
+use crate::blocks::{Build, MAX_BLOCK, Scales};
 use crate::packed::{PANEL, Panels, UNIT};
-use crate::panels::blocks::{BlockPanels, LINE, PanelBlock, mask};
+use crate::panels::blocks::{BlockPanels, BlockPlaces, LINE, mask};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Most groups of a K block.
-const GROUPS: usize = MAX_BLOCK / MIN_GROUP;
-
-/// The weights of a unit over one K block.
+/// The codes of a unit over one K block, opened.
 #[repr(align(64))]
 pub(crate) struct Opened {
     /// `[groups][2 panels][group / 4][PANEL][4]`
     codes: [u8; MAX_BLOCK * UNIT],
-    factors: [[f32; UNIT]; GROUPS],
-    addends: [[f32; UNIT]; GROUPS],
 }
 
 impl Opened {
-    pub(crate) const ZERO: Opened = Opened {
-        codes: [0; MAX_BLOCK * UNIT],
-        factors: [[0.0; UNIT]; GROUPS],
-        addends: [[0.0; UNIT]; GROUPS],
-    };
+    pub(crate) const ZERO: Opened = Opened { codes: [0; MAX_BLOCK * UNIT] };
 }
 
 /// Opens the blocks of `unit` along `k`, a K block.
 #[inline(always)]
 pub(crate) fn open<S: Ints>(s: S, panels: &BlockPanels<'_>, unit: usize, k: Range<usize>, to: &mut Opened) {
     let Build { block: inputs, planes, table, .. } = panels.layout.build;
-    let (groups, size) = (panels.layout.groups(), inputs * UNIT);
+    let size = inputs * UNIT;
     for (place, index) in (k.start / inputs..k.end / inputs).enumerate() {
         let block = panels.block(unit, index);
         let codes = &mut to.codes[place * size..][..size];
         let [low, high] = block.planes();
         match planes {
-            [8, _] => codes.copy_from_slice(low),
             [4, 0] => spread::<4, 0>(low, high, codes),
             [4, 1] => spread::<4, 1>(low, high, codes),
             [4, _] => spread::<4, 2>(low, high, codes),
@@ -61,8 +52,6 @@ pub(crate) fn open<S: Ints>(s: S, panels: &BlockPanels<'_>, unit: usize, k: Rang
                 unsafe { s.look_up(table, codes.as_mut_ptr()) };
             }
         }
-        let groups = place * groups..(place + 1) * groups;
-        scale(s, &block, panels.layout.build, &mut to.factors[groups.clone()], &mut to.addends[groups]);
     }
 }
 
@@ -105,66 +94,86 @@ fn line<const LOW: usize, const HIGH: usize, const I: usize>(
     }
 }
 
-/// Factors and addends of the groups of a block.
-#[inline(always)]
-fn scale<S: Ints>(
-    s: S,
-    block: &PanelBlock<'_>,
-    build: Build,
-    factors: &mut [[f32; UNIT]],
-    addends: &mut [[f32; UNIT]],
-) {
-    let d = if build.wide_scale { widen::<S, true>(s, block.d()) } else { widen::<S, false>(s, block.d()) };
-    let min = if build.minimum { widen::<S, false>(s, block.min()) } else { [0.0; UNIT] };
-    let scales = block.scales().as_chunks::<UNIT>().0;
-    match build.scales {
-        Scales::Own => (factors[0], addends[0]) = (d, min),
-        Scales::Bytes => {
-            for (factors, scales) in factors.iter_mut().zip(scales) {
-                for i in 0..UNIT {
-                    factors[i] = d[i] * f32::from(scales[i].cast_signed());
-                }
-            }
-            for (addends, mins) in addends.iter_mut().zip(block.mins().as_chunks::<UNIT>().0) {
-                for i in 0..UNIT {
-                    addends[i] = -(min[i] * f32::from(mins[i]));
-                }
-            }
-        }
-        Scales::Halves => {
-            for ((factors, addends), scales) in factors.iter_mut().zip(addends).zip(scales) {
-                for i in 0..UNIT {
-                    factors[i] = d[i] * f32::from(scales[i] & 15);
-                    addends[i] = -(min[i] * f32::from(scales[i] >> 4));
-                }
-            }
-        }
-    }
+/// Factors and addends of the groups of one block, for V registers of outputs.
+struct Factors<S: Ints, const V: usize> {
+    d: [S::F; V],
+    min: [S::F; V],
+    /// Scales of the first group, and its minima where they are bytes of their own.
+    scales: *const u8,
+    mins: *const u8,
 }
 
-/// The numbers of a unit, stored as f16 or as WIDE scales.
-#[inline(always)]
-fn widen<S: Ints, const WIDE: bool>(s: S, halves: &[u8]) -> [f32; UNIT] {
-    let halves = &halves[..2 * UNIT];
-    let mut out = [0.0; UNIT];
-    let mut i = 0;
-    while i < UNIT {
-        // SAFETY: a register of the unit on both sides.
+impl<S: Ints, const V: usize> Factors<S, V> {
+    /// Those of a block of `layout` whose outputs from `first` on are at `block`.
+    ///
+    /// # Safety
+    ///
+    /// `block` is readable for a block, and the outputs are within the unit.
+    #[inline(always)]
+    unsafe fn of(s: S, build: &Build, places: &BlockPlaces, block: *const u8, first: usize) -> Self {
+        let mut factors =
+            Factors { d: [s.splat(0.0); V], min: [s.splat(0.0); V], scales: block, mins: block };
+        for v in 0..V {
+            let column = first + v * S::LANES;
+            // SAFETY: the numbers of the unit, at the places of the layout.
+            unsafe {
+                let d = block.add(2 * column);
+                factors.d[v] = if build.wide_scale { s.load_bf16(d.cast()) } else { s.load_f16(d.cast()) };
+                if build.minimum {
+                    let min = s.load_f16(block.add(places.min + 2 * column).cast());
+                    let sign = if build.scales == Scales::Own { 1.0 } else { -1.0 };
+                    factors.min[v] = s.mul(min, s.splat(sign));
+                }
+            }
+        }
+        // SAFETY: within the block.
         unsafe {
-            let from = halves.as_ptr().add(2 * i);
-            let numbers = if WIDE { s.load_bf16(from.cast()) } else { s.load_f16(from.cast()) };
-            s.store(out.as_mut_ptr().add(i), numbers);
+            factors.scales = block.add(places.scales + first);
+            factors.mins = block.add(places.mins + first);
         }
-        i += S::LANES;
+        factors
     }
-    out
+
+    /// Factor and addend of group `group` for register `v`; the addend means something in formats with a minimum.
+    ///
+    /// # Safety
+    ///
+    /// The block has the group.
+    #[inline(always)]
+    unsafe fn group(&self, s: S, build: &Build, group: usize, v: usize) -> (S::F, S::F) {
+        let at = group * UNIT + v * S::LANES;
+        match build.scales {
+            Scales::Own => (self.d[v], self.min[v]),
+            Scales::Bytes => {
+                // SAFETY: a byte of each output.
+                let scale = s.to_floats(unsafe { s.load_bytes(self.scales.add(at)) });
+                let mut addend = self.min[v];
+                if build.minimum {
+                    // SAFETY: a byte of each output.
+                    addend = s.mul(addend, s.to_floats(unsafe { s.load_bytes(self.mins.add(at)) }));
+                }
+                (s.mul(self.d[v], scale), addend)
+            }
+            Scales::Halves => {
+                // SAFETY: a byte of each output.
+                let both = unsafe { s.load_bytes(self.scales.add(at)) };
+                let (scale, min) = (s.and_word(both, 15), s.and_word(s.shift_halves::<4>(both), 15));
+                (s.mul(self.d[v], s.to_floats(scale)), s.mul(self.min[v], s.to_floats(min)))
+            }
+        }
+    }
 }
 
-/// Weights in blocks, opened and multiplied as bytes by `D`.
+/// Weights in blocks, multiplied by `D`: bytes where the format is opened, else codes as they are packed.
 pub(crate) struct BlockSums<D>(PhantomData<D>);
 
 impl<S: Ints, D: CodeDot<S>> Multiply<S> for BlockSums<D> {
-    const K_BLOCK: usize = MAX_BLOCK;
+    fn k_block(w: &PackedLinear) -> usize {
+        match w.panels() {
+            Panels::Blocks(panels) if panels.layout.build.is_opened() => MAX_BLOCK,
+            _ => CODES_K_BLOCK,
+        }
+    }
 
     #[inline(always)]
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
@@ -198,11 +207,10 @@ impl Block<'_> {
         S: Ints,
         D: CodeDot<S>,
     {
-        let (Panels::Blocks(panels), Some(opened)) = (self.w.panels(), self.opened) else {
-            unreachable!("weights in blocks, opened")
-        };
-        let Build { group, zero, minimum, .. } = panels.layout.build;
-        let (groups, loads) = (self.k.len() / group, group / D::STEPS);
+        let Panels::Blocks(panels) = self.w.panels() else { unreachable!("weights in blocks") };
+        let (build, places) = (panels.layout.build, panels.layout.places());
+        let groups = panels.layout.groups();
+        let indices = self.k.start / build.block..self.k.end / build.block;
         let mut totals: Sums<S::F, R, V> = [[s.splat(0.0); V]; R];
         for r in 0..R {
             for v in 0..V {
@@ -210,41 +218,43 @@ impl Block<'_> {
                 totals[r][v] = unsafe { self.load(s, r, first + v * S::LANES) };
             }
         }
-        let mut ahead = self.ahead::<V>(&panels, first / S::LANES / V, UNIT / S::LANES / V, groups * loads);
+        // No constant: the loop over the loads of a group would be unrolled, and all its activations loaded, and spilled, first.
+        let loads = build.group / D::STEPS;
+        let part = (first / S::LANES / V, UNIT / S::LANES / V);
+        let mut ahead = self.ahead::<V>(&panels, part, indices.len() * groups * loads);
         let mut words = self.words;
-        for index in 0..groups {
-            let mut codes = [opened.codes.as_ptr(); V];
-            for v in 0..V {
-                let column = first + v * S::LANES;
-                let panel = index * group * UNIT + column / PANEL * group * PANEL;
-                // SAFETY: the codes of the group are opened.
-                codes[v] = unsafe { opened.codes.as_ptr().add(panel + column % PANEL * D::CELL) };
-            }
-            // SAFETY: the words of the group are followed by its scales and sums; the weights of the unit are opened.
+        let mut opened = self.opened.map(|opened| opened.codes.as_ptr());
+        for index in indices {
+            let block = panels.block(self.unit, index).start();
+            // SAFETY: a block of the panels and, where it is opened, its bytes; the words of the groups follow each other,
+            // each with its scales and sums.
             unsafe {
-                let ends = words.add(loads * D::PARTS * R);
-                let mut sums: Sums<S::I, R, V> = [[s.zero_words(); V]; R];
-                if zero != 0 {
-                    for r in 0..R {
-                        sums[r] = [s.splat_word(ends.add(R + r)); V];
-                    }
-                }
-                let sums = accumulate::<S, D, R, V>(s, words, codes, loads, ahead, sums);
-                ahead.skip(loads);
-                for v in 0..V {
-                    let factors = s.load(opened.factors[index].as_ptr().add(first + v * S::LANES));
-                    for r in 0..R {
-                        let factor = s.mul(factors, s.splat(*ends.add(r).cast()));
-                        totals[r][v] = s.fma(s.to_floats(sums[r][v]), factor, totals[r][v]);
-                    }
-                    if minimum {
-                        let addends = s.load(opened.addends[index].as_ptr().add(first + v * S::LANES));
+                let factors = Factors::<S, V>::of(s, &build, &places, block, first);
+                let codes = opened.unwrap_or_else(|| block.add(places.codes));
+                opened = opened.map(|opened| opened.add(build.block * UNIT));
+                for group in 0..groups {
+                    let codes = group_codes::<S, D, V>(codes, (group * loads, loads), first);
+                    let ends = words.add(loads * D::PARTS * R);
+                    let mut sums: Sums<S::I, R, V> = [[s.zero_words(); V]; R];
+                    if build.zero != 0 {
                         for r in 0..R {
-                            totals[r][v] = s.fma(addends, s.splat(*ends.add(R + r).cast()), totals[r][v]);
+                            sums[r] = [s.splat_word(ends.add(R + r)); V];
                         }
                     }
+                    let sums = accumulate::<S, D, R, V>(s, words, codes, loads, ahead, sums);
+                    ahead.skip(loads);
+                    for v in 0..V {
+                        let (factor, addend) = factors.group(s, &build, group, v);
+                        for r in 0..R {
+                            let factor = s.mul(factor, s.splat(*ends.add(r).cast()));
+                            totals[r][v] = s.fma(s.to_floats(sums[r][v]), factor, totals[r][v]);
+                            if build.minimum {
+                                totals[r][v] = s.fma(addend, s.splat(*ends.add(R + r).cast()), totals[r][v]);
+                            }
+                        }
+                    }
+                    words = ends.add(GROUP_WORDS * R);
                 }
-                words = ends.add(GROUP_WORDS * R);
             }
         }
         for r in 0..R {
@@ -255,20 +265,45 @@ impl Block<'_> {
         }
     }
 
-    /// The packed weights that are opened next, of which this part of the block's turn asks for its share.
+    /// The packed weights that come behind this K block, of which part `part` of `parts` of the block's turn asks for its
+    /// share.
     #[inline(always)]
     fn ahead<const V: usize>(
         &self,
         panels: &BlockPanels<'_>,
-        part: usize,
-        parts: usize,
+        (part, parts): (usize, usize),
         loads: usize,
     ) -> Ahead<V> {
         let (block, bytes) = (panels.layout.build.block, panels.layout.block_bytes());
         let size = self.k.len() / block * bytes;
         let next = (self.unit * panels.layout.blocks + self.k.start / block) * bytes + size;
         let share = size / (self.turns * parts);
-        let from = panels.bytes.as_ptr().wrapping_add(next + (self.turn * parts + part) * share);
-        Ahead { from: [from; V], stride: share.div_ceil(loads) }
+        let start = panels.bytes.as_ptr().wrapping_add(next + (self.turn * parts + part) * share);
+        let mut from = [start; V];
+        for (v, from) in from.iter_mut().enumerate() {
+            *from = start.wrapping_add(v * share / V);
+        }
+        Ahead { from, stride: share.div_ceil(loads * V) }
     }
+}
+
+/// Where the codes of a group are, `loads` loads of a unit behind `codes`, for V registers of outputs from `first` on.
+///
+/// # Safety
+///
+/// `codes` are codes for `D` that reach so far; the outputs are within the unit.
+#[inline(always)]
+unsafe fn group_codes<S: Ints, D: CodeDot<S>, const V: usize>(
+    codes: *const u8,
+    (before, loads): (usize, usize),
+    first: usize,
+) -> [*const u8; V] {
+    let mut starts = [codes; V];
+    for (v, start) in starts.iter_mut().enumerate() {
+        let column = first + v * S::LANES;
+        let panels = before * UNIT / PANEL + column / PANEL * loads;
+        // SAFETY: as the caller promises.
+        *start = unsafe { codes.add(panels * PANEL * D::CELL + column % PANEL * D::CELL) };
+    }
+    starts
 }

@@ -45,6 +45,12 @@ pub(crate) trait Ints: Simd {
     ///
     /// `from` is readable for LANES elements.
     unsafe fn load_bf16(self, from: *const bf16) -> Self::F;
+    /// LANES signed bytes, widened.
+    ///
+    /// # Safety
+    ///
+    /// `from` is readable for LANES bytes.
+    unsafe fn load_bytes(self, from: *const u8) -> Self::I;
     /// LANES bytes `z` as pairs `(z, 128 z)`.
     ///
     /// # Safety

@@ -3,6 +3,7 @@
 use super::blocks::Opened;
 use super::linear::Block;
 use super::simd::Simd;
+use crate::PackedLinear;
 use crate::linear::PrepareTask;
 use crate::panels::blocks::BlockPanels;
 use std::ops::Range;
@@ -39,8 +40,8 @@ pub(crate) trait Level {
 
 /// A kernel of register blocks.
 pub(crate) trait Multiply<S> {
-    /// Inputs that the rows take in turn before the next ones.
-    const K_BLOCK: usize;
+    /// Inputs of `w` that the rows take in turn before the next ones.
+    fn k_block(w: &PackedLinear) -> usize;
 
     /// Computes R rows by one unit over one K block.
     ///

@@ -46,14 +46,19 @@ pub(crate) struct Block<'a> {
 /// Runs `K` over the whole task; a row has `words(k)` words for its first k inputs.
 pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words: impl Fn(usize) -> usize) {
     let k = task.w.k();
-    let mut opened = matches!(task.w.panels(), Panels::Blocks(_)).then_some(Opened::ZERO);
+    let k_block = K::k_block(task.w);
+    let panels = match task.w.panels() {
+        Panels::Blocks(panels) if panels.layout.build.is_opened() => Some(panels),
+        _ => None,
+    };
+    let mut opened = panels.map(|_| Opened::ZERO);
     for blocks in pieces(task.blocks.clone(), BLOCKS) {
         for unit in task.units.clone() {
-            for k_start in (0..k).step_by(K::K_BLOCK) {
-                let ks = k_start..(k_start + K::K_BLOCK).min(k);
-                if let (Panels::Blocks(panels), Some(opened)) = (task.w.panels(), &mut opened) {
+            for k_start in (0..k).step_by(k_block) {
+                let ks = k_start..(k_start + k_block).min(k);
+                if let (Some(panels), Some(opened)) = (&panels, &mut opened) {
                     // SAFETY: a level is named only in the table that was handed out after its features were detected.
-                    unsafe { L::open(&panels, unit, ks.clone(), opened) };
+                    unsafe { L::open(panels, unit, ks.clone(), opened) };
                 }
                 for block in blocks.clone() {
                     let padded = task.rows.padded(block);
@@ -134,7 +139,9 @@ fn multiply<L: Level, K: Multiply<L::Simd>>(
 pub(crate) struct FloatSums<D>(PhantomData<D>);
 
 impl<S: Simd, D: Dot<Sum = S::F> + From<S>> Multiply<S> for FloatSums<D> {
-    const K_BLOCK: usize = K_BLOCK;
+    fn k_block(_: &PackedLinear) -> usize {
+        K_BLOCK
+    }
 
     #[inline(always)]
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {

@@ -1,7 +1,7 @@
 //! Which arrangement and which products the formats take.
 
 use super::arrange::{FloatWords, Floats};
-use super::arrange_codes::{Codes, Grouping, quant_format};
+use super::arrange_codes::{Codes, quant_format};
 use super::blocks::BlockSums;
 use super::dot::Fma;
 use super::int_dot::{CodeDot, PairUnit, Wide};
@@ -10,7 +10,7 @@ use super::level::{Arrange, Level};
 use super::linear::{FloatSums, drive};
 use super::quantized::GroupSums;
 use crate::linear::{LinearTask, PrepareTask};
-use crate::{Bits, WeightFormat};
+use crate::{Bits, BlockFormat, WeightFormat};
 use half::{bf16, f16};
 
 /// Arranges activations for [`multiply`].
@@ -18,7 +18,7 @@ pub(crate) fn arrange<L: Level<Simd: Ints>>(task: &PrepareTask<'_>) {
     match task.w.format() {
         WeightFormat::F32 | WeightFormat::F16 => arrange_as::<L, Floats<1>>(task),
         WeightFormat::Bf16 => arrange_as::<L, Floats<2>>(task),
-        WeightFormat::Quantized(_) | WeightFormat::Blocks(_) => arrange_as::<L, Codes<2>>(task),
+        WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => arrange_as::<L, Codes<2>>(task),
     }
 }
 
@@ -29,10 +29,7 @@ pub(crate) fn multiply<L: Level<Simd: Ints>, P: PairUnit<L::Simd>>(task: &Linear
         WeightFormat::F16 => drive::<L, FloatSums<Fma<_, f16>>>(task, Floats::<1>::words),
         WeightFormat::Bf16 => drive::<L, FloatSums<Fma<_, bf16>>>(task, Floats::<2>::words),
         WeightFormat::Quantized(_) => codes::<L, Wide<_, P, 8>, Wide<_, P, 4>, 2>(task),
-        WeightFormat::Blocks(_) => {
-            let group = Grouping::of(task.w).group;
-            drive::<L, BlockSums<Wide<_, P, 8>>>(task, |k| Codes::<2>::words(k, group));
-        }
+        WeightFormat::Blocks(format, _) => blocks::<L, Wide<_, P, 8>, Wide<_, P, 4>, 2>(task, format),
     }
 }
 
@@ -48,7 +45,26 @@ where
     D8: CodeDot<L::Simd>,
     D4: CodeDot<L::Simd>,
 {
-    codes::<L, D8, D4, 1>(task);
+    match task.w.format() {
+        WeightFormat::Blocks(format, _) => blocks::<L, D8, D4, 1>(task, format),
+        _ => codes::<L, D8, D4, 1>(task),
+    }
+}
+
+/// Products of codes in blocks with activations of BYTES bytes.
+fn blocks<L, D8, D4, const BYTES: usize>(task: &LinearTask<'_>, format: BlockFormat)
+where
+    L: Level<Simd: Ints>,
+    D8: CodeDot<L::Simd>,
+    D4: CodeDot<L::Simd>,
+{
+    let build = format.build();
+    let words = |k| Codes::<BYTES>::words(k, build.group);
+    if build.is_opened() || build.planes == [8, 0] {
+        drive::<L, BlockSums<D8>>(task, words);
+    } else {
+        drive::<L, BlockSums<D4>>(task, words);
+    }
 }
 
 /// Products of codes with activations of BYTES bytes.

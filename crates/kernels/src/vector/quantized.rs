@@ -10,9 +10,13 @@ use super::int_dot::{CodeDot, PairUnit};
 use super::ints::Ints;
 use super::level::Multiply;
 use super::linear::Block;
+use crate::PackedLinear;
 use crate::packed::{PANEL, Panels, UNIT};
 use crate::panels::quantized::{HEADER, QuantLayout};
 use std::marker::PhantomData;
+
+/// Inputs of a K block whose codes stay in the first-level cache with a block of rows.
+pub(crate) const CODES_K_BLOCK: usize = 1024;
 
 /// What follows the words of a group of activations, for each row: the scale and the part of the zero points.
 pub(crate) const GROUP_WORDS: usize = 2;
@@ -21,8 +25,9 @@ pub(crate) const GROUP_WORDS: usize = 2;
 pub(crate) struct GroupSums<D>(PhantomData<D>);
 
 impl<S: Ints, D: CodeDot<S>> Multiply<S> for GroupSums<D> {
-    // The codes of a K block stay in the first-level cache with a block of rows.
-    const K_BLOCK: usize = 1024;
+    fn k_block(_: &PackedLinear) -> usize {
+        CODES_K_BLOCK
+    }
 
     #[inline(always)]
     unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
@@ -77,7 +82,7 @@ impl Block<'_> {
         let block_bytes = panels.layout.block_bytes();
         let taken = P * width;
         let share = groups * block_bytes * taken / UNIT / self.turns;
-        let next = <GroupSums<D> as Multiply<S>>::K_BLOCK / panels.layout.group() * block_bytes;
+        let next = CODES_K_BLOCK / panels.layout.group() * block_bytes;
         let part = self.turn * (UNIT / taken) + first / taken;
         let mut ahead = Ahead {
             from: [weights.wrapping_add(next + part * share); V],

@@ -3,8 +3,8 @@
 use crate::common::{Rng, all_kernels, assert_close, assert_same, linear, scalar};
 use half::f16;
 use pagoda_kernels::{
-    BlockFormat, BlockRef, Glu, LinearScratch, LinearShape, PackError, PackedLinear, StackedLinear,
-    WeightFormat, Weights, WorkerPool,
+    Activations, BlockFormat, BlockRef, Glu, LinearScratch, LinearShape, PackError, PackedLinear,
+    StackedLinear, WeightFormat, Weights, WorkerPool,
 };
 
 /// Random blocks of a matrix, scales and minima of about a tenth.
@@ -35,12 +35,23 @@ fn halves(format: BlockFormat) -> &'static [usize] {
     }
 }
 
-fn pack(format: BlockFormat, parts: &[(&[u8], usize)], k: usize, pool: &WorkerPool) -> PackedLinear {
+/// A format with both roundings of activations.
+fn both(format: BlockFormat) -> [WeightFormat; 2] {
+    [Activations::I8, Activations::I16].map(|activations| WeightFormat::Blocks(format, activations))
+}
+
+/// A format with activations of 8 bits.
+fn fast(format: BlockFormat) -> WeightFormat {
+    both(format)[0]
+}
+
+fn pack(to: WeightFormat, parts: &[(&[u8], usize)], k: usize, pool: &WorkerPool) -> PackedLinear {
+    let WeightFormat::Blocks(format, _) = to else { panic!("{to} are no blocks") };
     let parts: Vec<_> = parts
         .iter()
         .map(|&(bytes, n)| (Weights::Blocks(BlockRef::new(n, k, format, bytes).unwrap()), n))
         .collect();
-    PackedLinear::pack(&parts, k, format.into(), pool).unwrap()
+    PackedLinear::pack(&parts, k, to, pool).unwrap()
 }
 
 fn widened(format: BlockFormat, bytes: &[u8], n: usize, k: usize) -> Vec<f32> {
@@ -62,7 +73,7 @@ fn scalar_is_the_product_with_the_widened_weights() {
     for format in BlockFormat::ALL {
         for (n, k) in shapes(format) {
             let bytes = blocks(&mut rng, format, n, k);
-            let (weights, w) = (widened(format, &bytes, n, k), pack(format, &[(&bytes, n)], k, &pool));
+            let weights = widened(format, &bytes, n, k);
             let (x, bias) = (rng.floats(2 * k), rng.floats(n));
             let (mut want, mut size) = (Vec::new(), Vec::new());
             for (row, column) in (0..2).flat_map(|row| (0..n).map(move |column| (row, column))) {
@@ -71,10 +82,13 @@ fn scalar_is_the_product_with_the_widened_weights() {
                 size.push(terms.clone().map(f64::abs).sum::<f64>());
                 want.push((f64::from(bias[column]) + terms.sum::<f64>()) as f32);
             }
-            let mut out = vec![f32::NAN; 2 * n];
-            linear(scalar(), &pool, &x, &w, Some(&bias), &mut out);
-            // Activations are rounded to one part in 65536 of the largest of their group.
-            assert_close(&format!("{format} {n}x{k}"), &out, &want, |i| 1e-4 * size[i] + 1e-5);
+            // Activations are rounded to one part in 256, or 65536, of the largest of their group.
+            for (to, rounding) in both(format).into_iter().zip([2e-2, 1e-4]) {
+                let w = pack(to, &[(&bytes, n)], k, &pool);
+                let mut out = vec![f32::NAN; 2 * n];
+                linear(scalar(), &pool, &x, &w, Some(&bias), &mut out);
+                assert_close(&format!("{to} {n}x{k}"), &out, &want, |i| rounding * size[i] + 1e-5);
+            }
         }
     }
 }
@@ -85,9 +99,10 @@ fn every_instruction_set_gives_the_same_bits() {
     for threads in [1, 3] {
         let pool = WorkerPool::new(threads).unwrap();
         for format in BlockFormat::ALL {
-            for (n, k) in shapes(format) {
+            let cases = shapes(format).into_iter().flat_map(|shape| both(format).map(|to| (shape, to)));
+            for ((n, k), to) in cases {
                 let bytes = blocks(&mut rng, format, n, k);
-                let w = pack(format, &[(&bytes, n)], k, &pool);
+                let w = pack(to, &[(&bytes, n)], k, &pool);
                 let bias = rng.floats(n);
                 for m in [1, 2, 3, 5, 7, 12, 17, 33] {
                     let mut x = rng.floats(m * k);
@@ -98,7 +113,7 @@ fn every_instruction_set_gives_the_same_bits() {
                     for kernels in all_kernels() {
                         let mut out = vec![f32::NAN; m * n];
                         linear(kernels, &pool, &x, &w, bias, &mut out);
-                        assert_same(&format!("{} {format} m={m} n={n} k={k}", kernels.isa()), &out, &want);
+                        assert_same(&format!("{} {to} m={m} n={n} k={k}", kernels.isa()), &out, &want);
                     }
                 }
             }
@@ -109,10 +124,10 @@ fn every_instruction_set_gives_the_same_bits() {
 #[test]
 fn a_row_has_the_same_bits_in_any_company() {
     let (mut rng, pool) = (Rng(62), WorkerPool::new(2).unwrap());
-    for format in BlockFormat::ALL {
+    for (format, to) in BlockFormat::ALL.into_iter().flat_map(|format| both(format).map(|to| (format, to))) {
         let (n, k) = (70, 1280);
         let bytes = blocks(&mut rng, format, n, k);
-        let w = pack(format, &[(&bytes, n)], k, &pool);
+        let w = pack(to, &[(&bytes, n)], k, &pool);
         let x = rng.floats(50 * k);
         for kernels in all_kernels() {
             let mut whole = vec![f32::NAN; 50 * n];
@@ -121,11 +136,7 @@ fn a_row_has_the_same_bits_in_any_company() {
                 let first = rng.below(50 - m + 1);
                 let mut part = vec![f32::NAN; m * n];
                 linear(kernels, &pool, &x[first * k..(first + m) * k], &w, None, &mut part);
-                assert_same(
-                    &format!("{} {format}", kernels.isa()),
-                    &part,
-                    &whole[first * n..(first + m) * n],
-                );
+                assert_same(&format!("{} {to}", kernels.isa()), &part, &whole[first * n..(first + m) * n]);
             }
         }
     }
@@ -137,7 +148,7 @@ fn activations_that_are_no_numbers_reach_their_rows_and_no_others() {
     for format in BlockFormat::ALL {
         let (n, k) = (33, 512);
         let bytes = blocks(&mut rng, format, n, k);
-        let w = pack(format, &[(&bytes, n)], k, &pool);
+        let w = pack(fast(format), &[(&bytes, n)], k, &pool);
         for (m, bad) in [(1, f32::NAN), (6, f32::INFINITY), (14, f32::NEG_INFINITY)] {
             let mut x = rng.floats(m * k);
             let row = rng.below(m);
@@ -159,7 +170,7 @@ fn rows_read_back_as_the_format_defines_them_and_parts_stack() {
         let (k, rows) = (512, [40, 7, 35]);
         let parts = rows.map(|n| blocks(&mut rng, format, n, k));
         let views: Vec<_> = parts.iter().map(Vec::as_slice).zip(rows).collect();
-        let packed = pack(format, &views, k, &pool);
+        let packed = pack(fast(format), &views, k, &pool);
         let weights = widened(format, &parts.concat(), 82, k);
         let mut row = vec![0.0; k];
         for (i, want) in weights.chunks_exact(k).enumerate() {
@@ -168,7 +179,7 @@ fn rows_read_back_as_the_format_defines_them_and_parts_stack() {
         }
         let pair =
             [&parts[0], &parts[0]].map(|bytes| Weights::Blocks(BlockRef::new(40, k, format, bytes).unwrap()));
-        let gated = PackedLinear::pack_gated(pair, LinearShape { n: 40, k }, format.into(), &pool).unwrap();
+        let gated = PackedLinear::pack_gated(pair, LinearShape { n: 40, k }, fast(format), &pool).unwrap();
         gated.read_row(32, &mut row);
         assert_same("the other matrix of a gated unit", &row, &weights[..k]);
     }
@@ -184,10 +195,10 @@ fn matrices_of_several_formats_compute_as_each_alone() {
     let block = |i: usize| Weights::Blocks(BlockRef::new(rows, k, formats[i], &bytes[i]).unwrap());
     let float = (Weights::F16(&half), rows, WeightFormat::F16);
     let matrices = [
-        (block(0), rows, formats[0].into()),
-        (block(1), rows, formats[1].into()),
+        (block(0), rows, fast(formats[0])),
+        (block(1), rows, fast(formats[1])),
         float,
-        (block(2), rows, formats[2].into()),
+        (block(2), rows, fast(formats[2])),
     ];
     let stacked = StackedLinear::pack(&matrices, k, &pool).unwrap();
     let sizes = matrices.map(|(_, rows, format)| (rows, format));
@@ -222,8 +233,8 @@ fn a_gated_unit_of_two_formats_is_the_gate_times_the_other() {
     let gate = Weights::Blocks(BlockRef::new(n, k, BlockFormat::Q3K, &gate).unwrap());
     let up = Weights::Blocks(BlockRef::new(n, k, BlockFormat::Q5K, &up).unwrap());
     let (gate, up, float) = (
-        (gate, BlockFormat::Q3K.into()),
-        (up, BlockFormat::Q5K.into()),
+        (gate, fast(BlockFormat::Q3K)),
+        (up, fast(BlockFormat::Q5K)),
         (Weights::F16(&half), WeightFormat::F16),
     );
     let biases = [rng.floats(n), rng.floats(n)];
@@ -261,7 +272,7 @@ fn packed_blocks_take_about_the_bytes_of_the_file() {
     for format in BlockFormat::ALL {
         let (n, k) = (4096, 4096);
         let stored = (n * k / format.block() * format.stored_bytes()) as f64;
-        let packed = PackedLinear::packed_bytes(LinearShape { n, k }, format.into()) as f64;
+        let packed = PackedLinear::packed_bytes(LinearShape { n, k }, fast(format)) as f64;
         println!("{format}: {:.3} of the stored size", packed / stored);
         // A scale that is a byte in the file takes two.
         let most = if format == BlockFormat::Mxfp4 { 1.06 } else { 1.04 };
@@ -279,8 +290,7 @@ fn floats_of_four_bits_are_exact_for_every_exponent() {
     for exponent in 0..=u8::MAX {
         let bytes = [&[exponent], &codes[..]].concat();
         let matrix = BlockRef::new(1, 32, BlockFormat::Mxfp4, &bytes).unwrap();
-        let packed =
-            PackedLinear::pack(&[(Weights::Blocks(matrix), 1)], 32, BlockFormat::Mxfp4.into(), &pool);
+        let packed = PackedLinear::pack(&[(Weights::Blocks(matrix), 1)], 32, fast(BlockFormat::Mxfp4), &pool);
         if exponent == u8::MAX {
             assert_eq!(packed.unwrap_err(), PackError::NotFinite { part: 0, row: 0, column: 0 });
             continue;
@@ -302,9 +312,9 @@ fn what_does_not_fit_is_refused() {
         assert!(BlockRef::new(n, k, BlockFormat::Q4K, &bytes).is_err(), "{n} {k}");
     }
     let matrix = || Weights::Blocks(BlockRef::new(2, 256, BlockFormat::Q4K, &bytes).unwrap());
-    let to = WeightFormat::Blocks(BlockFormat::Q5K);
+    let to = fast(BlockFormat::Q5K);
     let error = PackedLinear::pack(&[(matrix(), 2)], 256, to, &pool).unwrap_err();
-    assert_eq!(error, PackError::Format { part: 0, from: BlockFormat::Q4K.into(), to });
+    assert_eq!(error, PackError::Format { part: 0, from: fast(BlockFormat::Q4K), to });
     let floats = vec![0f32; 512];
     let error = PackedLinear::pack(&[(Weights::F32(&floats), 2)], 256, to, &pool).unwrap_err();
     assert_eq!(error, PackError::Blocks { part: 0, format: BlockFormat::Q5K });
@@ -314,11 +324,14 @@ fn what_does_not_fit_is_refused() {
             let last = bytes.len() - format.stored_bytes() + at;
             bytes[last..last + 2].copy_from_slice(&f16::INFINITY.to_le_bytes());
             let matrix = Weights::Blocks(BlockRef::new(3, 512, format, &bytes).unwrap());
-            let error = PackedLinear::pack(&[(matrix, 3)], 512, format.into(), &pool).unwrap_err();
+            let error = PackedLinear::pack(&[(matrix, 3)], 512, fast(format), &pool).unwrap_err();
             let column = 512 - format.block();
             assert_eq!(error, PackError::NotFinite { part: 0, row: 2, column }, "{format}");
         }
         assert_eq!(format.to_string().to_uppercase().parse(), Ok(format));
+        for to in both(format) {
+            assert_eq!(to.to_string().parse(), Ok(to));
+        }
     }
     assert!("q9_k".parse::<BlockFormat>().unwrap_err().contains("q4_k"));
 }
