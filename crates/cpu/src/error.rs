@@ -1,7 +1,7 @@
 //! Why a model cannot be run on the CPU.
 
 use crate::ComputeDtype;
-use pagoda_kernels::{Isa, OutOfMemory, PackError, QuantFormat, QuantFormatError, WeightFormat};
+use pagoda_kernels::{Activations, Isa, OutOfMemory, PackError, QuantFormat, QuantFormatError, WeightFormat};
 use pagoda_model::{Dtype, Role};
 
 /// Why an executor cannot be made.
@@ -40,6 +40,17 @@ pub enum CpuError {
         dtype: ComputeDtype,
         /// The quantised one.
         quantize: QuantFormat,
+    },
+    /// A quantised format and, apart from it, a rounding of activations were asked for.
+    #[error(
+        "activations of {} bits were asked for beside {quantize}, which says it: leave one of the two out",
+        activations.bits()
+    )]
+    Activations {
+        /// The format.
+        quantize: QuantFormat,
+        /// The rounding.
+        activations: Activations,
     },
     /// The checkpoint is quantised in another way than was asked for.
     #[error(

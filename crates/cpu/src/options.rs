@@ -64,8 +64,8 @@ impl WeightFormats {
 pub(crate) struct RoleFormats<'a> {
     spec: &'a DecoderSpec,
     usual: WeightFormats,
-    /// Every matrix stays as it is stored.
-    stored: bool,
+    /// Every matrix stays as it is stored and meets activations that are rounded so.
+    stored: Option<Activations>,
 }
 
 impl RoleFormats<'_> {
@@ -75,7 +75,7 @@ impl RoleFormats<'_> {
             return WeightFormat::F32;
         }
         match self.spec.stored.get(&role) {
-            Some(&dtype) if self.stored => stored_format(dtype, self.spec.activation_bits),
+            Some(&dtype) if let Some(activations) = self.stored => stored_format(dtype, activations),
             _ if matches!(role, Role::Layer(..)) => self.usual.layers,
             _ => self.usual.vocabulary,
         }
@@ -105,6 +105,9 @@ pub struct CpuOptions {
     /// Quantise the matrices while loading; `dtype` is then [`ComputeDtype::Auto`]. Of a checkpoint that is quantised
     /// already, with the same bits, groups and zero points, it decides on the activations.
     pub quantize: Option<QuantFormat>,
+    /// How activations are rounded before they meet weights that are stored quantised or in blocks; `None` is as the
+    /// checkpoint says, and 16 bits where it says nothing. Excludes `quantize`, whose format says it.
+    pub activations: Option<Activations>,
     /// Number format of keys and values; `None` is f32 where the weights are, else bfloat16.
     pub kv_dtype: Option<KvDtype>,
     /// Tokens per KV block: a multiple of 16.
@@ -126,6 +129,7 @@ impl Default for CpuOptions {
             isa: None,
             dtype: ComputeDtype::Auto,
             quantize: None,
+            activations: None,
             kv_dtype: None,
             block_size: 16,
             blocks: 1024,
@@ -147,13 +151,19 @@ impl CpuOptions {
         self.longest.map_or(spec.max_context, |longest| longest.min(spec.max_context))
     }
 
+    /// How activations are rounded for what a checkpoint of `spec` stores quantised.
+    fn activations(&self, spec: &DecoderSpec) -> Activations {
+        let stored = if spec.activation_bits == Some(8) { Activations::I8 } else { Activations::I16 };
+        self.activations.unwrap_or(stored)
+    }
+
     /// Formats of the matrices in memory for a checkpoint of `spec`.
     pub fn weight_formats(&self, spec: &DecoderSpec) -> WeightFormats {
         match (self.quantize, self.dtype) {
             (Some(format), _) => WeightFormats::quantized(format),
             (None, ComputeDtype::Auto) => WeightFormats {
-                layers: stored_format(spec.dtype, spec.activation_bits),
-                vocabulary: stored_format(spec.vocabulary_dtype, spec.activation_bits),
+                layers: stored_format(spec.dtype, self.activations(spec)),
+                vocabulary: stored_format(spec.vocabulary_dtype, self.activations(spec)),
             },
             (None, ComputeDtype::F32) => WeightFormats::all(WeightFormat::F32),
             (None, ComputeDtype::F16) => WeightFormats::all(WeightFormat::F16),
@@ -164,6 +174,7 @@ impl CpuOptions {
     /// Formats of all matrices in memory for a checkpoint of `spec`.
     pub(crate) fn role_formats<'a>(&self, spec: &'a DecoderSpec) -> RoleFormats<'a> {
         let stored = self.quantize.is_none() && self.dtype == ComputeDtype::Auto;
+        let stored = stored.then(|| self.activations(spec));
         RoleFormats { spec, usual: self.weight_formats(spec), stored }
     }
 
@@ -181,6 +192,9 @@ impl CpuOptions {
         if let (Some(quantize), true) = (self.quantize, self.dtype != ComputeDtype::Auto) {
             return Err(CpuError::Formats { dtype: self.dtype, quantize });
         }
+        if let (Some(quantize), Some(activations)) = (self.quantize, self.activations) {
+            return Err(CpuError::Activations { quantize, activations });
+        }
         let asked = self.weight_formats(spec);
         if let WeightFormat::Quantized(format) = asked.layers {
             format.checked()?;
@@ -191,11 +205,12 @@ impl CpuOptions {
         for (stored, asked) in usual.into_iter().chain(others) {
             let fits = match (stored, asked) {
                 (Dtype::Quantized(scheme), WeightFormat::Quantized(format)) => {
-                    quant_format(scheme, None).same_weights(format)
+                    quant_format(scheme, Activations::I16).same_weights(format)
                 }
                 // Floats, which can be rounded to whatever is asked for.
                 (Dtype::Blocks(StoredBlocks::Mxfp4), _) => true,
-                (Dtype::Blocks(stored), asked) => asked == block_format(stored).into(),
+                (Dtype::Blocks(stored), WeightFormat::Blocks(asked, _)) => asked == block_format(stored),
+                (Dtype::Blocks(_), _) => false,
                 (Dtype::Quantized(_), _) => false,
                 _ => true,
             };
@@ -208,13 +223,13 @@ impl CpuOptions {
 }
 
 /// The format that keeps what is stored as it is.
-fn stored_format(stored: Dtype, activation_bits: Option<u8>) -> WeightFormat {
+fn stored_format(stored: Dtype, activations: Activations) -> WeightFormat {
     match stored {
         Dtype::F32 => WeightFormat::F32,
         Dtype::F16 => WeightFormat::F16,
         Dtype::Bf16 => WeightFormat::Bf16,
-        Dtype::Quantized(scheme) => quant_format(scheme, activation_bits).into(),
-        Dtype::Blocks(format) => block_format(format).into(),
+        Dtype::Quantized(scheme) => quant_format(scheme, activations).into(),
+        Dtype::Blocks(format) => WeightFormat::Blocks(block_format(format), activations),
     }
 }
 
@@ -237,12 +252,12 @@ pub(crate) fn block_format(stored: StoredBlocks) -> BlockFormat {
 }
 
 /// The format of the kernels for matrices that are stored in `scheme`.
-pub(crate) fn quant_format(scheme: QuantScheme, activation_bits: Option<u8>) -> QuantFormat {
+pub(crate) fn quant_format(scheme: QuantScheme, activations: Activations) -> QuantFormat {
     QuantFormat {
         bits: if scheme.bits == 8 { Bits::Eight } else { Bits::Four },
         group: scheme.group,
         zero_point: scheme.zero_point,
-        activations: if activation_bits == Some(8) { Activations::I8 } else { Activations::I16 },
+        activations,
     }
 }
 
@@ -389,6 +404,11 @@ mod tests {
         }
         let other = quantize(QuantFormat::INT8).check_formats(&spec).expect_err("other bits").to_string();
         assert!(other.contains("int4 in groups of 64") && other.contains("int8"), "{other}");
+        let fine = CpuOptions { activations: Some(Activations::I16), ..CpuOptions::default() };
+        assert_eq!(fine.weight_formats(&spec), WeightFormats::quantized(QuantFormat::INT4));
+        let both = CpuOptions { activations: Some(Activations::I8), ..quantize(QuantFormat::INT4) };
+        let both = both.check_formats(&spec).expect_err("both").to_string();
+        assert!(both.contains("int4") && both.contains('8'), "{both}");
         let float = CpuOptions { dtype: ComputeDtype::Bf16, ..CpuOptions::default() };
         let float = float.check_formats(&spec).expect_err("a float").to_string();
         assert!(float.contains("bf16"), "{float}");

@@ -1,7 +1,7 @@
 //! Stored matrices as the kernels take them.
 
 use crate::options::{block_format, quant_format};
-use pagoda_kernels::{BlockRef, LinearShape, PackError, QuantizedParts, QuantizedRef, Weights};
+use pagoda_kernels::{Activations, BlockRef, LinearShape, PackError, QuantizedParts, QuantizedRef, Weights};
 use pagoda_model::TensorData;
 
 /// The matrix `[n, k]` in `data`.
@@ -12,7 +12,7 @@ pub(crate) fn matrix<'a>(data: &'a TensorData<'_>, shape: LinearShape) -> Result
         TensorData::Bf16(x) => Weights::Bf16(x),
         TensorData::Quantized(x) => {
             let parts = QuantizedParts { codes: x.codes, scales: &x.scales, zeros: x.zeros.as_deref() };
-            let format = quant_format(x.scheme, None);
+            let format = quant_format(x.scheme, Activations::I16);
             Weights::Quantized(QuantizedRef::new(shape.n, shape.k, format, parts)?)
         }
         TensorData::Blocks(format, bytes) => {

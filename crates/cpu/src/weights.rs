@@ -398,7 +398,7 @@ impl Loader<'_> {
         roles.iter().for_each(|&role| self.checkpoint.prefetch(role));
         let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
         let data = roles.iter().zip(&tensors).map(|(&role, tensor)| match self.formats.of(role) {
-            WeightFormat::Blocks(_) => tensor.data(),
+            WeightFormat::Blocks(..) => tensor.data(),
             _ => tensor.floats(),
         });
         let data: Vec<TensorData<'_>> = data.collect();

@@ -81,6 +81,8 @@ impl Checkpoint {
         let (mut spec, stop_ids) = set.spec()?;
         let files = WeightFiles::bind(Shards::from(set, spec.naming), &spec, &Quantization::default())?;
         files.describe(&mut spec);
+        // As those for whom the formats were made round them.
+        spec.activation_bits = Some(8);
         let weights = Weights::Files(files);
         let generation = GenerationDefaults::default();
         Ok(Self { source: source.clone(), spec, generation, stop_ids, weights })

@@ -5,7 +5,7 @@ use crate::served::{Overrides, served_model};
 use crate::{BuildError, Engine};
 use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype, LoadProgress, MemoryPlan, Profile};
 use pagoda_engine::{EngineConfig, ServedModel};
-use pagoda_kernels::{Isa, Kernels, QuantFormat};
+use pagoda_kernels::{Activations, Isa, Kernels, QuantFormat};
 use pagoda_model::{Checkpoint, ModelSource, RandomShape};
 use pagoda_sched::Executor;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -162,6 +162,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn quantize(mut self, format: QuantFormat) -> Self {
         self.cpu.quantize = Some(format);
+        self
+    }
+
+    /// How activations are rounded before they meet weights that are stored quantised; excludes
+    /// [`quantize`](Self::quantize). Default: as the checkpoint says; 8 bits for GGUF files, else 16.
+    #[must_use]
+    pub fn activations(mut self, activations: Activations) -> Self {
+        self.cpu.activations = Some(activations);
         self
     }
 

@@ -40,7 +40,7 @@ pub use pagoda_engine::{
     Constraint, ConstraintParam, EngineConfig, EngineError, EngineHandle, EngineSnapshot, EngineState,
     GenerateParams, RequestError, RequestResult, ServedModel, Session, SessionEvent,
 };
-pub use pagoda_kernels::{Isa, QuantFormat};
+pub use pagoda_kernels::{Activations, Isa, QuantFormat};
 pub use pagoda_model as model;
 pub use pagoda_sched as sched;
 pub use pagoda_server as server;

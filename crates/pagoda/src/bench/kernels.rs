@@ -7,9 +7,9 @@ use super::stats::Spread;
 use crate::model::DecoderSpec;
 use half::bf16;
 use pagoda_kernels::{
-    Angles, AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, Buffer, HeadRows, Kernels,
-    KvMut, KvRef, KvRows, KvShape, LinearScratch, LinearShape, Norm, NormKind, OutOfMemory, PackError,
-    PackedLinear, Pairing, QuantizedMatrix, WeightFormat, Weights, WorkerPool,
+    Angles, AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, BlockRef, Buffer, HeadRows,
+    Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch, LinearShape, Norm, NormKind, OutOfMemory,
+    PackError, PackedLinear, Pairing, QuantizedMatrix, WeightFormat, Weights, WorkerPool,
 };
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -329,6 +329,12 @@ fn random_weights(
         let parts = std::iter::repeat_n((tile, TILE_ROWS), tiles).chain((rest > 0).then_some((end, rest)));
         PackedLinear::pack(&parts.collect::<Vec<_>>(), k, format, pool)
     };
+    if let WeightFormat::Blocks(format, _) = format {
+        let bytes = random_blocks(TILE_ROWS * k / format.block() * format.stored_bytes());
+        let row = k / format.block() * format.stored_bytes();
+        let blocks = |rows| BlockRef::new(rows, k, format, &bytes[..rows * row]).map(Weights::Blocks);
+        return stack(blocks(TILE_ROWS)?, blocks(rest.max(1))?);
+    }
     let floats = |rows: usize| Weights::F32(&tile[..rows * k]);
     let WeightFormat::Quantized(quant) = format else { return stack(floats(TILE_ROWS), floats(rest)) };
     // Quantised once, so that every copy has only the packing to do.
@@ -336,6 +342,12 @@ fn random_weights(
     let end = rest.max(1);
     let end = QuantizedMatrix::quantize(floats(end), end, k, quant, pool)?;
     stack(Weights::Quantized(whole.as_ref()), Weights::Quantized(end.as_ref()))
+}
+
+/// Blocks of any codes, with scales below 1: no exponent of a half has all bits.
+fn random_blocks(bytes: usize) -> Vec<u8> {
+    let mut random = Random::new(1, 0);
+    (0..bytes).map(|_| (255.0 * random.unit()) as u8 & 0x3b).collect()
 }
 
 /// Numbers in -1..1.

@@ -67,7 +67,7 @@ fn units(format: WeightFormat) -> &'static [Unit] {
         WeightFormat::F32 | WeightFormat::F16 => &[Unit::F32],
         WeightFormat::Bf16 => &[Unit::F32, Unit::Bf16Dot, Unit::AmxBf16],
         // Activations of 8 bits reach the highest peak, so it is the limit for those of 16 bits too.
-        WeightFormat::Quantized(_) | WeightFormat::Blocks(_) => {
+        WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => {
             &[Unit::Int8Dot, Unit::Int16Dot, Unit::AmxInt8]
         }
     }

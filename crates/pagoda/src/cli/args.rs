@@ -429,6 +429,11 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "FORMAT", help_heading = "Model")]
     pub(crate) quantize: Option<QuantFormat>,
 
+    /// Bits to which activations are rounded before they meet weights that are stored quantised. By default 8 for GGUF files,
+    /// as llama.cpp has them, and what config.json says for folders, else 16, which is finer than bf16.
+    #[arg(long, value_enum, value_name = "BITS", help_heading = "Model", hide_short_help = true)]
+    pub(crate) activation_bits: Option<ActivationBits>,
+
     /// Chat template instead of the model's: chatml, llama3, mistral, zephyr or a file.
     #[arg(long, value_name = "NAME|FILE", help_heading = "Model")]
     pub(crate) chat_template: Option<String>,
@@ -525,6 +530,14 @@ pub(crate) enum Dtype {
     Float16,
     #[value(alias = "f32", alias = "float")]
     Float32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ActivationBits {
+    #[value(name = "8")]
+    Eight,
+    #[value(name = "16")]
+    Sixteen,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,12 +1,12 @@
 //! From typed engine options to the builder's.
 
-use super::args::{Command, Device, Dtype, EngineArgs, GenerationConfig, KvCacheDtype};
+use super::args::{ActivationBits, Command, Device, Dtype, EngineArgs, GenerationConfig, KvCacheDtype};
 use super::config::Resolved;
 use super::exit::{CliError, Failure};
 use super::find_model::locate;
 use super::size::MemorySize;
 use anyhow::anyhow;
-use pagoda::{ComputeDtype, Engine, EngineBuilder, KvDtype, Prepared, templates};
+use pagoda::{Activations, ComputeDtype, Engine, EngineBuilder, KvDtype, Prepared, templates};
 use std::time::Duration;
 
 /// Seed of random weights: the same everywhere, so that outputs can be compared.
@@ -41,6 +41,12 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
     }
     if let Some(format) = args.quantize {
         builder = builder.quantize(format);
+    }
+    if let Some(bits) = args.activation_bits {
+        builder = builder.activations(match bits {
+            ActivationBits::Eight => Activations::I8,
+            ActivationBits::Sixteen => Activations::I16,
+        });
     }
     if let Some(tokens) = args.max_model_len.0 {
         builder = builder.max_model_len(tokens);

@@ -98,7 +98,7 @@ pub(crate) struct KernelsArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 
-    /// Formats of weights: bf16, f16, f32, int8, int4, w8a8, w4a8 and their variants.
+    /// Formats of weights: bf16, f16, f32, int8, int4, w8a8, w4a8 and their variants, and the blocks of GGUF files (q4_k, q8_0 …).
     #[arg(long, value_delimiter = ',', default_value = "bf16,int8,int4", value_name = "FORMAT,…")]
     pub(crate) formats: Vec<String>,
 

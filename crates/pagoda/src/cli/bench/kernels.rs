@@ -75,15 +75,8 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<(), CliError> {
 }
 
 fn formats(names: &[String]) -> Result<Vec<WeightFormat>, CliError> {
-    let format = |name: &String| match name.as_str() {
-        "f32" | "float32" => Ok(WeightFormat::F32),
-        "f16" | "float16" => Ok(WeightFormat::F16),
-        "bf16" | "bfloat16" => Ok(WeightFormat::Bf16),
-        _ => name.parse().map(WeightFormat::Quantized).map_err(|error: pagoda_kernels::QuantFormatError| {
-            CliError::new(Failure::Usage, anyhow!("--formats: {error}; or bf16, f16 or f32"))
-        }),
-    };
-    names.iter().map(format).collect()
+    let usage = |error| CliError::new(Failure::Usage, anyhow!("--formats: {error}"));
+    names.iter().map(|name| name.parse().map_err(usage)).collect()
 }
 
 fn measure(
