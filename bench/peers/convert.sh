@@ -14,7 +14,7 @@ model=${model%/}
 export HF_HUB_OFFLINE=1
 
 if [ -x "$peers/venv/llamacpp/bin/python" ]; then
-    "$peers/venv/llamacpp/bin/python" "$here/convert_gguf.py" "$model" q8_0 q4_0
+    "$peers/venv/llamacpp/bin/python" "$here/convert_gguf.py" "$model" q8_0 q4_0 q4_k_m
 fi
 
 # int8 is per channel; int4 is symmetric in groups of 128 with embedding and head in int8, the exporter's own choice.

@@ -18,7 +18,11 @@ import numpy as np
 from formats import path
 from safetensors_files import tensors
 
-FILE_TYPES = {"q8_0": llama.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": llama.LLAMA_FTYPE_MOSTLY_Q4_0}
+FILE_TYPES = {
+    "q8_0": llama.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "q4_0": llama.LLAMA_FTYPE_MOSTLY_Q4_0,
+    "q4_k_m": llama.LLAMA_FTYPE_MOSTLY_Q4_K_M,
+}
 TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
 IN_LAYER = {
     "input_layernorm": "attn_norm",

@@ -81,9 +81,7 @@ class Choice:
 
     def missing(self, model):
         """Why it cannot run here, or None."""
-        if self.ours:
-            return None
-        if not self.python().exists():
+        if not self.ours and not self.python().exists():
             return f"not installed; run {HERE.name}/setup.sh {self.engine}"
         if not self.files(model).exists():
             return f"{self.files(model).name} is not there; run {HERE.name}/convert.sh {model.name}"

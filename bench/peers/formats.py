@@ -18,9 +18,14 @@ FORMATS = {
         "w8a8": Format(8, ""),
         "int4": Format(4, ""),
         "w4a8": Format(4, ""),
+        # The files of llama.cpp.
+        "q4_0": Format(4, ".q4_0.gguf"),
+        "q4_k_m": Format(4, ".q4_k_m.gguf"),
+        "q8_0": Format(8, ".q8_0.gguf"),
     },
     "llamacpp": {
         "q4_0": Format(4, ".q4_0.gguf"),
+        "q4_k_m": Format(4, ".q4_k_m.gguf"),
         "q8_0": Format(8, ".q8_0.gguf"),
         "bf16": Format(16, ".bf16.gguf"),
     },

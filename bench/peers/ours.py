@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from child import Failed
-from engines import REPOSITORY
+from engines import OURS, REPOSITORY
+from formats import path
 from harness import LAST_BOX
 
 # For what surrounds the measurement: loading, packing, measuring the limits.
@@ -22,9 +23,11 @@ def binary(given=None):
     return Path(given) if given else target / "release" / "pagoda"
 
 
-def format_flags(name):
-    """Flags that choose a weight format."""
-    return [] if name == UNQUANTISED else ["--quantize", name]
+def model_arguments(model, name):
+    """The model in a weight format: a file, or the folder and how it is quantised."""
+    files = path(OURS, name, model)
+    stored = name == UNQUANTISED or files != model
+    return [str(files), *([] if stored else ["--quantize", name])]
 
 
 def _run(command, limit):
@@ -44,7 +47,7 @@ def throughput(pagoda, model, name, workload, repetition, threads, limit, extra=
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
-            str(pagoda), "bench", "throughput", str(model), *format_flags(name), "--threads", str(threads),
+            str(pagoda), "bench", "throughput", *model_arguments(model, name), "--threads", str(threads),
             "--concurrency", str(workload.sequences), "--input-len", str(workload.unique),
             "--prefix-len", str(workload.shared), "--output-len", str(workload.output),
             # The peers do not hold prompts back for the sake of streams either.

@@ -65,8 +65,9 @@ def command(choice, options, port):
     model, threads = options.model.absolute(), str(options.threads)
     if choice.ours:
         pagoda = str(ours.binary(options.pagoda))
-        flags = [*ours.format_flags(choice.format), "--threads", threads, *options.pagoda_flags.split()]
-        return [pagoda, "serve", str(model), "--port", str(port), *flags]
+        arguments = ours.model_arguments(model, choice.format)
+        flags = ["--threads", threads, *options.pagoda_flags.split()]
+        return [pagoda, "serve", *arguments, "--port", str(port), *flags]
     if choice.engine == "vllm":
         return [
             str(choice.python()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(choice.files(model)),
