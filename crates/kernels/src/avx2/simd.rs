@@ -203,10 +203,24 @@ impl Ints for Avx2 {
         proven!(_mm256_shuffle_epi32::<0b11_01_10_00>(a))
     }
     #[inline(always)]
-    unsafe fn look_up(self, table: &[u8; 16], bytes: *mut u8) {
-        let table = proven!(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())));
-        let found = proven!(_mm256_shuffle_epi8(table, _mm256_loadu_si256(bytes.cast())));
-        proven!(_mm256_storeu_si256(bytes.cast(), found));
+    fn table(self, table: &[u8; 16]) -> __m256i {
+        proven!(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn look_up(self, table: __m256i, bytes: __m256i) -> __m256i {
+        proven!(_mm256_shuffle_epi8(table, bytes))
+    }
+    #[inline(always)]
+    fn or_words(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_or_si256(a, b))
+    }
+    #[inline(always)]
+    fn shift_halves_up<const BITS: u32>(self, a: __m256i) -> __m256i {
+        proven!(_mm256_sll_epi16(a, _mm_cvtsi32_si128(BITS.cast_signed())))
+    }
+    #[inline(always)]
+    unsafe fn write_words(self, to: *mut u8, a: __m256i) {
+        proven!(_mm256_storeu_si256(to.cast(), a));
     }
     #[inline(always)]
     fn sum_words(self, a: __m256i) -> i32 {

@@ -191,10 +191,24 @@ impl Ints for Avx512 {
         proven!(_mm512_shuffle_epi32::<0b11_01_10_00>(a))
     }
     #[inline(always)]
-    unsafe fn look_up(self, table: &[u8; 16], bytes: *mut u8) {
-        let table = proven!(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())));
-        let found = proven!(_mm512_shuffle_epi8(table, _mm512_loadu_si512(bytes.cast())));
-        proven!(_mm512_storeu_si512(bytes.cast(), found));
+    fn table(self, table: &[u8; 16]) -> __m512i {
+        proven!(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn look_up(self, table: __m512i, bytes: __m512i) -> __m512i {
+        proven!(_mm512_shuffle_epi8(table, bytes))
+    }
+    #[inline(always)]
+    fn or_words(self, a: __m512i, b: __m512i) -> __m512i {
+        proven!(_mm512_or_si512(a, b))
+    }
+    #[inline(always)]
+    fn shift_halves_up<const BITS: u32>(self, a: __m512i) -> __m512i {
+        proven!(_mm512_slli_epi16::<BITS>(a))
+    }
+    #[inline(always)]
+    unsafe fn write_words(self, to: *mut u8, a: __m512i) {
+        proven!(_mm512_storeu_si512(to.cast(), a));
     }
     #[inline(always)]
     fn sum_words(self, a: __m512i) -> i32 {

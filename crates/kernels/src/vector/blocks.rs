@@ -6,16 +6,19 @@
 
 #![expect(clippy::needless_range_loop, reason = "several arrays of registers have one index")]
 
-use super::dot::{Ahead, Sums, accumulate};
+use super::block_factors::Factors;
+use super::dot::{Ahead, Sums};
+use super::group_codes::{AsPacked, GroupCodes, MultiplyGroup};
 use super::int_dot::CodeDot;
 use super::ints::Ints;
 use super::level::Multiply;
 use super::linear::Block;
+use super::planes::Planes;
 use super::quantized::{CODES_K_BLOCK, GROUP_WORDS};
 use crate::PackedLinear;
-use crate::blocks::{Build, MAX_BLOCK, Scales};
-use crate::packed::{PANEL, Panels, UNIT};
-use crate::panels::blocks::{BlockPanels, BlockPlaces, LINE, mask};
+use crate::blocks::MAX_BLOCK;
+use crate::packed::{Panels, UNIT};
+use crate::panels::blocks::{BlockPanels, LINE, PanelBlock};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -33,134 +36,34 @@ impl Opened {
 /// Opens the blocks of `unit` along `k`, a K block.
 #[inline(always)]
 pub(crate) fn open<S: Ints>(s: S, panels: &BlockPanels<'_>, unit: usize, k: Range<usize>, to: &mut Opened) {
-    let Build { block: inputs, planes, table, .. } = panels.layout.build;
-    let size = inputs * UNIT;
-    for (place, index) in (k.start / inputs..k.end / inputs).enumerate() {
+    let build = panels.layout.build;
+    let size = build.block * UNIT;
+    for (place, index) in (k.start / build.block..k.end / build.block).enumerate() {
         let block = panels.block(unit, index);
         let codes = &mut to.codes[place * size..][..size];
-        let [low, high] = block.planes();
-        match planes {
-            [4, 0] => spread::<4, 0>(low, high, codes),
-            [4, 1] => spread::<4, 1>(low, high, codes),
-            [4, _] => spread::<4, 2>(low, high, codes),
-            [_, 0] => spread::<2, 0>(low, high, codes),
-            _ => spread::<2, 1>(low, high, codes),
-        }
-        if let Some(table) = table {
-            for codes in codes.chunks_exact_mut(4 * S::LANES) {
-                // SAFETY: as many bytes as the register has.
-                unsafe { s.look_up(table, codes.as_mut_ptr()) };
-            }
+        match build.planes {
+            [4, 0] => open_block(Planes::<S, 4, 0>::new(s, &build), &block, codes),
+            [4, 1] => open_block(Planes::<S, 4, 1>::new(s, &build), &block, codes),
+            [4, _] => open_block(Planes::<S, 4, 2>::new(s, &build), &block, codes),
+            [_, 0] => open_block(Planes::<S, 2, 0>::new(s, &build), &block, codes),
+            _ => open_block(Planes::<S, 2, 1>::new(s, &build), &block, codes),
         }
     }
 }
 
-/// Bytes from planes of LOW and HIGH bits, eight lines at a time.
+/// Bytes from the planes of a block, eight lines at a time.
 #[inline(always)]
-fn spread<const LOW: usize, const HIGH: usize>(low: &[u8], high: &[u8], out: &mut [u8]) {
-    let (low, high) = (low.as_chunks::<LINE>().0, high.as_chunks::<LINE>().0);
-    for (index, out) in out.as_chunks_mut::<LINE>().0.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let low = &low[index * LOW..(index + 1) * LOW];
-        let high = &high[index * HIGH..(index + 1) * HIGH];
-        line::<LOW, HIGH, 0>(low, high, out);
-        line::<LOW, HIGH, 1>(low, high, out);
-        line::<LOW, HIGH, 2>(low, high, out);
-        line::<LOW, HIGH, 3>(low, high, out);
-        line::<LOW, HIGH, 4>(low, high, out);
-        line::<LOW, HIGH, 5>(low, high, out);
-        line::<LOW, HIGH, 6>(low, high, out);
-        line::<LOW, HIGH, 7>(low, high, out);
-    }
-}
-
-/// Line I of eight: a function of its own, so that the shifts are constants of a loop over bytes.
-#[inline(always)]
-fn line<const LOW: usize, const HIGH: usize, const I: usize>(
-    low: &[[u8; LINE]],
-    high: &[[u8; LINE]],
-    out: &mut [[u8; LINE]; 8],
+fn open_block<S: Ints, const LOW: usize, const HIGH: usize>(
+    planes: Planes<S, LOW, HIGH>,
+    block: &PanelBlock<'_>,
+    out: &mut [u8],
 ) {
-    let (first, out) = (&low[I * LOW / 8], &mut out[I]);
-    if HIGH == 0 {
-        for (out, byte) in out.iter_mut().zip(first) {
-            *out = byte >> (I * LOW % 8) & mask(LOW);
-        }
-    } else {
-        let second = &high[I * HIGH / 8];
-        for i in 0..LINE {
-            let upper = second[i] >> (I * HIGH % 8) & mask(HIGH);
-            out[i] = first[i] >> (I * LOW % 8) & mask(LOW) | upper << LOW;
-        }
-    }
-}
-
-/// Factors and addends of the groups of one block, for V registers of outputs.
-struct Factors<S: Ints, const V: usize> {
-    d: [S::F; V],
-    min: [S::F; V],
-    /// Scales of the first group, and its minima where they are bytes of their own.
-    scales: *const u8,
-    mins: *const u8,
-}
-
-impl<S: Ints, const V: usize> Factors<S, V> {
-    /// Those of a block of `layout` whose outputs from `first` on are at `block`.
-    ///
-    /// # Safety
-    ///
-    /// `block` is readable for a block, and the outputs are within the unit.
-    #[inline(always)]
-    unsafe fn of(s: S, build: &Build, places: &BlockPlaces, block: *const u8, first: usize) -> Self {
-        let mut factors =
-            Factors { d: [s.splat(0.0); V], min: [s.splat(0.0); V], scales: block, mins: block };
-        for v in 0..V {
-            let column = first + v * S::LANES;
-            // SAFETY: the numbers of the unit, at the places of the layout.
-            unsafe {
-                let d = block.add(2 * column);
-                factors.d[v] = if build.wide_scale { s.load_bf16(d.cast()) } else { s.load_f16(d.cast()) };
-                if build.minimum {
-                    let min = s.load_f16(block.add(places.min + 2 * column).cast());
-                    let sign = if build.scales == Scales::Own { 1.0 } else { -1.0 };
-                    factors.min[v] = s.mul(min, s.splat(sign));
-                }
-            }
-        }
-        // SAFETY: within the block.
-        unsafe {
-            factors.scales = block.add(places.scales + first);
-            factors.mins = block.add(places.mins + first);
-        }
-        factors
-    }
-
-    /// Factor and addend of group `group` for register `v`; the addend means something in formats with a minimum.
-    ///
-    /// # Safety
-    ///
-    /// The block has the group.
-    #[inline(always)]
-    unsafe fn group(&self, s: S, build: &Build, group: usize, v: usize) -> (S::F, S::F) {
-        let at = group * UNIT + v * S::LANES;
-        match build.scales {
-            Scales::Own => (self.d[v], self.min[v]),
-            Scales::Bytes => {
-                // SAFETY: a byte of each output.
-                let scale = s.to_floats(unsafe { s.load_bytes(self.scales.add(at)) });
-                let mut addend = self.min[v];
-                if build.minimum {
-                    // SAFETY: a byte of each output.
-                    addend = s.mul(addend, s.to_floats(unsafe { s.load_bytes(self.mins.add(at)) }));
-                }
-                (s.mul(self.d[v], scale), addend)
-            }
-            Scales::Halves => {
-                // SAFETY: a byte of each output.
-                let both = unsafe { s.load_bytes(self.scales.add(at)) };
-                let (scale, min) = (s.and_word(both, 15), s.and_word(s.shift_halves::<4>(both), 15));
-                (s.mul(self.d[v], s.to_floats(scale)), s.mul(self.min[v], s.to_floats(min)))
-            }
-        }
+    let [low, high] = block.planes();
+    for (index, out) in out.chunks_exact_mut(8 * LINE).enumerate() {
+        let (low, high) =
+            (&low[index * LOW * LINE..][..LOW * LINE], &high[index * HIGH * LINE..][..HIGH * LINE]);
+        // SAFETY: LOW and HIGH lines of the planes have the bits of eight lines.
+        unsafe { planes.open(low.as_ptr(), high.as_ptr(), out.as_mut_ptr()) };
     }
 }
 
@@ -169,10 +72,11 @@ pub(crate) struct BlockSums<D>(PhantomData<D>);
 
 impl<S: Ints, D: CodeDot<S>> Multiply<S> for BlockSums<D> {
     fn k_block(w: &PackedLinear) -> usize {
-        match w.panels() {
-            Panels::Blocks(panels) if panels.layout.build.is_opened() => MAX_BLOCK,
-            _ => CODES_K_BLOCK,
-        }
+        if <Self as Multiply<S>>::opens(w) { MAX_BLOCK } else { CODES_K_BLOCK }
+    }
+
+    fn opens(w: &PackedLinear) -> bool {
+        matches!(w.panels(), Panels::Blocks(panels) if panels.layout.build.is_opened())
     }
 
     #[inline(always)]
@@ -183,14 +87,41 @@ impl<S: Ints, D: CodeDot<S>> Multiply<S> for BlockSums<D> {
             // sums and the totals stay in registers.
             // SAFETY: as the caller promises.
             unsafe {
-                if R <= 4 {
-                    block.sum_blocks::<S, D, R, 2>(s, first);
+                if R <= FEW_ROWS {
+                    block.sum_blocks::<S, D, AsPacked, R, 2>(s, first);
                     first += 2 * S::LANES;
                 } else {
-                    block.sum_blocks::<S, D, R, 1>(s, first);
+                    block.sum_blocks::<S, D, AsPacked, R, 1>(s, first);
                     first += S::LANES;
                 }
             }
+        }
+    }
+}
+
+/// Most rows for which codes in planes are not opened in memory.
+pub(crate) const FEW_ROWS: usize = 4;
+
+/// Weights in blocks with codes in planes, opened in registers and multiplied by `D`: for [`FEW_ROWS`].
+pub(crate) struct PlaneSums<D, const LOW: usize, const HIGH: usize>(PhantomData<D>);
+
+impl<S: Ints, D: CodeDot<S, Raw = S::I>, const LOW: usize, const HIGH: usize> Multiply<S>
+    for PlaneSums<D, LOW, HIGH>
+{
+    fn k_block(_: &PackedLinear) -> usize {
+        CODES_K_BLOCK
+    }
+
+    #[inline(always)]
+    unsafe fn run<const R: usize>(s: S, block: &Block<'_>) {
+        if R > FEW_ROWS {
+            unreachable!("{R} rows take codes that are opened once for all");
+        }
+        let mut first = 0;
+        while first < UNIT {
+            // SAFETY: as the caller promises.
+            unsafe { block.sum_blocks::<S, D, Planes<S, LOW, HIGH>, R, 2>(s, first) };
+            first += 2 * S::LANES;
         }
     }
 }
@@ -202,10 +133,11 @@ impl Block<'_> {
     ///
     /// As [`Multiply::run`]; the outputs are within the unit.
     #[inline(always)]
-    unsafe fn sum_blocks<S, D, const R: usize, const V: usize>(&self, s: S, first: usize)
+    unsafe fn sum_blocks<S, D, C, const R: usize, const V: usize>(&self, s: S, first: usize)
     where
         S: Ints,
         D: CodeDot<S>,
+        C: MultiplyGroup<S, D>,
     {
         let Panels::Blocks(panels) = self.w.panels() else { unreachable!("weights in blocks") };
         let (build, places) = (panels.layout.build, panels.layout.places());
@@ -218,7 +150,6 @@ impl Block<'_> {
                 totals[r][v] = unsafe { self.load(s, r, first + v * S::LANES) };
             }
         }
-        // No constant: the loop over the loads of a group would be unrolled, and all its activations loaded, and spilled, first.
         let loads = build.group / D::STEPS;
         let part = (first / S::LANES / V, UNIT / S::LANES / V);
         let mut ahead = self.ahead::<V>(&panels, part, indices.len() * groups * loads);
@@ -230,10 +161,10 @@ impl Block<'_> {
             // each with its scales and sums.
             unsafe {
                 let factors = Factors::<S, V>::of(s, &build, &places, block, first);
-                let codes = opened.unwrap_or_else(|| block.add(places.codes));
+                let planes = [opened.unwrap_or_else(|| block.add(places.codes)), block.add(places.second)];
                 opened = opened.map(|opened| opened.add(build.block * UNIT));
                 for group in 0..groups {
-                    let codes = group_codes::<S, D, V>(codes, (group * loads, loads), first);
+                    let codes = GroupCodes { planes, group, first, build: &build };
                     let ends = words.add(loads * D::PARTS * R);
                     let mut sums: Sums<S::I, R, V> = [[s.zero_words(); V]; R];
                     if build.zero != 0 {
@@ -241,7 +172,7 @@ impl Block<'_> {
                             sums[r] = [s.splat_word(ends.add(R + r)); V];
                         }
                     }
-                    let sums = accumulate::<S, D, R, V>(s, words, codes, loads, ahead, sums);
+                    let sums = C::add::<R, V>(s, codes, words, ahead, sums);
                     ahead.skip(loads);
                     for v in 0..V {
                         let (factor, addend) = factors.group(s, &build, group, v);
@@ -285,25 +216,4 @@ impl Block<'_> {
         }
         Ahead { from, stride: share.div_ceil(loads * V) }
     }
-}
-
-/// Where the codes of a group are, `loads` loads of a unit behind `codes`, for V registers of outputs from `first` on.
-///
-/// # Safety
-///
-/// `codes` are codes for `D` that reach so far; the outputs are within the unit.
-#[inline(always)]
-unsafe fn group_codes<S: Ints, D: CodeDot<S>, const V: usize>(
-    codes: *const u8,
-    (before, loads): (usize, usize),
-    first: usize,
-) -> [*const u8; V] {
-    let mut starts = [codes; V];
-    for (v, start) in starts.iter_mut().enumerate() {
-        let column = first + v * S::LANES;
-        let panels = before * UNIT / PANEL + column / PANEL * loads;
-        // SAFETY: as the caller promises.
-        *start = unsafe { codes.add(panels * PANEL * D::CELL + column % PANEL * D::CELL) };
-    }
-    starts
 }

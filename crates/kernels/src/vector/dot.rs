@@ -61,7 +61,7 @@ pub(crate) struct Ahead<const V: usize> {
 impl<const V: usize> Ahead<V> {
     /// Asks for what one load does.
     #[inline(always)]
-    fn step<S: Simd>(&mut self, s: S) {
+    pub(super) fn step<S: Simd>(&mut self, s: S) {
         for from in &mut self.from {
             s.prefetch(*from);
             // A K block of weights is followed by a longer one at the end of K.
@@ -139,7 +139,7 @@ pub(crate) unsafe fn accumulate<S: Simd, D: Dot + From<S>, const R: usize, const
 ///
 /// `words` is readable for `[part + 1][R]` words.
 #[inline(always)]
-unsafe fn add_part<D: Dot, const R: usize, const V: usize>(
+pub(super) unsafe fn add_part<D: Dot, const R: usize, const V: usize>(
     d: D,
     raw: [D::Raw; V],
     part: usize,

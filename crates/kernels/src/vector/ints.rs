@@ -11,6 +11,9 @@ pub(crate) trait Ints: Simd {
     fn zero_words(self) -> Self::I;
     fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
     fn and_word(self, a: Self::I, mask: u32) -> Self::I;
+    fn or_words(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Shifts each 16 bits left.
+    fn shift_halves_up<const BITS: u32>(self, a: Self::I) -> Self::I;
     /// Shifts each 16 bits right.
     fn shift_halves<const BITS: u32>(self, a: Self::I) -> Self::I;
     /// `sum + a0 b0 + a1 b1` of the signed halves of each word; 0 and 1 may not both be -32768 squared.
@@ -20,12 +23,10 @@ pub(crate) trait Ints: Simd {
     fn round_words(self, a: Self::F) -> Self::I;
     /// Each four lanes `(a, b, c, d)` as `(a, c, b, d)`.
     fn swap_middle(self, a: Self::I) -> Self::I;
-    /// Replaces each of `4 * LANES` bytes, all below 16, by its entry of the table.
-    ///
-    /// # Safety
-    ///
-    /// `bytes` is readable and writable for `4 * LANES` bytes.
-    unsafe fn look_up(self, table: &[u8; 16], bytes: *mut u8);
+    /// The register that [`look_up`](Self::look_up) takes.
+    fn table(self, table: &[u8; 16]) -> Self::I;
+    /// The entry of the table for each byte, all of which are below 16.
+    fn look_up(self, table: Self::I, bytes: Self::I) -> Self::I;
     /// Sum of the lanes.
     fn sum_words(self, a: Self::I) -> i32;
 
@@ -33,6 +34,10 @@ pub(crate) trait Ints: Simd {
     ///
     /// `from` is readable for LANES words.
     unsafe fn load_words(self, from: *const u8) -> Self::I;
+    /// # Safety
+    ///
+    /// `to` is writable for LANES words.
+    unsafe fn write_words(self, to: *mut u8, a: Self::I);
     /// The word in all lanes.
     ///
     /// # Safety

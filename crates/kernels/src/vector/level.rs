@@ -43,6 +43,11 @@ pub(crate) trait Multiply<S> {
     /// Inputs of `w` that the rows take in turn before the next ones.
     fn k_block(w: &PackedLinear) -> usize;
 
+    /// Whether it multiplies the blocks of `w` as bytes that are opened for it.
+    fn opens(_w: &PackedLinear) -> bool {
+        false
+    }
+
     /// Computes R rows by one unit over one K block.
     ///
     /// # Safety

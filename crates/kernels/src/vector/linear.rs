@@ -48,7 +48,7 @@ pub(crate) fn drive<L: Level, K: Multiply<L::Simd>>(task: &LinearTask<'_>, words
     let k = task.w.k();
     let k_block = K::k_block(task.w);
     let panels = match task.w.panels() {
-        Panels::Blocks(panels) if panels.layout.build.is_opened() => Some(panels),
+        Panels::Blocks(panels) if K::opens(task.w) => Some(panels),
         _ => None,
     };
     let mut opened = panels.map(|_| Opened::ZERO);

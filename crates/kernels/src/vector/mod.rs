@@ -6,14 +6,17 @@
 pub(crate) mod arrange;
 pub(crate) mod arrange_codes;
 pub(crate) mod attention;
+mod block_factors;
 pub(crate) mod blocks;
 pub(crate) mod dot;
 pub(crate) mod elementwise;
+mod group_codes;
 pub(crate) mod int_dot;
 pub(crate) mod ints;
 pub(crate) mod level;
 pub(crate) mod linear;
 pub(crate) mod math;
+mod planes;
 pub(crate) mod products;
 pub(crate) mod quantized;
 pub(crate) mod simd;

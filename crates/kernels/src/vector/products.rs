@@ -2,7 +2,7 @@
 
 use super::arrange::{FloatWords, Floats};
 use super::arrange_codes::{Codes, quant_format};
-use super::blocks::BlockSums;
+use super::blocks::{BlockSums, FEW_ROWS, PlaneSums};
 use super::dot::Fma;
 use super::int_dot::{CodeDot, PairUnit, Wide};
 use super::ints::Ints;
@@ -42,7 +42,7 @@ pub(crate) fn arrange_quads<L: Level<Simd: Ints>>(task: &PrepareTask<'_>) {
 pub(crate) fn multiply_quads<L, D8, D4>(task: &LinearTask<'_>)
 where
     L: Level<Simd: Ints>,
-    D8: CodeDot<L::Simd>,
+    D8: CodeDot<L::Simd, Raw = <L::Simd as Ints>::I>,
     D4: CodeDot<L::Simd>,
 {
     match task.w.format() {
@@ -55,15 +55,20 @@ where
 fn blocks<L, D8, D4, const BYTES: usize>(task: &LinearTask<'_>, format: BlockFormat)
 where
     L: Level<Simd: Ints>,
-    D8: CodeDot<L::Simd>,
+    D8: CodeDot<L::Simd, Raw = <L::Simd as Ints>::I>,
     D4: CodeDot<L::Simd>,
 {
     let build = format.build();
     let words = |k| Codes::<BYTES>::words(k, build.group);
-    if build.is_opened() || build.planes == [8, 0] {
-        drive::<L, BlockSums<D8>>(task, words);
-    } else {
-        drive::<L, BlockSums<D4>>(task, words);
+    let few = task.rows.len() <= FEW_ROWS;
+    match (build.is_opened(), build.planes) {
+        (false, [4, _]) => drive::<L, BlockSums<D4>>(task, words),
+        (true, [4, 0]) if few => drive::<L, PlaneSums<D8, 4, 0>>(task, words),
+        (true, [4, 1]) if few => drive::<L, PlaneSums<D8, 4, 1>>(task, words),
+        (true, [4, 2]) if few => drive::<L, PlaneSums<D8, 4, 2>>(task, words),
+        (true, [2, 0]) if few => drive::<L, PlaneSums<D8, 2, 0>>(task, words),
+        // A group of the third kind of two planes begins within a byte of the second plane.
+        _ => drive::<L, BlockSums<D8>>(task, words),
     }
 }
 
