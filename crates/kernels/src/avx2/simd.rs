@@ -169,6 +169,12 @@ impl Ints for Avx2 {
         proven!(_mm256_add_epi32(sum, _mm256_madd_epi16(a, b)))
     }
     #[inline(always)]
+    fn add_quads(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // Two products of at most 127 * 128 fit in 16 bits.
+        let pairs = proven!(_mm256_maddubs_epi16(a, b));
+        proven!(_mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))
+    }
+    #[inline(always)]
     fn to_floats(self, a: __m256i) -> __m256 {
         proven!(_mm256_cvtepi32_ps(a))
     }

@@ -157,6 +157,12 @@ impl Ints for Avx512 {
         proven!(_mm512_add_epi32(sum, _mm512_madd_epi16(a, b)))
     }
     #[inline(always)]
+    fn add_quads(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // Two products of at most 127 * 128 fit in 16 bits.
+        let pairs = proven!(_mm512_maddubs_epi16(a, b));
+        proven!(_mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1))))
+    }
+    #[inline(always)]
     fn to_floats(self, a: __m512i) -> __m512 {
         proven!(_mm512_cvtepi32_ps(a))
     }

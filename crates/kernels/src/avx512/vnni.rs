@@ -2,7 +2,7 @@
 
 use super::simd::Avx512;
 use crate::vector::dot::Dot;
-use crate::vector::int_dot::{CodeDot, PairUnit};
+use crate::vector::int_dot::{CodeDot, PairUnit, quad};
 use crate::vector::ints::Ints;
 use std::arch::x86_64::*;
 
@@ -58,11 +58,7 @@ impl<const BITS: usize> Dot for Quads<BITS> {
     }
     #[inline(always)]
     fn part(self, raw: __m512i, part: usize) -> __m512i {
-        match (BITS, part) {
-            (8, _) => raw,
-            (_, 0) => self.0.and_word(raw, 0x0f0f_0f0f),
-            _ => self.0.and_word(self.0.shift_halves::<4>(raw), 0x0f0f_0f0f),
-        }
+        quad(self.0, raw, BITS, part)
     }
     #[inline(always)]
     unsafe fn word(self, from: *const u32) -> __m512i {

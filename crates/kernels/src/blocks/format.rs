@@ -91,6 +91,12 @@ const fn grouped(stored: usize, group: usize, planes: [usize; 2], zero: u8) -> B
 }
 
 impl Build {
+    /// The largest level plus [`zero`](Self::zero).
+    pub(crate) fn max_code(&self) -> u8 {
+        let largest = self.table.and_then(|table| table.iter().max());
+        largest.copied().unwrap_or(u8::MAX >> (8 - self.planes[0] - self.planes[1]))
+    }
+
     /// Whether codes are opened to bytes before they are multiplied: those that lie in two planes, or are places of a
     /// table, or of which a byte has more than two.
     pub(crate) fn is_opened(&self) -> bool {

@@ -18,6 +18,8 @@ pub(crate) trait Ints: Simd {
     fn shift_halves<const BITS: u32>(self, a: Self::I) -> Self::I;
     /// `sum + a0 b0 + a1 b1` of the signed halves of each word; 0 and 1 may not both be -32768 squared.
     fn add_pairs(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    /// `sum + a0 b0 + a1 b1 + a2 b2 + a3 b3` of the bytes of each word, those of `a` below 128, those of `b` with a sign.
+    fn add_quads(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
     fn to_floats(self, a: Self::I) -> Self::F;
     /// The nearest integers, ties to even; anything where there is none.
     fn round_words(self, a: Self::F) -> Self::I;
