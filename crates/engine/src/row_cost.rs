@@ -1,8 +1,8 @@
 //! What a step of one row costs, measured before requests come.
 
 use pagoda_sched::{
-    BlockId, ExecError, Executor, RequestId, Row, SampleIndex, SampleRequest, SamplingParams, Slot,
-    StepInput, StepOutput,
+    AdapterId, BlockId, ExecError, Executor, RequestId, Row, SampleIndex, SampleRequest, SamplingParams,
+    Slot, StepInput, StepOutput,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ pub(crate) fn measure(executor: &mut impl Executor) -> Result<Duration, ExecErro
     let row = Row {
         id: RequestId::new(),
         sample: SampleIndex(0),
+        adapter: AdapterId::NONE,
         tokens: 0..1,
         context: 1,
         table: 0..1,

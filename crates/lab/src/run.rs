@@ -7,8 +7,8 @@ use crate::timeline::Sample;
 use crate::trace::TraceError;
 use crate::{Arrival, Feed, Report, Rule, Setup, SetupError, Source, StepWork};
 use pagoda_sched::{
-    CacheSalt, CompletionReason, Deadlines, Effect, Effects, Priority, Request, RequestId, RequestStats,
-    Reservation, Sampled, SamplingParams, Scheduler, StepOutput, Tenant, TenantId,
+    AdapterId, CacheSalt, CompletionReason, Deadlines, Effect, Effects, Priority, Request, RequestId,
+    RequestStats, Reservation, Sampled, SamplingParams, Scheduler, StepOutput, Tenant, TenantId,
 };
 use slab::Slab;
 use std::sync::Arc;
@@ -206,6 +206,7 @@ impl<'a> Run<'a> {
             priority: if one_line { Priority::Normal } else { arrival.class },
             tenant: if one_line { Tenant::default() } else { tenant },
             salt: CacheSalt(0),
+            adapter: AdapterId::NONE,
             retention: Default::default(),
             enqueued_at: self.start + at,
             deadlines: Deadlines { queue: self.setup.queue_timeout, ..Deadlines::default() },

@@ -29,6 +29,7 @@ fn request(token: u32) -> Request {
         priority: Priority::Normal,
         tenant: Default::default(),
         salt: Default::default(),
+        adapter: Default::default(),
         retention: Default::default(),
         enqueued_at: Instant::now(),
         deadlines: Deadlines { total: Some(Duration::from_secs(600)), ..Deadlines::default() },

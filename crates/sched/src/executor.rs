@@ -1,6 +1,7 @@
 //! The seam between the scheduler and a backend: one step.
 
-use crate::{KvCapacity, StepInput, StepOutput};
+use crate::{AdapterId, KvCapacity, StepInput, StepOutput};
+use std::any::Any;
 
 /// A backend that runs one step of the model.
 ///
@@ -16,7 +17,29 @@ pub trait Executor: Send {
     /// # Errors
     /// [`ExecError`] when the step as a whole failed; nothing of it may be relied on.
     fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError>;
+
+    /// Takes an adapter, in the form in which this backend computes with it, under an id that none had before; steps may name
+    /// it from here on. Called between steps, so it does no long work.
+    ///
+    /// # Errors
+    /// [`ExecError`] if the adapter is of another form or there is no place for it.
+    fn attach(&mut self, id: AdapterId, adapter: AdapterWeights) -> Result<(), ExecError> {
+        let AdapterId(number) = id;
+        drop(adapter);
+        Err(ExecError {
+            message: format!("this backend computes no adapters, and was given number {number}"),
+        })
+    }
+
+    /// Gives an adapter back, which no step names any more; `None` if there is none of this id.
+    fn detach(&mut self, id: AdapterId) -> Option<AdapterWeights> {
+        let _ = id;
+        None
+    }
 }
+
+/// An adapter as a backend computes with it; only that backend knows the type.
+pub type AdapterWeights = Box<dyn Any + Send>;
 
 impl<E: Executor + ?Sized> Executor for Box<E> {
     fn capacity(&self) -> KvCapacity {
@@ -25,6 +48,14 @@ impl<E: Executor + ?Sized> Executor for Box<E> {
 
     fn execute(&mut self, input: &StepInput, output: &mut StepOutput) -> Result<(), ExecError> {
         (**self).execute(input, output)
+    }
+
+    fn attach(&mut self, id: AdapterId, adapter: AdapterWeights) -> Result<(), ExecError> {
+        (**self).attach(id, adapter)
+    }
+
+    fn detach(&mut self, id: AdapterId) -> Option<AdapterWeights> {
+        (**self).detach(id)
     }
 }
 

@@ -52,3 +52,29 @@ pub struct Slot(pub u32);
 /// Separates prefix caches: requests share cached blocks only when their salts are equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheSalt(pub u64);
+
+/// Low-rank changes of the model that a request is computed with; its default is none. An id stands for one set of weights
+/// for ever: it is not given again when that is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AdapterId(pub u32);
+
+impl AdapterId {
+    /// The model as it is.
+    pub const NONE: Self = Self(0);
+}
+
+/// Separates prefixes: blocks are shared only within a salt, and only between requests that the same adapter computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CacheSpace {
+    /// Who may share.
+    pub salt: CacheSalt,
+    /// What the keys and values were computed with.
+    pub adapter: AdapterId,
+}
+
+impl From<CacheSalt> for CacheSpace {
+    /// The blocks of the model as it is.
+    fn from(salt: CacheSalt) -> Self {
+        Self { salt, adapter: AdapterId::NONE }
+    }
+}

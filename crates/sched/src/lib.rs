@@ -43,9 +43,9 @@ pub use config::{Batching, ConfigError, Reservation, SchedulerConfig};
 pub use constraint::{ConstraintFault, SharedConstraint, TokenConstraint};
 pub use effects::{Effect, Effects};
 pub use enqueue::EnqueueError;
-pub use executor::{ExecError, Executor};
+pub use executor::{AdapterWeights, ExecError, Executor};
 pub use explain::{Estimate, Explanation, MachineState, Rule, Standing};
-pub use ids::{BatchId, BlockId, CacheSalt, RequestId, SampleIndex, Slot, TokenId};
+pub use ids::{AdapterId, BatchId, BlockId, CacheSalt, CacheSpace, RequestId, SampleIndex, Slot, TokenId};
 pub use kv::{KvCapacity, KvLayout};
 pub use outcome::{CompletionReason, DeadlineKind, Failure, LengthKind, RequestStats};
 pub use pool::{

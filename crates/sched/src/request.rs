@@ -1,6 +1,9 @@
 //! What was asked. Immutable after validation.
 
-use crate::{CacheSalt, DeadlineKind, Priority, RequestId, Retention, SamplingParams, Tenant, TokenId};
+use crate::{
+    AdapterId, CacheSalt, CacheSpace, DeadlineKind, Priority, RequestId, Retention, SamplingParams, Tenant,
+    TokenId,
+};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +30,8 @@ pub struct Request {
     pub tenant: Tenant,
     /// Which prefix cache the request may share.
     pub salt: CacheSalt,
+    /// What the model is changed by.
+    pub adapter: AdapterId,
     /// How long the full blocks of its prompt stay in that cache.
     pub retention: Retention,
     /// When the request was accepted; monotonic.
@@ -39,6 +44,11 @@ impl Request {
     /// Positions of the prompt whose outputs are read for [`SamplingParams::report`].
     pub(crate) fn read_positions(&self) -> Range<u32> {
         self.sampling.report.positions(self.prompt.len() as u32)
+    }
+
+    /// Where in the prefix cache its blocks are.
+    pub fn cache_space(&self) -> CacheSpace {
+        CacheSpace { salt: self.salt, adapter: self.adapter }
     }
 
     /// Rows of a step that the request takes once its prompt is computed: its samples or its beams.

@@ -122,7 +122,7 @@ impl Elapsed {
 
 impl CacheProgress {
     fn empty(request: &Request) -> Self {
-        Self { chain: ChainId::root(request.salt), published: 0, taken: 0 }
+        Self { chain: ChainId::root(request.cache_space()), published: 0, taken: 0 }
     }
 }
 

@@ -1,7 +1,8 @@
 //! One step as flat arrays, reused for ever.
 
 use crate::{
-    BatchId, BlockId, PromptLogprob, RequestId, RowReport, SampleIndex, SamplingParams, Slot, TokenId,
+    AdapterId, BatchId, BlockId, PromptLogprob, RequestId, RowReport, SampleIndex, SamplingParams, Slot,
+    TokenId,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Row {
     pub id: RequestId,
     /// Sample of that request.
     pub sample: SampleIndex,
+    /// What the model is changed by for this row.
+    pub adapter: AdapterId,
     /// Range of [`StepInput::tokens`].
     pub tokens: Range<u32>,
     /// Tokens of the sequence that are in KV storage after the step: the last one's position + 1.

@@ -48,6 +48,7 @@ fn request(tokens: u32, max_tokens: u32) -> Request {
         priority: Priority::Normal,
         tenant: Default::default(),
         salt: Default::default(),
+        adapter: Default::default(),
         retention: Default::default(),
         enqueued_at: Instant::now(),
         deadlines: Deadlines { total: Some(Duration::from_secs(600)), ..Deadlines::default() },

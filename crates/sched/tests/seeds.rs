@@ -18,6 +18,7 @@ mod continuous_batching {
             priority: Priority::default(),
             tenant: Default::default(),
             salt: CacheSalt::default(),
+            adapter: Default::default(),
             retention: Retention::default(),
             enqueued_at: Instant::now(),
             deadlines: Deadlines::default(),

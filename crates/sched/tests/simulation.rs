@@ -16,6 +16,7 @@ fn nothing_is_lost_or_leaked_in_any_seed() {
     let total = campaign(0..60, 300, SimOptions::default());
     println!("{total}");
     assert!(total.counters.preemptions > 0 && total.counters.prefix_hits > 0 && total.copies > 0);
+    assert!(total.forgotten > 0, "no cached block was forgotten with its adapter");
     assert!(total.searched > 300, "{} outputs of beam searches", total.searched);
     let unseen = total.finished.iter().find(|(_, count)| *count == 0);
     assert_eq!((unseen, total.failed == 0), (None, false), "an end that no request came to");

@@ -30,7 +30,7 @@ impl FakeModel {
     pub fn beam_answers(&self, prompt: &[TokenId], params: &SamplingParams, longest: u32) -> Vec<BeamAnswer> {
         let search = params.beam.expect("the parameters ask for a search");
         let width = usize::from(search.width);
-        let prefix = prompt.iter().fold(Self::EMPTY_PREFIX, |prefix, &token| Self::extend(prefix, token));
+        let prefix = self.prefix_of(prompt);
         let mut live = vec![Live { tokens: Vec::new(), prefix, sum: 0.0 }];
         let mut kept: Vec<BeamAnswer> = Vec::new();
         for length in 1..=longest {

@@ -11,18 +11,19 @@ pub use control::FakeControl;
 pub use model::FakeModel;
 
 use crate::{
-    ConstraintFault, ExecError, Executor, KvCapacity, KvLayout, PromptLogprob, Readout, Request, RequestId,
-    Row, RowFault, RowReport, SampleIndex, SampleRequest, Sampled, StepInput, StepOutput, TokenId,
-    TokenLogprob,
+    AdapterId, AdapterWeights, ConstraintFault, ExecError, Executor, KvCapacity, KvLayout, PromptLogprob,
+    Readout, Request, RequestId, Row, RowFault, RowReport, SampleIndex, SampleRequest, Sampled, StepInput,
+    StepOutput, TokenId, TokenLogprob,
 };
 use control::Fate;
 use oracle::Oracle;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Stands in for a model in tests.
 ///
-/// Each step writes what a token is (salt, hash of its prefix, position, id) through the real block tables into
+/// Each step writes what a token is (salt, hash of its prefix and adapter, position, id) through the real block tables into
 /// storage of the real shape, and each row then reads every position that it can see and checks it. A wrong table, a
 /// block that was freed too early, a stale or early published prefix, a missed copy: all end in a panic that names
 /// row, position and block.
@@ -35,6 +36,8 @@ pub struct FakeExecutor {
     model: FakeModel,
     oracle: Oracle,
     control: FakeControl,
+    /// Adapters that rows may name, with what was given for them.
+    adapters: FxHashMap<AdapterId, AdapterWeights>,
     /// Prefix hash after each row of the step; scratch.
     prefixes: Vec<u64>,
     /// Tokens that the constraint of a sample allows, as bits; scratch.
@@ -49,6 +52,7 @@ impl FakeExecutor {
             model: FakeModel::new(capacity.vocab_size),
             oracle: Oracle::new(&capacity),
             control: FakeControl::default(),
+            adapters: FxHashMap::default(),
             prefixes: Vec::new(),
             allowed: Vec::new(),
         }
@@ -121,6 +125,8 @@ impl FakeExecutor {
     /// Writes the tokens of all rows, then has each row read all that it sees.
     fn run_rows(&mut self, input: &StepInput) {
         for row in &input.rows {
+            let known = row.adapter == AdapterId::NONE || self.adapters.contains_key(&row.adapter);
+            assert!(known, "row {}#{} names {:?}, which is not attached", row.id, row.sample.0, row.adapter);
             self.oracle.write_row(input, row);
         }
         self.prefixes.clear();
@@ -261,5 +267,15 @@ impl Executor for FakeExecutor {
             }
         }
         Ok(())
+    }
+
+    fn attach(&mut self, id: AdapterId, adapter: AdapterWeights) -> Result<(), ExecError> {
+        let before = self.adapters.insert(id, adapter);
+        assert!(before.is_none() && id != AdapterId::NONE, "{id:?} is attached twice");
+        Ok(())
+    }
+
+    fn detach(&mut self, id: AdapterId) -> Option<AdapterWeights> {
+        self.adapters.remove(&id)
     }
 }

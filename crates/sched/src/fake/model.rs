@@ -1,6 +1,6 @@
 //! The model without arithmetic: the next token is a hash of the tokens before it.
 
-use crate::{SampleIndex, SamplingParams, TokenId, TokenLogprob};
+use crate::{AdapterId, SampleIndex, SamplingParams, TokenId, TokenLogprob};
 use std::sync::Arc;
 
 /// Knows every answer of a [`FakeExecutor`](super::FakeExecutor) in closed form.
@@ -8,12 +8,13 @@ use std::sync::Arc;
 pub struct FakeModel {
     vocab_size: u32,
     script: Option<Arc<[TokenId]>>,
+    adapter: AdapterId,
 }
 
 impl FakeModel {
     /// The model over ids below `vocab_size`.
     pub fn new(vocab_size: u32) -> Self {
-        Self { vocab_size, script: None }
+        Self { vocab_size, script: None, adapter: AdapterId::NONE }
     }
 
     /// The model whose every answer is `script`, then its last token for ever.
@@ -22,9 +23,14 @@ impl FakeModel {
         self
     }
 
+    /// The model changed by `adapter`, which answers differently.
+    pub fn with_adapter(&self, adapter: AdapterId) -> Self {
+        Self { adapter, ..self.clone() }
+    }
+
     /// The first `count` tokens that sample `sample` of `prompt` generates, without stop ids to mask.
     pub fn answer(&self, prompt: &[TokenId], sample: SampleIndex, count: usize) -> Vec<TokenId> {
-        let mut prefix = prompt.iter().fold(Self::EMPTY_PREFIX, |prefix, &token| Self::extend(prefix, token));
+        let mut prefix = self.prefix_of(prompt);
         let step = |generated: usize| {
             let token = self.unmasked(prefix, sample, generated);
             prefix = Self::extend(prefix, token);
@@ -33,8 +39,20 @@ impl FakeModel {
         (0..count).map(step).collect()
     }
 
+    /// Hash of no tokens, another one for each adapter.
+    pub(crate) fn empty_prefix(adapter: AdapterId) -> u64 {
+        0x243f_6a88_85a3_08d3 ^ u64::from(adapter.0).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+    }
+
+    /// Hash of all tokens of a prompt.
+    pub(crate) fn prefix_of(&self, prompt: &[TokenId]) -> u64 {
+        prompt.iter().fold(Self::empty_prefix(self.adapter), |prefix, &token| Self::extend(prefix, token))
+    }
+
     /// Hash of no tokens.
-    pub(crate) const EMPTY_PREFIX: u64 = 0x243f_6a88_85a3_08d3;
+    pub(super) fn start(&self) -> u64 {
+        Self::empty_prefix(self.adapter)
+    }
 
     /// Hash of a prefix and the token after it.
     pub(crate) fn extend(prefix: u64, token: TokenId) -> u64 {

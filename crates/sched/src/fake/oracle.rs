@@ -1,7 +1,7 @@
 //! KV storage that knows what must be in it.
 
 use super::FakeModel;
-use crate::{KvCapacity, Request, RequestId, Row, SampleIndex, StepInput, TokenId, TokenLogprob};
+use crate::{AdapterId, KvCapacity, Request, RequestId, Row, SampleIndex, StepInput, TokenId, TokenLogprob};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ pub(super) struct Oracle {
 #[derive(Debug)]
 struct Expected {
     salt: u64,
+    adapter: AdapterId,
     prompt: Arc<[TokenId]>,
     /// Prefix hash after each prompt token.
     prefixes: Vec<u64>,
@@ -80,7 +81,7 @@ impl Oracle {
     }
 
     pub(super) fn register(&mut self, request: &Request) {
-        let mut prefix = FakeModel::EMPTY_PREFIX;
+        let mut prefix = FakeModel::empty_prefix(request.adapter);
         let extend = |&token: &TokenId| {
             prefix = FakeModel::extend(prefix, token);
             prefix
@@ -89,7 +90,8 @@ impl Oracle {
         let samples = vec![Vec::new(); usize::from(request.samples)];
         let offered = request.sampling.beam.map(|_| FxHashSet::default());
         let (salt, prompt) = (request.salt.0, request.prompt.clone());
-        let expected = Expected { salt, prompt, prefixes, samples, offered };
+        let adapter = request.adapter;
+        let expected = Expected { salt, adapter, prompt, prefixes, samples, offered };
         self.expected.insert(request.id, expected);
     }
 
@@ -119,7 +121,7 @@ impl Oracle {
         let salt = self.expected.get(&row.id).map_or(0, |expected| expected.salt);
         let first = row.context - (row.tokens.end - row.tokens.start);
         let mut prefix = match first.checked_sub(1) {
-            None => FakeModel::EMPTY_PREFIX,
+            None => FakeModel::empty_prefix(row.adapter),
             Some(before) => self.cells[self.slot(table, before)].prefix,
         };
         for (index, position) in row.tokens.clone().zip(first..) {
@@ -148,11 +150,12 @@ impl Oracle {
     }
 
     fn read_registered(&self, input: &StepInput, row: &Row, expected: &Expected) -> u64 {
+        assert_eq!(row.adapter, expected.adapter, "adapter of {}", name(row));
         let table = input.table(row);
         // Which prefix a beam has, only its whole table tells.
         let first = if expected.offered.is_some() { 0 } else { self.first_seen(row) };
         let before = first.checked_sub(1).and_then(|before| expected.at(row.sample, before as usize));
-        let mut last = before.map_or(FakeModel::EMPTY_PREFIX, |(_, prefix)| prefix);
+        let mut last = before.map_or(FakeModel::empty_prefix(expected.adapter), |(_, prefix)| prefix);
         for position in first..row.context {
             let cell = &self.cells[self.slot(table, position)];
             let Some((token, prefix)) = expected.after(last, cell, row.sample, position as usize) else {
@@ -174,7 +177,7 @@ impl Oracle {
 
     fn read_chain(&self, input: &StepInput, row: &Row) -> u64 {
         let table = input.table(row);
-        let mut prefix = FakeModel::EMPTY_PREFIX;
+        let mut prefix = FakeModel::empty_prefix(row.adapter);
         let first = self.first_seen(row);
         for position in first..row.context {
             let cell = &self.cells[self.slot(table, position)];
@@ -204,7 +207,8 @@ impl Oracle {
     /// Records a token that the model generated, as what a registered request must find later.
     pub(super) fn generated(&mut self, id: RequestId, sample: SampleIndex, index: u32, token: TokenId) {
         let Some(expected) = self.expected.get_mut(&id) else { return };
-        let before = expected.prefixes.last().copied().unwrap_or(FakeModel::EMPTY_PREFIX);
+        let before = expected.prefixes.last().copied();
+        let before = before.unwrap_or_else(|| FakeModel::empty_prefix(expected.adapter));
         let output = &mut expected.samples[usize::from(sample.0)];
         assert_eq!(output.len() as u32, index, "tokens generated so far by {id}#{}", sample.0);
         let before = output.last().map_or(before, |&(_, prefix)| prefix);

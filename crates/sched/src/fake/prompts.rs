@@ -12,7 +12,7 @@ impl FakeModel {
     /// How likely each token of `prompt` but the first is after those before it, each with the `top` most likely tokens in its
     /// place.
     pub fn prompt_logprobs(&self, prompt: &[TokenId], top: usize) -> Vec<(PromptLogprob, Vec<TokenLogprob>)> {
-        let mut prefix = Self::EMPTY_PREFIX;
+        let mut prefix = self.start();
         let place = |pair: &[TokenId]| {
             prefix = Self::extend(prefix, pair[0]);
             (self.prompt_logprob(prefix, pair[1]), self.prompt_top(prefix, top))
@@ -23,7 +23,7 @@ impl FakeModel {
     /// Sum of the hidden states that `report` reads of `prompt`.
     pub fn prompt_hidden(&self, prompt: &[TokenId], report: PromptReport) -> [f64; Self::WIDTH] {
         let read = report.positions(prompt.len() as u32);
-        let (mut prefix, mut sum) = (Self::EMPTY_PREFIX, [0.0; Self::WIDTH]);
+        let (mut prefix, mut sum) = (self.start(), [0.0; Self::WIDTH]);
         for (position, &token) in (0..).zip(prompt) {
             prefix = Self::extend(prefix, token);
             if read.contains(&position) {

@@ -1,40 +1,56 @@
 //! Identity of token prefixes.
 
-use crate::{CacheSalt, TokenId};
+use crate::{AdapterId, CacheSalt, CacheSpace, TokenId};
 
 /// Identity of a token prefix that ends at a block boundary.
 ///
-/// Equal ids mean equal salt and equal tokens. An id is issued when a prefix is first published and never again,
+/// Equal ids mean equal salt, adapter and tokens. An id is issued when a prefix is first published and never again,
 /// so a reference to a prefix that has left the cache finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainId {
-    /// The identity.
-    pub(super) link: Link,
-    /// Hash of the prefix, from which those of its continuations are computed. Follows from the identity.
-    pub(super) hash: u32,
+    /// Serial number of a published prefix, salt of an empty one.
+    number: u64,
+    /// Hash of a published prefix, from which those of its continuations are computed and which follows from its number; the
+    /// adapter of an empty one.
+    detail: u32,
+    is_root: bool,
 }
 
-/// The empty prefix of a salt, or the serial number of a published prefix.
+/// The empty prefix of a space, or the serial number of a published prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Link {
-    Root(u64),
+    Root(CacheSpace),
     Block(u64),
 }
 
 impl ChainId {
-    /// The empty prefix under `salt`: the parent of a first block.
-    pub fn root(salt: CacheSalt) -> Self {
-        Self { link: Link::Root(salt.0), hash: 0 }
+    /// The empty prefix in `space`: the parent of a first block.
+    pub fn root(space: impl Into<CacheSpace>) -> Self {
+        let CacheSpace { salt, adapter } = space.into();
+        Self { number: salt.0, detail: adapter.0, is_root: true }
     }
 
     /// The published prefix of this number.
     pub(super) fn block(serial: u64, hash: u32) -> Self {
-        Self { link: Link::Block(serial), hash }
+        Self { number: serial, detail: hash, is_root: false }
     }
 
     /// A prefix that may not have been published; numbers start at 1. Only good for hashing on.
     pub(super) fn unidentified(hash: u32) -> Self {
         Self::block(0, hash)
+    }
+
+    /// The identity.
+    pub(super) fn link(self) -> Link {
+        if self.is_root {
+            return Link::Root(CacheSpace { salt: CacheSalt(self.number), adapter: AdapterId(self.detail) });
+        }
+        Link::Block(self.number)
+    }
+
+    /// Hash of a published prefix.
+    pub(super) fn hash(self) -> u32 {
+        self.detail
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::chain::{ChainId, Link, TokenView};
 use super::record::{NONE, Records};
-use crate::TokenId;
+use crate::{AdapterId, CacheSpace, TokenId};
 use std::ops::Range;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
@@ -21,6 +21,8 @@ pub(super) struct PrefixIndex {
     next: Box<[u32]>,
     /// `[blocks, block_size]` tokens of the published blocks.
     tokens: Box<[TokenId]>,
+    /// What the published blocks that begin a prefix were computed with; those behind them follow from their parents.
+    adapters: Box<[AdapterId]>,
     block_size: u32,
     hash_seed: u64,
     hash_mask: u32,
@@ -42,6 +44,7 @@ impl PrefixIndex {
             heads: vec![NONE; buckets as usize].into(),
             next: vec![NONE; blocks as usize].into(),
             tokens: vec![0; blocks as usize * block_size as usize].into(),
+            adapters: vec![AdapterId::NONE; blocks as usize].into(),
             block_size,
             hash_seed,
             hash_mask: (hashes - 1) as u32,
@@ -52,6 +55,11 @@ impl PrefixIndex {
     pub(super) fn tokens(&self, block: u32) -> &[TokenId] {
         let size = self.block_size as usize;
         &self.tokens[block as usize * size..][..size]
+    }
+
+    /// The prefix before a published block.
+    pub(super) fn parent(&self, records: &Records, block: u32) -> Link {
+        records[block].parent(self.adapters[block as usize])
     }
 
     pub(super) fn buckets(&self) -> usize {
@@ -127,7 +135,7 @@ impl PrefixIndex {
         parent: ChainId,
         tokens: TokenView<'_>,
     ) -> Option<u32> {
-        while guess.block != NONE && records[guess.block].parent() != parent.link {
+        while guess.block != NONE && self.parent(records, guess.block) != parent.link() {
             guess.block = self.next[guess.block as usize];
             guess.block = self.first_equal(records, guess, tokens);
         }
@@ -170,8 +178,11 @@ impl PrefixIndex {
         let (head, tail) = self.tokens[block as usize * size..][..size].split_at_mut(tokens.head.len());
         head.copy_from_slice(tokens.head);
         tail.copy_from_slice(tokens.tail);
+        if let Link::Root(space) = parent.link() {
+            self.adapters[block as usize] = space.adapter;
+        }
         records[block].publish(parent, chain);
-        self.link(block, chain.hash);
+        self.link(block, chain.hash());
     }
 
     fn link(&mut self, block: u32, hash: u32) {
@@ -216,11 +227,14 @@ impl PrefixIndex {
 }
 
 impl ChainId {
-    /// What the hash of a continuation starts from; salts and hashes go different ways.
+    /// What the hash of a continuation starts from; salts, adapters and hashes go different ways.
     fn seed(self) -> u64 {
-        match self.link {
-            Link::Root(salt) => salt.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) ^ 0x5bd1_e995,
-            Link::Block(_) => u64::from(self.hash).wrapping_mul(0xff51_afd7_ed55_8ccd),
+        match self.link() {
+            Link::Root(CacheSpace { salt, adapter }) => {
+                let salt = salt.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+                salt ^ u64::from(adapter.0).wrapping_mul(0xc2b2_ae3d_27d4_eb4f) ^ 0x5bd1_e995
+            }
+            Link::Block(_) => u64::from(self.hash()).wrapping_mul(0xff51_afd7_ed55_8ccd),
         }
     }
 }

@@ -87,7 +87,7 @@ impl Check<'_> {
                 before = None;
                 continue;
             }
-            let (parent, block) = (record.parent(), block.index());
+            let (parent, block) = (self.parent(block.index()), block.index());
             let ordered = record.retention() <= stays || self.was_forgotten(parent);
             assert!(ordered, "block {block} of {who} stays longer than the one before it");
             stays = record.retention();
@@ -95,7 +95,7 @@ impl Check<'_> {
             assert!(is_root == (index == 0), "block {block} at {index} of {who} has the parent {parent:?}");
             let continues = index == 0 || before == Some(parent) || self.was_forgotten(parent);
             assert!(continues, "block {block} of {who} continues {parent:?}, but {before:?} is before it");
-            before = record.chain().map(|chain| chain.link);
+            before = record.chain().map(|chain| chain.link());
         }
     }
 
@@ -196,8 +196,8 @@ impl Check<'_> {
         let mut by_content: FxHashMap<(Link, &[TokenId]), Link> = FxHashMap::default();
         for block in self.blocks() {
             let (record, tokens) = (self.record(block), self.pool.index.tokens(block));
-            let Some(chain) = record.chain().map(|chain| chain.link) else { continue };
-            let (parent, place) = (record.parent(), self.lifetime(block));
+            let Some(chain) = record.chain().map(|chain| chain.link()) else { continue };
+            let (parent, place) = (self.parent(block), self.lifetime(block));
             let serial = chain.serial().expect("a block's chain is no root");
             assert!(serial <= self.pool.last_serial, "block {block} has {chain:?}, which was never issued");
             let entry = by_chain.entry(chain).or_insert(Prefix { parent, tokens, lifetime: place });
@@ -222,6 +222,10 @@ impl Check<'_> {
                 prefix.parent
             );
         }
+    }
+
+    fn parent(&self, block: u32) -> Link {
+        self.pool.index.parent(&self.pool.records, block)
     }
 
     /// When a block can be evicted, relative to others: held ones last.

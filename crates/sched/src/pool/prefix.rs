@@ -1,9 +1,11 @@
 //! Sharing of published prefixes.
 
+use super::chain::Link;
 use super::index::AHEAD;
 use super::record::Record;
 use super::{BlockHandle, BlockPool, BlockTable, ChainId, TokenView};
-use crate::{CacheSalt, Retention};
+use crate::{AdapterId, CacheSpace, Retention};
+use rustc_hash::FxHashSet;
 
 /// The longest published prefix of some tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,28 +20,29 @@ pub struct PrefixHit {
 }
 
 impl BlockPool {
-    /// The longest published prefix of `tokens` under `salt`, in full blocks and at most `max_tokens` long.
+    /// The longest published prefix of `tokens` in `space`, in full blocks and at most `max_tokens` long.
     ///
     /// A caller that needs logits passes one less than it has tokens. Takes nothing.
     pub fn lookup<'t>(
         &self,
-        salt: CacheSalt,
+        space: impl Into<CacheSpace>,
         tokens: impl Into<TokenView<'t>>,
         max_tokens: u32,
     ) -> PrefixHit {
-        self.walk(salt, tokens.into(), max_tokens, |_| ())
+        self.walk(space.into(), tokens.into(), max_tokens, |_| ())
     }
 
     /// Appends the blocks that [`lookup`](Self::lookup) finds to `into`, counting each.
     pub fn take_hit<'t>(
         &mut self,
-        salt: CacheSalt,
+        space: impl Into<CacheSpace>,
         tokens: impl Into<TokenView<'t>>,
         max_tokens: u32,
         into: &mut BlockTable,
     ) -> PrefixHit {
         let first = into.len();
-        let hit = self.walk(salt, tokens.into(), max_tokens, |block| into.push(BlockHandle::counted(block)));
+        let hit = self
+            .walk(space.into(), tokens.into(), max_tokens, |block| into.push(BlockHandle::counted(block)));
         for block in into.iter().skip(first) {
             self.count_published(block.index());
         }
@@ -111,23 +114,58 @@ impl BlockPool {
                 continue;
             }
             forgotten += 1;
-            self.unshelve(block);
-            self.unpublish(block);
-            self.available += 1;
-            self.records.push_front(block);
+            self.forget_free(block);
         }
         forgotten
+    }
+
+    /// Forgets the content of every block that was computed with `adapter`, which nobody looks for any more. Returns how many
+    /// blocks were forgotten. Takes time of the order of the pool.
+    ///
+    /// # Panics
+    /// If such a block is held.
+    pub fn forget_adapter(&mut self, adapter: AdapterId) -> u32 {
+        let published = (1..self.config.blocks).filter_map(|block| {
+            let serial = self.records[block].chain()?.link().serial()?;
+            Some((serial, block))
+        });
+        let mut published: Vec<(u64, u32)> = published.collect();
+        // What continues a prefix was published after it.
+        published.sort_unstable();
+        let mut gone = FxHashSet::default();
+        let mut forgotten = 0;
+        for (serial, block) in published {
+            let is_own = match self.index.parent(&self.records, block) {
+                Link::Root(space) => space.adapter == adapter,
+                Link::Block(parent) => gone.contains(&parent),
+            };
+            if is_own {
+                assert!(self.records[block].refs == 0, "block {block} of {adapter:?} is held");
+                gone.insert(serial);
+                forgotten += 1;
+                self.forget_free(block);
+            }
+        }
+        forgotten
+    }
+
+    /// Forgets the content of a published block that nobody holds.
+    fn forget_free(&mut self, block: u32) {
+        self.unshelve(block);
+        self.unpublish(block);
+        self.available += 1;
+        self.records.push_front(block);
     }
 
     /// Calls `found` with each block of the longest published prefix.
     fn walk(
         &self,
-        salt: CacheSalt,
+        space: CacheSpace,
         tokens: TokenView<'_>,
         max_tokens: u32,
         mut found: impl FnMut(u32),
     ) -> PrefixHit {
-        let mut hit = PrefixHit { blocks: 0, cached: 0, chain: ChainId::root(salt) };
+        let mut hit = PrefixHit { blocks: 0, cached: 0, chain: ChainId::root(space) };
         let size = self.config.block_size;
         let full =
             if self.last_serial == 0 { 0 } else { tokens.len().min(max_tokens as usize) / size as usize };
@@ -171,19 +209,18 @@ impl BlockPool {
     /// Takes the content of a held block out of the index, with every other block that has the same content.
     /// What continues it can no longer be found either, because the chain is never issued again.
     pub(super) fn forget(&mut self, block: u32) {
-        let Some(serial) = self.records[block].chain().and_then(|chain| chain.link.serial()) else { return };
+        let Some(serial) = self.records[block].chain().and_then(|chain| chain.link().serial()) else {
+            return;
+        };
         self.last_forgotten = self.last_forgotten.max(serial);
         loop {
             let twin = self.index.twins(&self.records, block).find(|&twin| twin != block);
             let Some(twin) = twin else { break };
             let is_free = self.records[twin].refs == 0;
             if is_free {
-                self.unshelve(twin);
-            }
-            self.unpublish(twin);
-            if is_free {
-                self.available += 1;
-                self.records.push_front(twin);
+                self.forget_free(twin);
+            } else {
+                self.unpublish(twin);
             }
         }
         self.unpublish(block);

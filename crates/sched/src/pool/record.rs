@@ -2,8 +2,8 @@
 
 use super::ChainId;
 use super::chain::Link;
-use crate::Retention;
 use crate::retention::CLASSES;
+use crate::{AdapterId, CacheSalt, CacheSpace, Retention};
 
 /// No block: the null block is neither free nor indexed, so its index ends every bucket and the list of ordinary blocks.
 pub(super) const NONE: u32 = 0;
@@ -35,9 +35,12 @@ impl Record {
         self.chain != 0
     }
 
-    /// The prefix before this block; meaningful while it is published.
-    pub(super) fn parent(&self) -> Link {
-        if self.chain & 1 == 1 { Link::Root(self.parent) } else { Link::Block(self.parent) }
+    /// The prefix before this block, whose adapter the index knows; meaningful while it is published.
+    pub(super) fn parent(&self, adapter: AdapterId) -> Link {
+        if self.chain & 1 == 1 {
+            return Link::Root(CacheSpace { salt: CacheSalt(self.parent), adapter });
+        }
+        Link::Block(self.parent)
     }
 
     pub(super) fn hash(&self) -> u32 {
@@ -46,14 +49,14 @@ impl Record {
 
     /// Notes that the block completes `chain`, which continues `parent`.
     pub(super) fn publish(&mut self, parent: ChainId, chain: ChainId) {
-        let serial = chain.link.serial().expect("a block completes no root");
-        let (value, is_root) = match parent.link {
-            Link::Root(salt) => (salt, 1),
+        let serial = chain.link().serial().expect("a block completes no root");
+        let (value, is_root) = match parent.link() {
+            Link::Root(space) => (space.salt.0, 1),
             Link::Block(serial) => (serial, 0),
         };
         self.parent = value;
         self.chain = serial << SERIAL | is_root;
-        self.hash = chain.hash;
+        self.hash = chain.hash();
     }
 
     pub(super) fn unpublish(&mut self) {
@@ -171,7 +174,6 @@ impl std::ops::IndexMut<u32> for Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CacheSalt;
 
     #[test]
     fn a_record_is_32_bytes() {
@@ -185,11 +187,11 @@ mod tests {
         for salt in [0, 7, u64::MAX] {
             let root = ChainId::root(CacheSalt(salt));
             record.publish(root, chain);
-            assert_eq!((record.parent(), record.chain()), (root.link, Some(chain)));
+            assert_eq!((record.parent(AdapterId::NONE), record.chain()), (root.link(), Some(chain)));
         }
         record.publish(ChainId::block(7, 0), chain);
-        assert_eq!(record.parent(), Link::Block(7));
-        assert_ne!(record.parent(), ChainId::root(CacheSalt(7)).link);
+        assert_eq!(record.parent(AdapterId(3)), Link::Block(7));
+        assert_ne!(record.parent(AdapterId::NONE), ChainId::root(CacheSalt(7)).link());
     }
 
     #[test]
@@ -236,7 +238,10 @@ mod tests {
         for class in [3, CLASSES - 1, 0] {
             record.set_retention(Retention::of_class(class));
             assert_eq!(record.retention().class(), class);
-            assert_eq!((record.parent(), record.chain()), (ChainId::root(CacheSalt(7)).link, Some(chain)));
+            assert_eq!(
+                (record.parent(AdapterId::NONE), record.chain()),
+                (ChainId::root(CacheSalt(7)).link(), Some(chain))
+            );
         }
     }
 }

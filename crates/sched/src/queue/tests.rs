@@ -28,6 +28,7 @@ fn arrive(queue: &mut WaitingQueue, arrival: u64, class: u8, tenant: Tenant, now
         priority,
         tenant,
         salt: CacheSalt(0),
+        adapter: Default::default(),
         retention: Default::default(),
         enqueued_at: now,
         deadlines: Deadlines::default(),

@@ -240,7 +240,7 @@ impl Scheduler {
     }
 
     pub(super) fn lookup(&self, sequence: &Sequence) -> PrefixHit {
-        self.pool.lookup(sequence.request.salt, sequence.tokens(), lookup_limit(sequence))
+        self.pool.lookup(sequence.request.cache_space(), sequence.tokens(), lookup_limit(sequence))
     }
 
     /// Moves a waiting sequence that fits into the batch with all the blocks of its tokens.
@@ -251,9 +251,9 @@ impl Scheduler {
         let (computed, total) = (hit.blocks * self.layout.block_size, sequence.total());
         sequence.admitted(now);
         sequence.reserve(self.config.max_model_len, self.layout.block_size);
-        let salt = sequence.request.salt;
+        let space = sequence.request.cache_space();
         let tokens = crate::TokenView::new(&sequence.request.prompt, &sequence.output);
-        let taken = self.pool.take_hit(salt, tokens, limit, &mut sequence.table);
+        let taken = self.pool.take_hit(space, tokens, limit, &mut sequence.table);
         debug_assert_eq!(taken, hit);
         let missing = self.blocks_for(total) - taken.blocks;
         self.pool.allocate_many(missing, &mut sequence.table).expect("the sequence fits");

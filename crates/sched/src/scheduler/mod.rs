@@ -24,7 +24,7 @@ use crate::pace::{Pace, StepLoad};
 use crate::rate::RateMeter;
 use crate::wheel::{TimerKey, TimingWheel};
 use crate::{
-    Batch, BatchStats, BlockManagerStats, BlockPool, ConfigError, Counters, Effects, EnqueueError,
+    AdapterId, Batch, BatchStats, BlockManagerStats, BlockPool, ConfigError, Counters, Effects, EnqueueError,
     KvCapacity, KvLayout, PoolConfig, Priority, Request, RequestId, Retention, SampleIndex, SchedulerConfig,
     SchedulerStats, Sequence, StepInput, WaitingQueue,
 };
@@ -243,6 +243,14 @@ impl Scheduler {
             self.batch.at_mut(key).request.retention = Retention::ORDINARY;
         }
         self.pool.clear_cache()
+    }
+
+    /// Forgets every prefix that was computed with `adapter`. Returns how many blocks were forgotten.
+    ///
+    /// # Panics
+    /// If a request with this adapter has not ended.
+    pub fn forget_adapter(&mut self, adapter: AdapterId) -> u32 {
+        self.pool.forget_adapter(adapter)
     }
 
     /// How long requests of higher classes that arrive later can go before those of `class` without limit:

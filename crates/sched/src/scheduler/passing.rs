@@ -122,7 +122,8 @@ impl Scheduler {
             return None;
         }
         let computing = self.batch.iter().filter(|running| {
-            let same = running.gap() > 1 && !running.held && running.request.salt == sequence.request.salt;
+            let space = running.request.cache_space();
+            let same = running.gap() > 1 && !running.held && space == sequence.request.cache_space();
             same && (running.cache.published * self.layout.block_size) < end as u32
         });
         let mut sharing = computing.filter(|running| {

@@ -271,6 +271,7 @@ fn write_row(input: &mut StepInput, index: usize, sequence: &Sequence) {
     let row = Row {
         id: sequence.request.id,
         sample: sequence.sample,
+        adapter: sequence.request.adapter,
         tokens: start..input.tokens.len() as u32,
         context,
         table: table_start..input.tables.len() as u32,

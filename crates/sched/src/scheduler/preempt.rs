@@ -128,6 +128,7 @@ mod tests {
                 priority,
                 tenant: Default::default(),
                 salt: Default::default(),
+                adapter: Default::default(),
                 retention: Default::default(),
                 enqueued_at: now,
                 deadlines: Deadlines::default(),

@@ -4,8 +4,8 @@ use super::SimReport;
 use super::prompts::PromptLedger;
 use crate::fake::{BeamAnswer, FakeModel};
 use crate::{
-    CompletionReason, DeadlineKind, Effect, Effects, Failure, LengthKind, Request, RequestId, RequestStats,
-    SampleIndex, Scheduler, SequenceId, TokenId,
+    AdapterId, CompletionReason, DeadlineKind, Effect, Effects, Failure, LengthKind, Request, RequestId,
+    RequestStats, SampleIndex, Scheduler, SequenceId, TokenId,
 };
 use rustc_hash::FxHashMap;
 use std::time::{Duration, Instant};
@@ -54,9 +54,8 @@ pub(super) struct Context<'a> {
 }
 
 impl Ledger {
-    pub(super) fn open(&mut self, request: Request) {
-        let prefix =
-            request.prompt.iter().fold(FakeModel::EMPTY_PREFIX, |p, &token| FakeModel::extend(p, token));
+    pub(super) fn open(&mut self, request: Request, model: &FakeModel) {
+        let prefix = model.with_adapter(request.adapter).prefix_of(&request.prompt);
         let account = Account { prefix, ..Account::default() };
         let (id, samples, place) = (request.id, request.samples, self.open.len());
         self.open.push(id);
@@ -68,6 +67,11 @@ impl Ledger {
 
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Whether a request with this adapter has not ended.
+    pub(super) fn uses(&self, adapter: AdapterId) -> bool {
+        self.entries.values().any(|entry| entry.request.adapter == adapter)
     }
 
     pub(super) fn ids(&self) -> &[RequestId] {
@@ -201,7 +205,8 @@ impl Ledger {
             Some(answer) => answer.tokens == *tokens && answer.stopped == (*reason == CompletionReason::Eos),
             None => tokens.is_empty() && *reason == CompletionReason::Eos,
         };
-        let answers = |longest| context.model.beam_answers(&request.prompt, &request.sampling, longest);
+        let model = context.model.with_adapter(request.adapter);
+        let answers = |longest| model.beam_answers(&request.prompt, &request.sampling, longest);
         if entry.answers.is_empty() {
             entry.answers = answers(longest);
         }

@@ -13,7 +13,9 @@ mod setup;
 pub use report::SimReport;
 
 use crate::fake::FakeExecutor;
-use crate::{CompletionReason, Effect, Effects, Executor, RequestId, SampleIndex, Scheduler, StepOutput};
+use crate::{
+    AdapterId, CompletionReason, Effect, Effects, Executor, RequestId, SampleIndex, Scheduler, StepOutput,
+};
 use ledger::{Context, Ledger};
 use rng::Rng;
 use setup::Setup;
@@ -57,6 +59,8 @@ pub struct Simulation {
     effects: Effects,
     output: StepOutput,
     report: SimReport,
+    /// The latest id of an adapter.
+    last_adapter: u32,
     /// Whether traffic has stopped.
     draining: bool,
 }
@@ -88,9 +92,13 @@ impl Simulation {
     fn new(seed: u64, options: SimOptions) -> Self {
         let mut rng = Rng::new(seed);
         let setup = Setup::draw(&mut rng, options.hash_bits);
-        let executor = FakeExecutor::new(setup.capacity).with_nan_rows(setup.nan_per_million, rng.word());
+        let mut executor = FakeExecutor::new(setup.capacity).with_nan_rows(setup.nan_per_million, rng.word());
+        for &adapter in &setup.adapters {
+            executor.attach(adapter, Box::new(())).expect("the fake executor takes any adapter");
+        }
         let scheduler = Scheduler::new(setup.config, setup.capacity).expect("a drawn configuration is valid");
         Self {
+            last_adapter: setup.adapters.len() as u32,
             rng,
             setup,
             scheduler,
@@ -111,6 +119,7 @@ impl Simulation {
         if !self.draining {
             self.arrive();
             self.cancel();
+            self.exchange_adapter();
         }
         self.scheduler.reap(self.now, &mut self.effects);
         self.book(false);
@@ -128,9 +137,27 @@ impl Simulation {
             let request = self.setup.request(&mut self.rng, self.now);
             if self.scheduler.enqueue(request.clone(), self.now).is_ok() {
                 self.executor.register(&request);
-                self.ledger.open(request);
+                self.ledger.open(request, self.executor.model());
             }
         }
+    }
+
+    /// Unloads an adapter that no request names and loads another one in its place.
+    fn exchange_adapter(&mut self) {
+        if self.setup.adapters.is_empty() || !self.rng.chance(20) {
+            return;
+        }
+        let place = self.rng.within(0, self.setup.adapters.len() as u32 - 1) as usize;
+        let old = self.setup.adapters[place];
+        if self.ledger.uses(old) {
+            return;
+        }
+        self.report.forgotten += u64::from(self.scheduler.forget_adapter(old));
+        assert!(self.executor.detach(old).is_some(), "{old:?} was attached");
+        self.last_adapter += 1;
+        let next = AdapterId(self.last_adapter);
+        self.executor.attach(next, Box::new(())).expect("the fake executor takes any adapter");
+        self.setup.adapters[place] = next;
     }
 
     /// Cancels known and unknown requests and samples, some twice.

@@ -34,6 +34,7 @@ impl PromptLedger {
     /// Checks that each position was reported once, with the numbers of the closed form.
     pub(super) fn check(&self, request: &Request, model: &FakeModel) {
         let (id, report) = (request.id, request.sampling.report);
+        let model = model.with_adapter(request.adapter);
         let (mut logprobs, mut top, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
         match report {
             PromptReport::Nothing => {}

@@ -22,6 +22,8 @@ pub struct SimReport {
     pub reports: u64,
     /// Blocks copied because samples or beams parted.
     pub copies: u64,
+    /// Cached blocks that were forgotten with their adapter.
+    pub forgotten: u64,
     /// Most preemptions of one sample.
     pub max_preemptions: u32,
     /// The scheduler's own counts.
@@ -61,6 +63,7 @@ impl SimReport {
         self.searched += other.searched;
         self.reports += other.reports;
         self.copies += other.copies;
+        self.forgotten += other.forgotten;
         self.max_preemptions = self.max_preemptions.max(other.max_preemptions);
         self.counters.add(&other.counters);
         self.trace ^= other.trace;
@@ -87,7 +90,11 @@ impl fmt::Display for SimReport {
             "tokens: {computed_tokens} computed, {recomputed_tokens} of them again, {} generated; {} outputs of searches, {} reports on prompts",
             self.tokens, self.searched, self.reports
         )?;
-        writeln!(f, "prefix cache: {prefix_hits} of {prefix_queries} tokens; {} blocks copied", self.copies)?;
+        writeln!(
+            f,
+            "prefix cache: {prefix_hits} of {prefix_queries} tokens; {} blocks copied, {} forgotten with adapters",
+            self.copies, self.forgotten
+        )?;
         write!(
             f,
             "preemptions: {preemptions}, {displaced} for a higher class, at most {} of one sample",

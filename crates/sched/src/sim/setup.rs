@@ -3,9 +3,9 @@
 use super::rng::Rng;
 use crate::fake::FakeExecutor;
 use crate::{
-    Batching, BeamSearch, CacheSalt, Deadlines, EarlyStopping, KvCapacity, Pooling, Priority, PromptReport,
-    Request, RequestId, Reservation, Retention, SamplingParams, SchedulerConfig, Tenant, TenantId, TokenId,
-    Weight,
+    AdapterId, Batching, BeamSearch, CacheSalt, Deadlines, EarlyStopping, KvCapacity, Pooling, Priority,
+    PromptReport, Request, RequestId, Reservation, Retention, SamplingParams, SchedulerConfig, Tenant,
+    TenantId, TokenId, Weight,
 };
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -32,6 +32,8 @@ pub(super) struct Setup {
     retains: bool,
     /// Whether some requests want to know of their prompts.
     reports: bool,
+    /// Adapters that requests may name.
+    pub(super) adapters: Vec<AdapterId>,
 }
 
 impl Setup {
@@ -81,6 +83,7 @@ impl Setup {
             prefixes,
             retains: false,
             reports: false,
+            adapters: Vec::new(),
         };
         // Drawn last, so that the rest of a seed is what it is without.
         let target = rng.chance(300).then(|| Duration::from_micros(u64::from(rng.log_within(1, 100_000))));
@@ -97,6 +100,7 @@ impl Setup {
         setup.searches = *rng.pick(&[0, 0, 100, 500]);
         setup.reports = rng.chance(300);
         setup.capacity.window = rng.chance(300).then(|| rng.log_within(1, max_model_len));
+        setup.adapters = (1..=*rng.pick(&[0, 0, 1, 3])).map(AdapterId).collect();
         setup
     }
 
@@ -126,6 +130,7 @@ impl Setup {
             priority: *rng.pick(&Priority::ALL),
             tenant: self.tenant(rng),
             salt: CacheSalt(u64::from(rng.within(0, self.salts - 1))),
+            adapter: self.adapter(id),
             retention: self.retention(id),
             enqueued_at: now,
             deadlines: self.draw_deadlines(rng),
@@ -141,6 +146,12 @@ impl Setup {
         let id = rng.within(0, self.tenants - 1);
         let weight = Weight::try_from(f64::from(id + 1)).expect("a small positive number is a weight");
         Tenant { id: TenantId(u64::from(id)), weight }
+    }
+
+    /// Decided by the id, like [`retention`](Self::retention).
+    fn adapter(&self, id: Uuid) -> AdapterId {
+        let place = (id.as_u64_pair().1 / 16) as usize % (self.adapters.len() + 1);
+        self.adapters.get(place).copied().unwrap_or_default()
     }
 
     /// Decided by the id, so that the rest of a seed does not depend on it.

@@ -26,7 +26,7 @@ const LONGEST: usize = 8;
 /// A sequence as the pool's user sees it.
 #[derive(Debug)]
 struct User {
-    salt: CacheSalt,
+    space: CacheSpace,
     tokens: Vec<TokenId>,
     table: BlockTable,
     chains: (ChainId, Chain),
@@ -71,7 +71,7 @@ impl Driver {
         let before = self.published();
         let user = user as usize;
         match kind % KINDS {
-            0..=2 => self.admit(a, b),
+            0..=2 => self.admit(AdapterId(u32::from((kind / KINDS) & 1)), a, b),
             3..=6 => self.append(user, a),
             7..=10 => self.publish(user, b),
             11 => self.fork(user),
@@ -80,6 +80,7 @@ impl Driver {
             16 | 17 => self.retain(user, b),
             18 | 19 => self.advance(a, b),
             _ if op.is_fault() => self.discard(user, b),
+            _ if (16..48).contains(&b) => self.forget_adapter(),
             _ if b < 16 => assert_eq!(self.pool.clear_cache(), self.model.clear_cache()),
             _ => self.finish(user),
         }
@@ -127,24 +128,24 @@ impl Driver {
     }
 
     /// A new sequence: takes the cached prefix of its prompt and blocks for the rest, or nothing.
-    fn admit(&mut self, a: u8, b: u8) {
+    fn admit(&mut self, adapter: AdapterId, a: u8, b: u8) {
         if self.users.len() == SEQUENCES {
             return;
         }
-        let salt = CacheSalt(u64::from(a & 1));
+        let space = CacheSpace { salt: CacheSalt(u64::from(a & 1)), adapter };
         let length = 1 + usize::from(a >> 1) % (self.size * LONGEST);
         let tokens: Vec<TokenId> = (0..length).map(|at| u32::from(b >> (at / self.size % 8) & 1)).collect();
         let view = TokenView::new(&tokens[..length / 3], &tokens[length / 3..]);
         let limit = length as u32 - 1;
 
-        let seen = self.pool.lookup(salt, view, limit);
-        let (mut blocks, chain) = self.model.lookup(salt, &tokens, limit);
+        let seen = self.pool.lookup(space, view, limit);
+        let (mut blocks, chain) = self.model.lookup(space, &tokens, limit);
         let is_free = |&&block: &&u32| self.model.refs(block) == 0 && !self.model.is_pinned(block);
         let free = blocks.iter().filter(is_free).count();
         assert_eq!((seen.blocks as usize, seen.cached as usize), (blocks.len(), free));
 
         let mut table = BlockTable::new();
-        let hit = self.pool.take_hit(salt, view, limit, &mut table);
+        let hit = self.pool.take_hit(space, view, limit, &mut table);
         assert_eq!(hit, seen);
         blocks.iter().for_each(|&block| self.model.take(block));
         let missing = (length.div_ceil(self.size) - blocks.len()) as u32;
@@ -154,7 +155,7 @@ impl Driver {
                 assert_eq!(got, Ok(()));
                 blocks.extend(fresh);
                 let published = hit.blocks as usize;
-                let user = User { salt, tokens, table, chains: (hit.chain, chain), published, blocks };
+                let user = User { space, tokens, table, chains: (hit.chain, chain), published, blocks };
                 user.assert_same_blocks();
                 self.users.push(user);
             }
@@ -163,6 +164,14 @@ impl Driver {
                 self.pool.release_table(&mut table);
                 blocks.into_iter().rev().for_each(|block| self.model.release(block));
             }
+        }
+    }
+
+    /// Drops what adapter 1 computed, if nobody holds any of it.
+    fn forget_adapter(&mut self) {
+        let adapter = AdapterId(1);
+        if self.users.iter().all(|user| user.space.adapter != adapter) {
+            assert_eq!(self.pool.forget_adapter(adapter), self.model.forget_adapter(adapter));
         }
     }
 
@@ -280,7 +289,7 @@ impl Driver {
 impl User {
     fn holding(&self) -> Holding<'_> {
         Holding {
-            sequence: SequenceId { request: RequestId::EMPTY, sample: SampleIndex(self.salt.0 as u16) },
+            sequence: SequenceId { request: RequestId::EMPTY, sample: SampleIndex(self.space.salt.0 as u16) },
             table: &self.table,
             tokens: self.tokens.len() as u32,
         }

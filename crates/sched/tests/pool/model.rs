@@ -1,12 +1,12 @@
 //! The pool as one would write it first: lists, linear scans, no intrusive links and no hash.
 
-use pagoda_sched::{AllocError, BlockId, BlockPool, BlockState, CacheSalt, Retention, TokenId};
+use pagoda_sched::{AdapterId, AllocError, BlockId, BlockPool, BlockState, CacheSpace, Retention, TokenId};
 use std::collections::VecDeque;
 
-/// A prefix: the empty one of a salt, or the number of a published one.
+/// A prefix: the empty one of a space, or the number of a published one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chain {
-    Root(CacheSalt),
+    Root(CacheSpace),
     Number(usize),
 }
 
@@ -189,8 +189,8 @@ impl Model {
     }
 
     /// The blocks of the longest published prefix, and that prefix.
-    pub(crate) fn lookup(&self, salt: CacheSalt, tokens: &[TokenId], max_tokens: u32) -> (Vec<u32>, Chain) {
-        let (mut blocks, mut chain) = (vec![], Chain::Root(salt));
+    pub(crate) fn lookup(&self, space: CacheSpace, tokens: &[TokenId], max_tokens: u32) -> (Vec<u32>, Chain) {
+        let (mut blocks, mut chain) = (vec![], Chain::Root(space));
         let usable = tokens.len().min(max_tokens as usize);
         for tokens in tokens[..usable].chunks_exact(self.block_size) {
             let equal = self.published.iter().filter(|entry| entry.parent == chain && entry.tokens == tokens);
@@ -228,6 +228,30 @@ impl Model {
             forgotten += 1;
         }
         forgotten
+    }
+
+    /// Forgets all that follows from the empty prefixes of `adapter`, in the order of publication.
+    pub(crate) fn forget_adapter(&mut self, adapter: AdapterId) -> u32 {
+        let number = |chain: Chain| match chain {
+            Chain::Number(number) => number,
+            Chain::Root(_) => 0,
+        };
+        let mut entries = self.published.clone();
+        entries.sort_by_key(|entry| (number(entry.chain), entry.block));
+        let mut gone = vec![];
+        for entry in &entries {
+            let is_own = match entry.parent {
+                Chain::Root(space) => space.adapter == adapter,
+                parent => gone.contains(&parent),
+            };
+            if is_own {
+                gone.push(entry.chain);
+                self.unpublish(entry.block);
+                self.free.retain(|&free| free != entry.block);
+                self.free.push_front(entry.block);
+            }
+        }
+        gone.len() as u32
     }
 
     fn chain_of(&self, block: u32) -> Option<Chain> {

@@ -47,6 +47,7 @@ pub(crate) fn request(prompt: &[TokenId], max_tokens: u32) -> Request {
         priority: Priority::Normal,
         tenant: Default::default(),
         salt: Default::default(),
+        adapter: Default::default(),
         retention: Default::default(),
         enqueued_at: Instant::now(),
         deadlines: Deadlines::default(),
@@ -164,7 +165,11 @@ impl Bench {
     }
 
     pub(crate) fn answer(&self, request: &Request, sample: u16, count: usize) -> Vec<TokenId> {
-        self.executor.model().answer(&request.prompt, SampleIndex(sample), count)
+        self.executor.model().with_adapter(request.adapter).answer(
+            &request.prompt,
+            SampleIndex(sample),
+            count,
+        )
     }
 
     pub(crate) fn end(&self, id: RequestId, sample: u16) -> Option<&End> {

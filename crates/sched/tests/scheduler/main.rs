@@ -1,5 +1,6 @@
 //! The scheduler over the fake executor, rule by rule.
 
+mod adapters;
 mod baselines;
 mod beams;
 mod bench;

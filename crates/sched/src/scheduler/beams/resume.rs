@@ -58,7 +58,7 @@ impl Scheduler {
             return;
         }
         let (id, prompt, total) = (best.request.id, best.request.prompt.len() as u32, best.total());
-        let (salt, blocks) = (best.request.salt, self.blocks_for(total));
+        let (space, blocks) = (best.request.cache_space(), self.blocks_for(total));
         let mut search = self.take_search(id);
         search.caught_up = 0;
         let live = search.beams.live();
@@ -71,7 +71,7 @@ impl Scheduler {
             let mut held = self.batch.at(key).fork(beam.slot, table);
             search.beams.tokens(rank, &mut held.output);
             (held.computed, held.scheduled) = (0, 0);
-            held.cache = CacheProgress { chain: ChainId::root(salt), published: 0, taken: 0 };
+            held.cache = CacheProgress { chain: ChainId::root(space), published: 0, taken: 0 };
             held.beams = 1;
             held.held = true;
             self.counters.recomputed_tokens += u64::from(total - 1 - shared * self.layout.block_size);
@@ -114,7 +114,9 @@ impl Scheduler {
                 published: blocks,
                 taken: blocks.min(source.cache.taken),
             },
-            None => CacheProgress { chain: ChainId::root(source.request.salt), published: 0, taken: 0 },
+            None => {
+                CacheProgress { chain: ChainId::root(source.request.cache_space()), published: 0, taken: 0 }
+            }
         };
         let mut table = std::mem::take(&mut self.batch.at_mut(held).table);
         self.pool.share_front(&self.batch.at(earlier).table, blocks as usize, &mut table);
