@@ -6,6 +6,7 @@
 //! files. No code is ever read from a model: safetensors, GGUF and JSON only. A model with random weights reads like a folder.
 #![deny(unsafe_code)]
 
+mod adapter;
 mod arch;
 mod checkpoint;
 mod config;
@@ -33,6 +34,7 @@ mod view;
 mod weights;
 mod writer;
 
+pub use adapter::{Adapter, Update};
 pub use arch::{SUPPORTED_ARCHITECTURES, supported_models};
 pub use checkpoint::Checkpoint;
 pub use dtype::{BlockFormat, Dtype};

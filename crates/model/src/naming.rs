@@ -164,6 +164,11 @@ impl Naming {
         }))
     }
 
+    /// Whether these are the names of GGUF files.
+    pub(crate) fn is_gguf(&self) -> bool {
+        self.layers == "blk"
+    }
+
     /// The layer's number in the name of a tensor.
     pub(crate) fn layer_of(&self, name: &str) -> Option<u32> {
         let layers = self.layers.strip_prefix(self.optional_prefix).unwrap_or(self.layers);

@@ -288,7 +288,7 @@ impl LayerRole {
         self.is_matrix() && !self.is_router()
     }
 
-    fn needed(self, spec: &DecoderSpec, layer: &LayerSpec) -> bool {
+    pub(crate) fn needed(self, spec: &DecoderSpec, layer: &LayerSpec) -> bool {
         let (block, gated, experts) = (spec.block, layer.mlp == Mlp::Gated, layer.mlp.experts());
         let shared = experts.and_then(|experts| experts.shared);
         let mlp_norm = block.pre_norm && block.flow != Flow::ParallelShared;

@@ -1,5 +1,6 @@
 //! Model files, good and bad, through the public interface.
 
+mod adapters;
 mod config;
 mod experts;
 mod gguf;
