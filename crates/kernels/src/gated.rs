@@ -3,6 +3,7 @@
 use crate::act::Glu;
 use crate::linear::{LinearTask, Operation, Output, pieces};
 use crate::packed::UNIT;
+use crate::pool::WorkerPool;
 use crate::scratch::filled;
 use crate::shared::SharedOut;
 use crate::table::Kernels;
@@ -36,6 +37,27 @@ impl<'a> GluTask<'a> {
             units.iter().zip(out.chunks_mut(UNIT)).map(|([gate, up], out)| ([gate, up], out))
         })
     }
+}
+
+/// Outputs of gated units from the sums of all their rows.
+pub(crate) fn run(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    (sums, stride): (&[f32], usize),
+    kind: Glu,
+    out: &mut [f32],
+) {
+    let rows = sums.len() / stride;
+    let width = out.len() / rows.max(1);
+    assert!(stride == 2 * width.next_multiple_of(UNIT), "sums of {stride} for rows of {width}");
+    assert_eq!((sums.len(), out.len()), (rows * stride, rows * width), "{rows} rows of sums and outputs");
+    pool.run_rows(out, width, crate::norm::GRAIN, &|first, out| {
+        let present = out.len() / width;
+        let sums = &sums[first * stride..(first + present) * stride];
+        let to = Output { elements: &SharedOut::new(out), stride: width, first_row: first, first_column: 0 };
+        let (rows, columns) = (first..first + present, 0..width);
+        (kernels.glu)(&GluTask { kind, sums, stride, out: to, rows, columns });
+    });
 }
 
 /// Sums of a gate and what it lets through that one worker has at a time; they stay in the second-level cache.

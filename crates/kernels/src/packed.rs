@@ -215,7 +215,7 @@ fn read_blocks(w: &BlockPanels<'_>, row: usize, out: &mut [f32]) {
 }
 
 /// Rows of the two matrices of `rows` outputs each, packed unit by unit in turn.
-fn gated_rows(rows: usize) -> usize {
+pub(crate) fn gated_rows(rows: usize) -> usize {
     2 * rows.next_multiple_of(UNIT)
 }
 

@@ -5,7 +5,7 @@ use crate::format::WeightFormat;
 use crate::gated::{GluTask, SUMS};
 use crate::linear::{LinearTask, Output, arrange, pieces, run_columns, share};
 use crate::pack_error::PackError;
-use crate::packed::{LinearShape, PackedLinear, UNIT};
+use crate::packed::{LinearShape, PackedLinear, UNIT, gated_rows};
 use crate::pool::WorkerPool;
 use crate::scratch::{LinearScratch, filled};
 use crate::shared::SharedOut;
@@ -110,6 +110,11 @@ impl StackedLinear {
         only
     }
 
+    /// Sums that [`Kernels::stacked_gated_sums`] makes for a row of a gated unit of `width` outputs.
+    pub fn sums(width: usize) -> usize {
+        gated_rows(width)
+    }
+
     /// Rows of scratch memory that a row of the input takes: 2 where gate and up of a gated unit have two formats.
     pub fn scratch_rows(formats: [WeightFormat; 2]) -> usize {
         let [gate, up] = pair(formats);
@@ -145,6 +150,47 @@ pub(crate) fn run(
         let bias = bias.map(|bias| &bias[first..first + part.n()]);
         run_columns(kernels, pool, x, (part, None), bias, scratch, (&mut out[first..], n));
         first += part.n();
+    }
+}
+
+/// The sums of a gated unit: units of the gate and of what it lets through in turn.
+pub(crate) fn run_sums(
+    kernels: &Kernels,
+    pool: &WorkerPool,
+    x: &[f32],
+    w: &StackedLinear,
+    bias: Option<&[f32]>,
+    scratch: &mut LinearScratch,
+    sums: &mut [f32],
+) {
+    assert!(w.gated.is_some(), "the matrices of a gated unit");
+    let [gate, up] = match w.parts.as_slice() {
+        [both] => return crate::linear::run(kernels, pool, x, (both, None), bias, scratch, sums),
+        [gate, up] => [gate, up],
+        _ => unreachable!("a gated unit has one part or two"),
+    };
+    let stride = 2 * gate.units() * UNIT;
+    let m = x.len() / gate.k();
+    assert_eq!((x.len(), sums.len()), (m * gate.k(), m * stride), "sums are [{m}, {stride}]");
+    assert!(bias.is_none_or(|bias| bias.len() == stride), "bias is [{stride}]");
+    if m == 0 {
+        return;
+    }
+    let elements = &SharedOut::new(sums);
+    for (part, w) in [gate, up].into_iter().enumerate() {
+        let prepared = scratch.words_mut(m, w.k());
+        let rows = arrange(kernels, pool, x, w, prepared);
+        let prepared = &*prepared;
+        share(pool, w, rows, UNIT, &|units, blocks| {
+            for unit in units {
+                // As in `run_gated`.
+                let bias = bias.map(|bias| &bias[(unit + part) * UNIT..]);
+                let first_column = (unit * UNIT).wrapping_sub((2 * unit + part) * UNIT);
+                let out = Output { elements, stride, first_row: 0, first_column };
+                let (blocks, units) = (blocks.clone(), unit..unit + 1);
+                (kernels.linear)(LinearTask { x, prepared, w, bias, out, rows, blocks, units });
+            }
+        });
     }
 }
 

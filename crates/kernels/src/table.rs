@@ -5,6 +5,7 @@ use crate::gated::GluTask;
 use crate::groups::{GroupScratch, GroupedInput};
 use crate::kv::{KvMut, KvRef, KvRows, KvShape};
 use crate::linear::{LinearTask, PrepareTask};
+use crate::low_rank::{DownTask, LowRankInput, LowRankScratch, UpTask};
 use crate::route::{RouteWeights, RoutedRow};
 use crate::rows::Blocking;
 use crate::{
@@ -47,6 +48,10 @@ pub struct Kernels {
     pub(crate) sum_exp: fn(&[f32], f32, f32) -> f32,
     /// See [`Kernels::weigh`].
     pub(crate) weigh: fn(&[f32], f32, f32, &mut [f32]),
+    /// `A x` of an update.
+    pub(crate) low_rank_down: fn(DownTask<'_>),
+    /// `y += B t` of an update.
+    pub(crate) low_rank_up: fn(UpTask<'_>),
 }
 
 impl Kernels {
@@ -157,6 +162,49 @@ impl Kernels {
         out: &mut [f32],
     ) {
         crate::stacked::run_gated(self, pool, x, unit, bias, scratch, out);
+    }
+
+    /// The sums of a gated unit before its activation, as many a row as [`StackedLinear::sums`] tells: what
+    /// [`stacked_gated_linear`](Self::stacked_gated_linear) computes first, with the same bits. [`glu`](Self::glu) does the rest.
+    ///
+    /// # Panics
+    ///
+    /// As [`stacked_gated_linear`](Self::stacked_gated_linear).
+    pub fn stacked_gated_sums(
+        &self,
+        pool: &WorkerPool,
+        x: &[f32],
+        w: &StackedLinear,
+        bias: Option<&[f32]>,
+        scratch: &mut LinearScratch,
+        sums: &mut [f32],
+    ) {
+        crate::stacked::run_sums(self, pool, x, w, bias, scratch, sums);
+    }
+
+    /// `out = kind(gate) * up`, `[m, width]`, of the sums of a gated unit, `[m, stride]`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit each other.
+    pub fn glu(&self, pool: &WorkerPool, (sums, stride): (&[f32], usize), kind: Glu, out: &mut [f32]) {
+        crate::gated::run(self, pool, (sums, stride), kind, out);
+    }
+
+    /// Adds to rows of `out`, `[m, stride]`, the low-rank updates that they have: `scale · B (A x)`. A row has the same bits in
+    /// any company, and one without an update stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// When groups, lengths or updates do not fit each other, or `scratch` is too small.
+    pub fn add_low_rank(
+        &self,
+        pool: &WorkerPool,
+        input: LowRankInput<'_>,
+        scratch: &mut LowRankScratch,
+        out: (&mut [f32], usize),
+    ) {
+        crate::low_rank::run(self, pool, input, scratch, out);
     }
 
     /// [`linear`](Self::linear) of rows in groups, each with weights of its own; `out` is `[m, n]`. A row has the same bits as

@@ -8,6 +8,7 @@ mod attention;
 mod elementwise;
 mod erfc;
 mod linear;
+mod low_rank;
 
 use crate::rows::Blocking;
 use crate::{Isa, Kernels};
@@ -29,4 +30,6 @@ pub(crate) static KERNELS: Kernels = Kernels {
     row_stats: elementwise::row_stats,
     sum_exp: elementwise::sum_exp,
     weigh: elementwise::weigh,
+    low_rank_down: low_rank::down,
+    low_rank_up: low_rank::up,
 };

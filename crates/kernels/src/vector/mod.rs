@@ -15,6 +15,7 @@ pub(crate) mod int_dot;
 pub(crate) mod ints;
 pub(crate) mod level;
 pub(crate) mod linear;
+pub(crate) mod low_rank;
 pub(crate) mod math;
 mod planes;
 pub(crate) mod products;
@@ -43,6 +44,8 @@ macro_rules! table {
             row_stats: entry::row_stats,
             sum_exp: entry::sum_exp,
             weigh: entry::weigh,
+            low_rank_down: entry::low_rank_down,
+            low_rank_up: entry::low_rank_up,
         };
 
         mod entry {
@@ -65,6 +68,8 @@ macro_rules! table {
             table!(@entry $token, $features, elementwise, row_stats(x: &[f32]) -> $crate::RowStats);
             table!(@entry $token, $features, elementwise, sum_exp(x: &[f32], max: f32, scale: f32) -> f32);
             table!(@entry $token, $features, elementwise, weigh(x: &[f32], max: f32, scale: f32, out: &mut [f32]));
+            table!(@entry $token, $features, low_rank, low_rank_down(task: $crate::low_rank::DownTask<'_>));
+            table!(@entry $token, $features, low_rank, low_rank_up(task: $crate::low_rank::UpTask<'_>));
         }
     };
     (@entry $token:ty, $features:literal, $module:ident, $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {

@@ -251,6 +251,12 @@ fn a_gated_unit_of_two_formats_is_the_gate_times_the_other() {
                 let mut out = vec![f32::NAN; m * n];
                 let unit_of = (&packed, Glu::Silu);
                 kernels.stacked_gated_linear(&pool, &x, unit_of, Some(&bias), &mut scratch, &mut out);
+                let stride = StackedLinear::sums(n);
+                let mut all = vec![f32::NAN; m * stride];
+                kernels.stacked_gated_sums(&pool, &x, &packed, Some(&bias), &mut scratch, &mut all);
+                let mut parted = vec![f32::NAN; m * n];
+                kernels.glu(&pool, (&all, stride), Glu::Silu, &mut parted);
+                assert_same("sums and activation apart", &parted, &out);
                 let mut sums = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let format = if unit[i].1 == WeightFormat::F16 { WeightFormat::F32 } else { unit[i].1 };

@@ -9,5 +9,6 @@ mod groups;
 mod guard;
 mod kv;
 mod linear;
+mod low_rank;
 mod pool;
 mod quant;
