@@ -135,6 +135,7 @@ fn push_row(
     input.rows.push(Row {
         id: RequestId::EMPTY,
         sample: SampleIndex(0),
+        adapter: Default::default(),
         tokens: first..input.tokens.len() as u32,
         context: range.end,
         table: table..input.tables.len() as u32,

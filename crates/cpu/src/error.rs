@@ -33,6 +33,16 @@ pub enum CpuError {
         /// Largest that works.
         max: usize,
     },
+    /// An adapter has a larger rank than there is room for.
+    #[error(
+        "the adapter has rank {rank} and there is room for ranks up to {limit}; start with --max-lora-rank {rank}"
+    )]
+    AdapterRank {
+        /// Its largest rank.
+        rank: u32,
+        /// The largest that was planned for.
+        limit: u32,
+    },
     /// Both a float format and a quantised one were asked for.
     #[error("the weights cannot be {dtype} and quantised to {quantize}: leave one of the two out")]
     Formats {

@@ -1,5 +1,6 @@
 //! The CPU as a backend of the scheduler.
 
+use crate::adapters::Adapters;
 use crate::check::check;
 use crate::forward::Forward;
 use crate::kv::KvStorage;
@@ -14,7 +15,7 @@ use crate::work::Work;
 use crate::{CpuError, CpuOptions, MemoryPlan, Operation, Profile};
 use pagoda_kernels::{Isa, Kernels, WorkerPool};
 use pagoda_model::{AttentionSpan, Checkpoint, DecoderSpec};
-use pagoda_sched::{ExecError, Executor, KvCapacity, StepInput, StepOutput};
+use pagoda_sched::{AdapterId, AdapterWeights, ExecError, Executor, KvCapacity, StepInput, StepOutput};
 
 /// Runs the steps of one model on the CPU.
 ///
@@ -30,6 +31,7 @@ pub struct CpuExecutor {
     traffic: Traffic,
     profile: Profile,
     weights: ModelWeights,
+    adapters: Adapters,
     kv: KvStorage,
     /// One for each kind of rotary positions.
     ropes: Vec<RopeTable>,
@@ -86,6 +88,7 @@ impl CpuExecutor {
             traffic: Traffic::new(spec, &weights, &plan.layout),
             profile: Profile::default(),
             weights,
+            adapters: Adapters::new(options.adapters),
             ropes: spec.ropes.iter().map(|rope| RopeTable::new(rope, options.longest(spec))).collect(),
             scratch: Scratch::new(spec, options)?,
             samplers: RowSamplers::new(plan.threads, spec.vocab_size, kernels),
@@ -111,12 +114,17 @@ impl CpuExecutor {
         &self.plan
     }
 
-    /// Bytes that the executor does hold: weights, keys and values, everything else.
+    /// Bytes that the executor does hold without adapters: weights, keys and values, everything else.
     pub fn held_bytes(&self) -> [u64; 3] {
         let rest = self.scratch.bytes()
             + self.ropes.iter().map(RopeTable::reserved_bytes).sum::<u64>()
             + self.samplers.held_bytes();
         [self.weights.bytes(), self.kv.bytes(), rest]
+    }
+
+    /// Bytes of the adapters that are attached.
+    pub fn adapter_bytes(&self) -> u64 {
+        self.adapters.bytes()
     }
 
     /// The profile that its steps are measured in; off until it is started.
@@ -151,6 +159,7 @@ impl Executor for CpuExecutor {
         let mut watch = Stopwatch::start(&self.profile);
         check(input, &self.capacity(), self.max_tokens)?;
         self.scratch.prepare(input);
+        self.scratch.find_adapters(&input.rows, &self.adapters)?;
         let pool = if self.work.of(input) < SOLO_WORK { &self.solo } else { &self.pool };
         input.copies.iter().for_each(|&copy| self.kv.copy(copy));
         watch.lap(Operation::Other);
@@ -159,6 +168,7 @@ impl Executor for CpuExecutor {
             pool,
             spec: &self.spec,
             weights: &self.weights,
+            adapters: &self.adapters,
             kv: &mut self.kv,
             ropes: &mut self.ropes,
             scratch: &mut self.scratch,
@@ -181,6 +191,14 @@ impl Executor for CpuExecutor {
             self.profile.add(&StepRecord { tokens, sampled, costs, ..record });
         }
         Ok(())
+    }
+
+    fn attach(&mut self, id: AdapterId, adapter: AdapterWeights) -> Result<(), ExecError> {
+        self.adapters.attach(id, adapter, self.spec.layers.len())
+    }
+
+    fn detach(&mut self, id: AdapterId) -> Option<AdapterWeights> {
+        self.adapters.detach(id)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The forward pass, written once over the kernels: it interprets a [`DecoderSpec`].
 
 use crate::Operation;
+use crate::adapters::{Adapters, Applied, Changed};
 use crate::kv::KvStorage;
 use crate::rope::RopeTable;
 use crate::scratch::{Kept, Scratch};
@@ -8,7 +9,7 @@ use crate::stopwatch::Stopwatch;
 use crate::weights::{GatedUnit, LayerWeights, Linear, MlpWeights, ModelWeights, NormWeights};
 use pagoda_kernels::{
     Angles, AttentionInput, AttentionRow, Glu, HeadRows, Kernels, KvRows, LinearScratch, Map, Pairing,
-    WorkerPool,
+    StackedLinear, WorkerPool,
 };
 use pagoda_model::{Activation, AttentionSpan, DecoderSpec, Flow, QkNorm};
 use pagoda_sched::StepInput;
@@ -24,6 +25,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) pool: &'a WorkerPool,
     pub(crate) spec: &'a DecoderSpec,
     pub(crate) weights: &'a ModelWeights,
+    pub(crate) adapters: &'a Adapters,
     pub(crate) kv: &'a mut KvStorage,
     pub(crate) ropes: &'a mut [RopeTable],
     pub(crate) scratch: &'a mut Scratch,
@@ -32,7 +34,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) tokens: usize,
 }
 
-impl Forward<'_> {
+impl<'a> Forward<'a> {
     /// Runs the layers; the normalised hidden states of the tokens that are kept are left in the scratch memory, in order.
     pub(crate) fn layers(&mut self, input: &StepInput) {
         if self.tokens == 0 {
@@ -58,7 +60,7 @@ impl Forward<'_> {
                 Flow::Parallel => self.read(layer.mlp_norm.as_ref()),
                 Flow::ParallelShared => (),
             }
-            self.mlp(layer);
+            self.mlp(index, layer);
             let next = weights.layers.get(index + 1);
             self.join(next.map_or(Some(&weights.final_norm), |next| next.attn_norm.as_ref()));
         }
@@ -99,6 +101,12 @@ impl Forward<'_> {
         let hidden = self.tokens * self.spec.hidden as usize;
         linear(self.kernels, self.pool, &scratch.h[..hidden], &layer.qkv, &mut scratch.linear, qkv);
         self.watch.lap(Operation::Qkv);
+        if self.changes(index, Changed::Qkv) {
+            let (applied, scratch) = (self.applied(), &mut *self.scratch);
+            let out = (&mut scratch.qkv[..self.tokens * stride], stride);
+            applied.add(&mut scratch.adapters, (index, Changed::Qkv), &scratch.h[..hidden], out);
+            self.watch.lap(Operation::Adapters);
+        }
         self.turn(index, layer);
         let scratch = &mut *self.scratch;
         let (shape, qkv) = (self.kv.shape(), &scratch.qkv[..self.tokens * stride]);
@@ -112,7 +120,7 @@ impl Forward<'_> {
     fn narrow(&mut self) {
         let hidden = self.spec.hidden as usize;
         let stride = (self.spec.q_width() + 2 * self.spec.kv_width()) as usize;
-        let Scratch { x, h, qkv, rows, kept, .. } = &mut *self.scratch;
+        let Scratch { x, h, qkv, rows, kept, adapters, .. } = &mut *self.scratch;
         let parallel = self.spec.block.flow == Flow::ParallelShared;
         let mut to = 0;
         // Rows move towards the front, in order, so none is overwritten before it has moved.
@@ -128,6 +136,10 @@ impl Forward<'_> {
             to = next;
         }
         rows.truncate(kept.len());
+        if let Some(adapters) = adapters {
+            adapters.narrow(kept.iter().map(|kept| kept.row));
+            adapters.group(rows);
+        }
         self.tokens = to;
         self.watch.lap(Operation::Other);
     }
@@ -137,6 +149,7 @@ impl Forward<'_> {
         let (q_width, kv_width) = (self.spec.q_width() as usize, self.spec.kv_width() as usize);
         let stride = q_width + 2 * kv_width;
         let hidden = self.tokens * self.spec.hidden as usize;
+        let applied = self.applied();
         let scratch = &mut *self.scratch;
         let shape = self.kv.shape();
         let attention = AttentionInput {
@@ -164,6 +177,11 @@ impl Forward<'_> {
         };
         linear(self.kernels, self.pool, attended, &layer.o, &mut scratch.linear, out);
         self.watch.lap(Operation::O);
+        if applied.change(&scratch.adapters, index, Changed::O) {
+            let place = (index, Changed::O);
+            applied.add(&mut scratch.adapters, place, attended, (&mut *out, self.spec.hidden as usize));
+            self.watch.lap(Operation::Adapters);
+        }
         finish_branch(self.kernels, self.pool, self.spec, layer.post_attn_norm.as_ref(), out);
         self.watch.lap(Operation::Norm);
     }
@@ -199,10 +217,10 @@ impl Forward<'_> {
     }
 
     /// What the MLP gives, in `h`; where attention waits beside it, the sum of both.
-    fn mlp(&mut self, layer: &LayerWeights) {
+    fn mlp(&mut self, index: usize, layer: &LayerWeights) {
         match &layer.mlp {
-            MlpWeights::Gated(unit) => self.gated(unit),
-            MlpWeights::Plain { up, down } => self.plain(up, down),
+            MlpWeights::Gated(unit) => self.gated(index, unit),
+            MlpWeights::Plain { up, down } => self.plain(index, up, down),
             MlpWeights::Experts(experts) => self.experts(experts),
         }
         let len = self.tokens * self.spec.hidden as usize;
@@ -216,29 +234,79 @@ impl Forward<'_> {
     }
 
     /// `h = Down(activation(Gate h) * Up h)`
-    fn gated(&mut self, GatedUnit { gate_up, down }: &GatedUnit) {
+    fn gated(&mut self, index: usize, GatedUnit { gate_up, down }: &GatedUnit) {
         let inner = self.tokens * down.weight.k();
         let hidden = self.tokens * self.spec.hidden as usize;
-        let Scratch { h, gated, linear: staging, .. } = &mut *self.scratch;
-        let (h, inner) = (&mut h[..hidden], &mut gated[..inner]);
-        let (unit, bias) = ((&gate_up.weight, glu(self.spec)), gate_up.bias.as_deref());
-        self.kernels.stacked_gated_linear(self.pool, h, unit, bias, staging, inner);
+        if self.changes(index, Changed::GateUp) {
+            self.changed_gates(index, gate_up, inner);
+        } else {
+            let Scratch { h, gated, linear: staging, .. } = &mut *self.scratch;
+            let (h, inner) = (&h[..hidden], &mut gated[..inner]);
+            let (unit, bias) = ((&gate_up.weight, glu(self.spec)), gate_up.bias.as_deref());
+            self.kernels.stacked_gated_linear(self.pool, h, unit, bias, staging, inner);
+            self.watch.lap(Operation::GateUp);
+        }
+        self.down(index, down);
+    }
+
+    /// The gated unit in two parts, its sums and its activation, with the updates of adapters between them. Rows without an update
+    /// have the bits of the unit as a whole.
+    fn changed_gates(&mut self, index: usize, gate_up: &Linear, inner: usize) {
+        let (applied, kind) = (self.applied(), glu(self.spec));
+        let hidden = self.tokens * self.spec.hidden as usize;
+        let Scratch { h, gated, linear: staging, adapters, .. } = &mut *self.scratch;
+        let mut memory = Applied::take_sums(adapters);
+        let stride = StackedLinear::sums(inner / self.tokens);
+        let (h, sums) = (&h[..hidden], &mut memory[..self.tokens * stride]);
+        let bias = gate_up.bias.as_deref();
+        self.kernels.stacked_gated_sums(self.pool, h, &gate_up.weight, bias, staging, sums);
         self.watch.lap(Operation::GateUp);
+        applied.add(adapters, (index, Changed::GateUp), h, (&mut *sums, stride));
+        self.watch.lap(Operation::Adapters);
+        self.kernels.glu(self.pool, (sums, stride), kind, &mut gated[..inner]);
+        Applied::put_sums(adapters, memory);
+        self.watch.lap(Operation::GateUp);
+    }
+
+    /// `h = Down(inner)`, where `inner` is what the first part of the MLP left.
+    fn down(&mut self, index: usize, down: &Linear) {
+        let applied = self.applied();
+        let width = self.spec.hidden as usize;
+        let Scratch { h, gated, linear: staging, adapters, .. } = &mut *self.scratch;
+        let (h, inner) = (&mut h[..self.tokens * width], &gated[..self.tokens * down.weight.k()]);
         linear(self.kernels, self.pool, inner, down, staging, h);
         self.watch.lap(Operation::Down);
+        if applied.change(adapters, index, Changed::Down) {
+            applied.add(adapters, (index, Changed::Down), inner, (h, width));
+            self.watch.lap(Operation::Adapters);
+        }
     }
 
     /// `h = Down(activation(Up h))`
-    fn plain(&mut self, up: &Linear, down: &Linear) {
-        let inner = self.tokens * down.weight.k();
+    fn plain(&mut self, index: usize, up: &Linear, down: &Linear) {
+        let (applied, width) = (self.applied(), down.weight.k());
         let hidden = self.tokens * self.spec.hidden as usize;
-        let Scratch { h, gated, linear: staging, .. } = &mut *self.scratch;
-        let (h, inner) = (&mut h[..hidden], &mut gated[..inner]);
+        let Scratch { h, gated, linear: staging, adapters, .. } = &mut *self.scratch;
+        let (h, inner) = (&h[..hidden], &mut gated[..self.tokens * width]);
         linear(self.kernels, self.pool, h, up, staging, inner);
+        if applied.change(adapters, index, Changed::GateUp) {
+            self.watch.lap(Operation::GateUp);
+            applied.add(adapters, (index, Changed::GateUp), h, (&mut *inner, width));
+            self.watch.lap(Operation::Adapters);
+        }
         self.kernels.map(self.pool, inner, Map::Activate(glu(self.spec)));
         self.watch.lap(Operation::GateUp);
-        linear(self.kernels, self.pool, inner, down, staging, h);
-        self.watch.lap(Operation::Down);
+        self.down(index, down);
+    }
+
+    /// The adapters, as they are added to what operations give.
+    fn applied(&self) -> Applied<'a> {
+        Applied { kernels: self.kernels, pool: self.pool, adapters: self.adapters }
+    }
+
+    /// Whether an operation of a layer has updates in this step.
+    fn changes(&self, index: usize, changed: Changed) -> bool {
+        self.applied().change(&self.scratch.adapters, index, changed)
     }
 
     /// `x += h`, and what the next branch reads, in `h`: a norm of `x`, or `x` itself.

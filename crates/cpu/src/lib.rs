@@ -4,6 +4,7 @@
 //! the tokens drawn from them depend on that row alone, on any number of threads.
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod candidates;
 mod check;
 mod error;
@@ -30,6 +31,7 @@ mod traffic;
 mod weights;
 mod work;
 
+pub use adapters::{AdapterLimits, PackedAdapter};
 pub use error::CpuError;
 pub use executor::{CpuExecutor, LoadProgress};
 pub use options::{ComputeDtype, CpuOptions, DtypeError, KvDtype, WeightFormats};

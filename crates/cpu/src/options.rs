@@ -1,6 +1,6 @@
 //! How a model is to be run on the CPU.
 
-use crate::CpuError;
+use crate::{AdapterLimits, CpuError};
 use pagoda_kernels::{
     Activations, Bits, BlockFormat, Isa, QuantFormat, StackedLinear, WeightFormat, WorkerPool,
 };
@@ -120,6 +120,8 @@ pub struct CpuOptions {
     pub max_rows: u32,
     /// Longest sequence that will be run, in tokens; `None` is the model's context. It chooses the factors of LongRoPE.
     pub longest: Option<u32>,
+    /// Room for adapters.
+    pub adapters: AdapterLimits,
 }
 
 impl Default for CpuOptions {
@@ -136,6 +138,7 @@ impl Default for CpuOptions {
             max_tokens_per_step: 512,
             max_rows: 64,
             longest: None,
+            adapters: AdapterLimits::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::rope::RopeTable;
 use crate::sampling::RowSamplers;
 use crate::scratch::Scratch;
 use crate::weights::ModelWeights;
-use crate::{CpuError, CpuOptions, KvDtype, WeightFormats};
+use crate::{CpuError, CpuOptions, KvDtype, PackedAdapter, WeightFormats};
 use pagoda_kernels::KvShape;
 use pagoda_model::DecoderSpec;
 use pagoda_sched::KvLayout;
@@ -20,6 +20,8 @@ pub struct MemoryPlan {
     pub kv: u64,
     /// Activations, logits, rotary angles and the samplers' scratch memory.
     pub activations: u64,
+    /// Adapters, as many as there is room for, of the largest rank for every matrix.
+    pub adapters: u64,
     /// Geometry of the KV storage.
     pub layout: KvLayout,
     /// Formats of the weights.
@@ -55,6 +57,7 @@ impl MemoryPlan {
             activations: Scratch::planned_bytes(spec, options)
                 + spec.ropes.iter().map(|rope| RopeTable::bytes(rope, options.longest(spec))).sum::<u64>()
                 + RowSamplers::bytes(threads, spec.vocab_size),
+            adapters: u64::from(options.adapters.count) * PackedAdapter::planned_bytes(spec, options),
             layout,
             weight_formats,
             kv_dtype,
@@ -64,7 +67,7 @@ impl MemoryPlan {
 
     /// Everything together.
     pub fn total(&self) -> u64 {
-        self.weights + self.kv + self.activations
+        self.weights + self.kv + self.activations + self.adapters
     }
 }
 
@@ -88,6 +91,9 @@ fn check(spec: &DecoderSpec, options: &CpuOptions) -> Result<(), CpuError> {
         );
     }
     options.check_formats(spec)?;
+    if options.adapters.count > 0 && !(1..=4096).contains(&options.adapters.rank) {
+        return refuse("adapters.rank", options.adapters.rank, "adapters have ranks from 1 to 4096");
+    }
     if options.max_tokens_per_step == 0 {
         return refuse("max_tokens_per_step", 0, "a step needs at least one token");
     }

@@ -26,6 +26,8 @@ pub enum Operation {
     GateUp,
     /// Projection down.
     Down,
+    /// Updates of adapters.
+    Adapters,
     /// Choosing experts, and the way of rows to them and back.
     Route,
     /// Logits.
@@ -41,7 +43,7 @@ pub(crate) const OPERATIONS: usize = Operation::ALL.len();
 
 impl Operation {
     /// All operations in the order of a step.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Embed,
         Self::Norm,
         Self::Qkv,
@@ -51,6 +53,7 @@ impl Operation {
         Self::O,
         Self::GateUp,
         Self::Down,
+        Self::Adapters,
         Self::Route,
         Self::Head,
         Self::Sample,
@@ -69,6 +72,7 @@ impl Operation {
             Self::O => "o",
             Self::GateUp => "gate_up",
             Self::Down => "down",
+            Self::Adapters => "adapters",
             Self::Route => "route",
             Self::Head => "head",
             Self::Sample => "sample",

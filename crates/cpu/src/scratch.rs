@@ -1,5 +1,6 @@
 //! Memory between the operations of a step, sized once for the largest step.
 
+use crate::adapters::AdapterScratch;
 use crate::expert_scratch::ExpertScratch;
 use crate::experts::common_width;
 use crate::sampling::Place;
@@ -48,6 +49,8 @@ pub(crate) struct Scratch {
     pub(crate) places: Vec<Place>,
     /// Memory of mixtures of experts, where the model has some.
     pub(crate) experts: Option<ExpertScratch>,
+    /// Memory of adapters, where there may be some.
+    pub(crate) adapters: Option<AdapterScratch>,
 }
 
 /// A row of the step, with those of its tokens whose outputs are computed to the end: from the first that is asked for to the
@@ -138,6 +141,7 @@ impl Scratch {
             kept: Vec::with_capacity(lengths.rows),
             places: Vec::with_capacity(lengths.tokens),
             experts: ExpertScratch::new(spec, options)?,
+            adapters: AdapterScratch::new(spec, options)?,
         })
     }
 
@@ -151,6 +155,7 @@ impl Scratch {
             + LinearScratch::planned_bytes(lengths.tokens, lengths.widest)
             + AttentionScratch::planned_bytes(&lengths.attention)
             + ExpertScratch::planned_bytes(spec, options)
+            + AdapterScratch::planned_bytes(spec, options)
     }
 
     /// Bytes reserved.
@@ -164,7 +169,8 @@ impl Scratch {
             self.rows.capacity() * size_of::<AttentionRow>() + self.kept.capacity() * size_of::<Kept>();
         let places = self.places.capacity() * size_of::<Place>();
         let experts = self.experts.as_ref().map_or(0, ExpertScratch::bytes);
-        (words * 4 + rows + places) as u64 + self.linear.bytes() + self.attention.bytes() + experts
+        let adapters = self.adapters.as_ref().map_or(0, AdapterScratch::bytes);
+        (words * 4 + rows + places) as u64 + self.linear.bytes() + self.attention.bytes() + experts + adapters
     }
 
     /// Takes over the integer arrays of a step in the types of the kernels.

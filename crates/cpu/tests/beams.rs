@@ -123,6 +123,7 @@ fn request(prompt: &[u32], sampling: SamplingParams, max_tokens: u32, now: Insta
         priority: Priority::Low,
         tenant: Default::default(),
         salt: Default::default(),
+        adapter: Default::default(),
         retention: Default::default(),
         enqueued_at: now,
         deadlines: Deadlines::default(),

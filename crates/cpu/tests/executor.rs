@@ -7,7 +7,7 @@ mod common {
 
 use common::feed::feed;
 use common::rows::{Sequence, push_row, step};
-use pagoda_cpu::{ComputeDtype, CpuExecutor, CpuOptions, KvDtype, MemoryPlan};
+use pagoda_cpu::{AdapterLimits, ComputeDtype, CpuExecutor, CpuOptions, KvDtype, MemoryPlan};
 use pagoda_model::{Checkpoint, ModelSource};
 use pagoda_sched::{BlockCopy, BlockId, Executor, SamplingParams, StepOutput};
 use std::sync::Arc;
@@ -33,8 +33,9 @@ fn prompt(length: u32, seed: u32) -> Vec<u32> {
 fn the_memory_plan_is_what_is_held() {
     let checkpoint = checkpoint();
     for dtype in [ComputeDtype::Auto, ComputeDtype::F32, ComputeDtype::Bf16, ComputeDtype::F16] {
-        for kv_dtype in [None, Some(KvDtype::F32), Some(KvDtype::Int8)] {
-            let options = CpuOptions { dtype, kv_dtype, ..options() };
+        for (kv_dtype, count) in [(None, 0), (Some(KvDtype::F32), 2), (Some(KvDtype::Int8), 1)] {
+            let adapters = AdapterLimits { count, rank: 8 };
+            let options = CpuOptions { dtype, kv_dtype, adapters, ..options() };
             let plan = MemoryPlan::new(checkpoint.spec(), &options).expect("a plan");
             let executor = CpuExecutor::load(&checkpoint, &options, &mut |_| ()).expect("loads");
             assert_eq!(
@@ -42,7 +43,7 @@ fn the_memory_plan_is_what_is_held() {
                 [plan.weights, plan.kv, plan.activations],
                 "{dtype} {kv_dtype:?}"
             );
-            assert_eq!(plan.total(), executor.held_bytes().iter().sum::<u64>());
+            assert_eq!(plan.total(), executor.held_bytes().iter().sum::<u64>() + plan.adapters);
             assert_eq!(executor.capacity().layout, plan.layout);
         }
     }
@@ -108,7 +109,7 @@ fn copies_come_before_writes() {
     let mut executor = load(&options());
     let original = Sequence::scattered(&tokens[..20], &executor, 0, 1);
     feed(&mut executor, &original, 0, 20);
-    let mut fork = Sequence { tokens: tokens.clone(), blocks: original.blocks.clone() };
+    let mut fork = Sequence { tokens: tokens.clone(), ..original.clone() };
     fork.blocks[1] = BlockId(2);
     let params = Arc::new(SamplingParams::greedy());
     let mut input = step(&executor);

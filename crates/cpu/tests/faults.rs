@@ -56,7 +56,7 @@ fn a_poisoned_row_faults_alone_and_its_blocks_can_be_used_again() {
         assert_eq!(executor.last_logits(1), Some(&*alone), "{dtype}: the neighbour of a poisoned row");
 
         // The blocks still hold NaN behind the last token of their next owner.
-        let next = Sequence { tokens: clean_tokens, blocks: sick.blocks };
+        let next = Sequence { tokens: clean_tokens, ..sick };
         for chunk in [64, 1] {
             let reused = feed(&mut executor, &next, 0, chunk).pop().expect("logits");
             assert_eq!(reused, alone, "{dtype}: in blocks that a poisoned row has left");

@@ -70,6 +70,7 @@ impl<'a> Run<'a> {
             priority,
             tenant: Tenant::default(),
             salt: CacheSalt::default(),
+            adapter: Default::default(),
             retention: Default::default(),
             enqueued_at: self.now,
             deadlines: Deadlines::default(),

@@ -117,6 +117,7 @@ fn request(prompt: &[u32], report: PromptReport, max_tokens: u32) -> Request {
         priority: Priority::Normal,
         tenant: Default::default(),
         salt: Default::default(),
+        adapter: Default::default(),
         retention: Default::default(),
         enqueued_at: Instant::now(),
         deadlines: Deadlines::default(),

@@ -40,6 +40,7 @@ fn generate(model: &str, blocks: u32) -> (Vec<TokenId>, Option<CompletionReason>
         priority: Priority::Normal,
         tenant: Default::default(),
         salt: Default::default(),
+        adapter: Default::default(),
         retention: Default::default(),
         enqueued_at: now,
         deadlines: Deadlines::default(),

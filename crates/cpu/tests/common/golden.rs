@@ -4,6 +4,7 @@ use super::feed::feed;
 use super::rows::Sequence;
 use pagoda_cpu::{CpuExecutor, CpuOptions};
 use pagoda_model::Checkpoint;
+use pagoda_sched::AdapterId;
 use std::path::Path;
 
 #[derive(serde::Deserialize)]
@@ -46,9 +47,19 @@ pub(crate) struct Score {
 /// Runs all cases; panics where an error exceeds `tolerance` or a clear token differs.
 pub(crate) fn score(checkpoint: &Checkpoint, golden: &Golden, options: &CpuOptions, tolerance: f32) -> Score {
     let mut executor = CpuExecutor::load(checkpoint, options, &mut |_| ()).expect("the model loads");
-    let mut score = Score::default();
     let plan = executor.plan();
     let name = format!("{}, {}, {}", checkpoint.source(), plan.weight_formats, executor.isa());
+    score_with(&mut executor, AdapterId::NONE, golden, (&name, tolerance))
+}
+
+/// Runs all cases with an adapter that the executor has.
+pub(crate) fn score_with(
+    executor: &mut CpuExecutor,
+    adapter: AdapterId,
+    golden: &Golden,
+    (name, tolerance): (&str, f32),
+) -> Score {
+    let mut score = Score::default();
     for case in &golden.cases {
         let mut compare = |logits: &[f32], expected: &[f32], place: &str| {
             let error = distance(logits, expected) / range(expected);
@@ -58,14 +69,14 @@ pub(crate) fn score(checkpoint: &Checkpoint, golden: &Golden, options: &CpuOptio
             score.error = score.error.max(error);
         };
         for (&position, expected) in case.positions.iter().zip(&case.f32.logits) {
-            let logits = prefill(&mut executor, &case.prompt[..=position as usize]);
+            let logits = prefill(executor, adapter, &case.prompt[..=position as usize]);
             compare(&logits, expected, &format!("position {position}"));
         }
         // The reference's own tokens are fed, so that each choice is made in the context that it knows.
         let greedy = &case.f32.greedy;
         let tokens = [&case.prompt, &greedy.tokens[..]].concat();
-        let sequence = Sequence::scattered(&tokens, &executor, 3, 1);
-        let steps = feed(&mut executor, &sequence, 0, 1);
+        let sequence = Sequence { adapter, ..Sequence::scattered(&tokens, executor, 3, 1) };
+        let steps = feed(executor, &sequence, 0, 1);
         for (index, (&token, &margin)) in greedy.tokens.iter().zip(&greedy.margins).enumerate() {
             let logits = &steps[case.prompt.len() - 1 + index];
             if index + 1 == greedy.tokens.len() {
@@ -84,9 +95,9 @@ pub(crate) fn score(checkpoint: &Checkpoint, golden: &Golden, options: &CpuOptio
 
 /// Logits after `tokens`, computed in one chunk, in chunks of 7 and token by token, over different blocks: all the
 /// same to the bit.
-fn prefill(executor: &mut CpuExecutor, tokens: &[u32]) -> Vec<f32> {
+fn prefill(executor: &mut CpuExecutor, adapter: AdapterId, tokens: &[u32]) -> Vec<f32> {
     let mut ways = [tokens.len() as u32, 7, 1].into_iter().zip([1, 3, 5]).map(|(chunk, stride)| {
-        let sequence = Sequence::scattered(tokens, executor, chunk, stride);
+        let sequence = Sequence { adapter, ..Sequence::scattered(tokens, executor, chunk, stride) };
         feed(executor, &sequence, 0, chunk).pop().expect("a last chunk")
     });
     let whole = ways.next().expect("a first way");

@@ -2,7 +2,7 @@
 
 use pagoda_cpu::CpuExecutor;
 use pagoda_sched::{
-    BlockId, Executor, RequestId, Row, SampleIndex, SampleRequest, SamplingParams, Slot, StepInput,
+    AdapterId, BlockId, Executor, RequestId, Row, SampleIndex, SampleRequest, SamplingParams, Slot, StepInput,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     pub(crate) blocks: Vec<BlockId>,
+    pub(crate) adapter: AdapterId,
 }
 
 impl Sequence {
@@ -20,7 +21,7 @@ impl Sequence {
         let blocks = executor.capacity().layout.blocks;
         let ids = (0..).map(|i| BlockId(blocks - 1 - (start + i * stride) % (blocks - 1)));
         let count = (blocks - 1) / stride.max(1);
-        Self { tokens: tokens.to_vec(), blocks: ids.take(count as usize).collect() }
+        Self { tokens: tokens.to_vec(), blocks: ids.take(count as usize).collect(), adapter: AdapterId::NONE }
     }
 }
 
@@ -44,6 +45,7 @@ pub(crate) fn push_row(
     input.rows.push(Row {
         id: RequestId::EMPTY,
         sample: SampleIndex(0),
+        adapter: sequence.adapter,
         tokens: first..input.tokens.len() as u32,
         context: range.end,
         table: table..input.tables.len() as u32,
