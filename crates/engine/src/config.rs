@@ -1,5 +1,6 @@
 //! Settings of the engine.
 
+use crate::AdapterSource;
 use pagoda_sched::{Deadlines, SchedulerConfig};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct EngineConfig {
     /// The engine fails, and with it the process, after this many failed steps without a good one between.
     /// Default: 8.
     pub step_error_limit: u32,
+    /// Where adapters come from. Default: nowhere, there are none.
+    pub adapters: Option<AdapterSource>,
 }
 
 impl Default for EngineConfig {
@@ -29,6 +32,7 @@ impl Default for EngineConfig {
             stall_after: Duration::from_secs(30),
             give_up_after: Duration::from_secs(300),
             step_error_limit: 8,
+            adapters: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::row_cost;
 use crate::run::EngineLoop;
 use crate::shared::Shared;
 use crate::watch::Watch;
-use crate::{EngineConfig, EngineHandle, ServedModel};
+use crate::{EngineConfig, EngineHandle, InitialAdapter, ServedModel};
 use pagoda_sched::{ConfigError, ExecError, Executor, Scheduler};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,6 +49,14 @@ pub enum EngineError {
         target: Duration,
         /// Fastest of a few steps.
         row: Duration,
+    },
+    /// An adapter that the engine was to start with could not be loaded.
+    #[error("adapter {name:?} could not be loaded: {reason}")]
+    Adapter {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
     },
     /// The backend failed before any request came.
     #[error("a first step failed: {0}")]
@@ -176,11 +184,33 @@ fn prepare<E: Executor>(shared: &Arc<Shared>, mut executor: E) -> Result<EngineL
     if let Some(target) = config.itl_target {
         check_itl_target(target, &mut executor)?;
     }
+    load_adapters(shared, &mut executor)?;
     shared.metrics.set_capacity(&capacity);
     shared.capacity.set(capacity).expect("an engine is prepared once");
     shared.pulse.beat(std::time::Instant::now());
     shared.pulse.advance(EngineState::Ready);
     Ok(EngineLoop::new(Arc::clone(shared), executor, scheduler))
+}
+
+/// Loads the adapters that the engine starts with.
+fn load_adapters(shared: &Arc<Shared>, executor: &mut impl Executor) -> Result<(), EngineError> {
+    let Some(source) = &shared.config.adapters else { return Ok(()) };
+    for InitialAdapter { name, path, required } in &source.initial {
+        let refused = |reason: String| EngineError::Adapter { name: name.clone(), reason };
+        let outcome = shared.read_adapter(source, name, path).map_err(|error| refused(error.to_string()));
+        let outcome = outcome.and_then(|(reservation, weights)| {
+            executor.attach(reservation.id, weights).map_err(|error| refused(error.message))?;
+            shared.adapters.announce(reservation.id);
+            reservation.keep();
+            Ok(())
+        });
+        match outcome {
+            Err(error) if *required => return Err(error),
+            Err(error) => tracing::error!(%error, "an adapter is lost"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a target that is below the cost of a single row.

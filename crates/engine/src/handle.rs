@@ -1,14 +1,16 @@
 //! The way to a running engine, for any number of clients.
 
+use crate::adapters::AdapterUse;
 use crate::admission::Waiting;
 use crate::health::{EngineState, Health};
-use crate::inbox::{Command, StopOrder, Submission};
+use crate::inbox::{Arrival, Command, StopOrder, Submission};
 use crate::placement::Placement;
 use crate::responder::Responder;
 use crate::shared::Shared;
 use crate::ticket::Ticket;
-use crate::{EngineConfig, ServedModel, Session, ValidatedRequest};
+use crate::{AdapterError, AdapterInfo, EngineConfig, ServedModel, Session, ValidatedRequest};
 use pagoda_sched::{Explanation, RequestId, Retention, Rule, SampleIndex, Standing, TenantId};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +72,9 @@ pub enum SubmitError {
         /// Longest sequence that the backend computes.
         context: u32,
     },
+    /// The adapter that the request names is not loaded, or is being unloaded.
+    #[error("no adapter of the name {0:?} is loaded")]
+    UnknownAdapter(String),
     /// Another request of this id is running.
     #[error("a request with the id {0} is still running; use a fresh id")]
     DuplicateId(RequestId),
@@ -201,11 +206,19 @@ impl EngineHandle {
     ) -> Result<Vec<Session>, SubmitError> {
         self.check_accepting()?;
         self.check_fits(&request)?;
+        let adapter = match request.adapter() {
+            None => None,
+            Some(name) => {
+                let entered = self.shared.adapters.enter(name);
+                Some(entered.ok_or_else(|| SubmitError::UnknownAdapter(name.to_owned()))?)
+            }
+        };
         let own = Waiting { requests: 1, tokens: u64::from(request.prompt_tokens()) };
         self.shared.admission.reserve(own.tokens).map_err(|waiting| self.queue_full(waiting))?;
         let (text, max_unread) = (request.text().clone(), request.max_unread());
         let asked = request.deadlines();
-        let request = request.into_request(Instant::now(), &self.shared.config.deadlines);
+        let id = adapter.as_ref().map(AdapterUse::id).unwrap_or_default();
+        let request = request.into_request(Instant::now(), &self.shared.config.deadlines, id);
         let Some(ticket) = Ticket::open(&self.shared, &request, asked) else {
             self.shared.admission.release(own);
             return Err(SubmitError::DuplicateId(request.id));
@@ -223,7 +236,7 @@ impl EngineHandle {
             })
             .unzip();
         let account = self.shared.metrics.accounts.of(request.tenant.id);
-        let submission = Box::new(Submission { request, responders, account, placed });
+        let submission = Box::new(Submission { request, responders, account, placed, adapter });
         if self.shared.inbox.submit(submission).is_err() {
             self.shared.admission.release(own);
             return Err(self.queue_full(self.shared.admission.waiting()));
@@ -264,6 +277,54 @@ impl EngineHandle {
         self.shared.inbox.send(Command::ClearCache(answer)).then_some(())?;
         self.shared.sweep_if_ended();
         answered.await.ok()
+    }
+
+    /// Reads the adapter in the folder `path` and lets requests name it. Takes as long as that takes, on the calling thread, which
+    /// must not be one that runs an async runtime; no step waits for more than the last moment of it.
+    ///
+    /// # Errors
+    /// [`AdapterError`]: everything is as it was.
+    pub fn load_adapter(&self, name: &str, path: &Path) -> Result<AdapterInfo, AdapterError> {
+        let shared = &self.shared;
+        let source = shared.config.adapters.as_ref().filter(|source| source.limit > 0);
+        let source = source.ok_or(AdapterError::NoRoom)?;
+        let (reservation, weights) = shared.read_adapter(source, name, path)?;
+        let id = reservation.id;
+        let (answer, answered) = oneshot::channel();
+        if !shared.inbox.send(Command::Attach(Arrival { id, weights, answer })) {
+            return Err(AdapterError::Busy);
+        }
+        shared.sweep_if_ended();
+        let outcome = answered.blocking_recv().map_err(|_| AdapterError::Busy)?;
+        outcome.map_err(AdapterError::Invalid)?;
+        reservation.keep();
+        self.adapter(name).ok_or_else(|| AdapterError::Unknown(name.to_owned()))
+    }
+
+    /// Refuses further requests that name the adapter, waits for those that run, and frees it.
+    ///
+    /// # Errors
+    /// [`AdapterError`]: no such adapter, or the engine takes no orders.
+    pub async fn unload_adapter(&self, name: &str) -> Result<(), AdapterError> {
+        let shared = &self.shared;
+        let id = shared.adapters.retire(name)?;
+        let (answer, answered) = oneshot::channel();
+        if !shared.inbox.send(Command::Detach(id, answer)) {
+            shared.adapters.announce(id);
+            return Err(AdapterError::Busy);
+        }
+        shared.sweep_if_ended();
+        answered.await.map(drop).map_err(|_| AdapterError::Busy)
+    }
+
+    /// An adapter that requests may name.
+    pub fn adapter(&self, name: &str) -> Option<AdapterInfo> {
+        self.shared.adapters.ready().into_iter().find(|info| *info.name == *name)
+    }
+
+    /// The adapters that requests may name, in the order in which they were loaded.
+    pub fn adapters(&self) -> Vec<AdapterInfo> {
+        self.shared.adapters.ready()
     }
 
     /// Suspends steps after the running one. Requests are still accepted, cancelled and timed out.
@@ -324,6 +385,9 @@ impl EngineHandle {
 
     /// All metrics in the OpenMetrics text format.
     pub fn metrics_text(&self) -> String {
+        if let Some(source) = &self.shared.config.adapters {
+            self.shared.metrics.set_adapters(source.limit, &self.shared.adapters.in_use());
+        }
         self.shared.metrics.encode()
     }
 

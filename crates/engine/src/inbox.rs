@@ -1,10 +1,12 @@
 //! The bounded way in to the engine thread.
 
 use crate::accounts::Account;
+use crate::adapters::AdapterUse;
 use crate::placement::Placement;
 use crate::responder::Responder;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use pagoda_sched::{Explanation, Request, RequestId};
+use pagoda_sched::{AdapterId, AdapterWeights, Explanation, Request, RequestId};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -20,8 +22,26 @@ pub(crate) enum Command {
     Explain(RequestId, oneshot::Sender<Option<Explanation>>),
     /// Empty the prefix cache and say how many blocks were forgotten.
     ClearCache(oneshot::Sender<u32>),
+    /// Take an adapter in.
+    Attach(Arrival),
+    /// Let an adapter go once its requests have ended, and hand its weights back to be freed elsewhere.
+    Detach(AdapterId, oneshot::Sender<Option<AdapterWeights>>),
     /// Look at the cancel list and at the orders.
     Wake,
+}
+
+/// An adapter that was read.
+pub(crate) struct Arrival {
+    pub(crate) id: AdapterId,
+    pub(crate) weights: AdapterWeights,
+    /// Whom to tell what became of it; the reason if it was not taken.
+    pub(crate) answer: oneshot::Sender<Result<(), String>>,
+}
+
+impl fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrival").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A request and the ends that answer it, one per sample.
@@ -33,6 +53,8 @@ pub(crate) struct Submission {
     pub(crate) account: Arc<Account>,
     /// Whom to tell where in the queue the request is, once it is there.
     pub(crate) placed: Option<oneshot::Sender<Placement>>,
+    /// Its use of an adapter.
+    pub(crate) adapter: Option<AdapterUse>,
 }
 
 /// How far the engine has been told to stop; never goes back.
@@ -77,9 +99,7 @@ impl Inbox {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
                 Command::Submit(submission) => Err(submission),
-                Command::Explain(..) | Command::ClearCache(_) | Command::Wake => {
-                    unreachable!("a submission was sent")
-                }
+                _ => unreachable!("a submission was sent"),
             },
         }
     }

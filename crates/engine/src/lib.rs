@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod adapters;
 mod admission;
 mod beam;
 mod cancel;
@@ -37,6 +38,7 @@ mod ticket;
 mod validate;
 mod watch;
 
+pub use adapters::{AdapterError, AdapterInfo, AdapterLoader, AdapterSource, InitialAdapter, LoadedAdapter};
 pub use config::EngineConfig;
 pub use engine::{Engine, EngineError, LoadReport};
 pub use grammars::{ConstraintParam, Grammars};
@@ -47,9 +49,9 @@ pub use model::{RequestLimits, SamplingDefaults, ServedModel};
 pub use pagoda_grammar::{Constraint, GrammarError, GrammarLimits};
 // Words of the conversation with a client, for front ends that know the engine alone.
 pub use pagoda_sched::{
-    CacheSalt, CompletionReason, DeadlineKind, Deadlines, EarlyStopping, Estimate, Explanation, Failure,
-    InvalidWeight, LengthKind, MachineState, Pooling, Priority, RequestId, Retention, Rule, SampleIndex,
-    Standing, Tenant, TenantId, TokenLogprob, Weight,
+    AdapterWeights, CacheSalt, CompletionReason, DeadlineKind, Deadlines, EarlyStopping, Estimate,
+    Explanation, Failure, InvalidWeight, LengthKind, MachineState, Pooling, Priority, RequestId, Retention,
+    Rule, SampleIndex, Standing, Tenant, TenantId, TokenLogprob, Weight,
 };
 pub use params::GenerateParams;
 pub use placement::Placement;

@@ -1,6 +1,7 @@
 //! Requests that the engine works on, and what each effect of the scheduler means for them.
 
 use crate::accounts::Account;
+use crate::adapters::AdapterUse;
 use crate::admission::Waiting;
 use crate::event::Ending;
 use crate::metrics::Metrics;
@@ -37,11 +38,12 @@ pub(crate) struct LiveRequest {
     /// Whether a sample has ended, with which the cached part of the prompt is counted.
     ended: bool,
     account: Arc<Account>,
+    adapter: Option<AdapterUse>,
 }
 
 impl LiveRequest {
     /// `request` as it is enqueued, without its responders.
-    pub(crate) fn new(request: &Request, account: Arc<Account>) -> Self {
+    pub(crate) fn new(request: &Request, account: Arc<Account>, adapter: Option<AdapterUse>) -> Self {
         Self {
             responders: Vec::new(),
             prompt_tokens: request.prompt.len() as u32,
@@ -51,6 +53,7 @@ impl LiveRequest {
             prompt: PromptResult::of(request),
             ended: false,
             account,
+            adapter,
         }
     }
 }
@@ -91,6 +94,7 @@ impl LiveRequests {
         for row in input.rows.iter().filter(is_first) {
             let live = self.requests.get_mut(&row.id).expect("a row belongs to a live request");
             if !std::mem::replace(&mut live.started, true) {
+                live.adapter.iter_mut().for_each(AdapterUse::start);
                 started.requests += 1;
                 started.tokens += u64::from(live.prompt_tokens);
             }

@@ -1,6 +1,7 @@
 //! What the engine measures, under the names that vLLM's dashboards and routers read.
 
 use crate::accounts::Accounts;
+use crate::adapters::AdaptersInUse;
 use crate::histogram::Histogram;
 use pagoda_sched::{CompletionReason, Counters, KvCapacity, SchedulerStats};
 use prometheus_client::encoding::text;
@@ -9,8 +10,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const FIRST_TOKEN_SECONDS: &[f64] = &[
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
@@ -65,6 +67,7 @@ pub(crate) struct Metrics {
     pub(crate) step_tokens: Histogram,
     finished: [Counter; REASONS.len()],
     pub(crate) accounts: Accounts,
+    adapters: AdapterSeries,
 }
 
 impl Metrics {
@@ -135,6 +138,7 @@ impl Metrics {
             step_tokens: histogram(r, "vllm:iteration_tokens_total", "Tokens per step", STEP_TOKENS),
             finished,
             accounts: Accounts::new(r),
+            adapters: AdapterSeries::default(),
             registry: Mutex::new(registry),
         }
     }
@@ -150,6 +154,27 @@ impl Metrics {
         ];
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register("vllm:cache_config", "Geometry of the KV pool", Info::new(labels));
+    }
+
+    /// Publishes the adapters that have requests. The series are there from the first call on.
+    pub(crate) fn set_adapters(&self, limit: u32, in_use: &AdaptersInUse) {
+        let names = |names: &[Arc<str>]| names.join(",");
+        let labels = vec![
+            ("max_lora", limit.to_string()),
+            ("running_lora_adapters", names(&in_use.running)),
+            ("waiting_lora_adapters", names(&in_use.waiting)),
+        ];
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let AdapterSeries { registered, loaded, requests } = &self.adapters;
+        if !registered.swap(true, Ordering::Relaxed) {
+            let help = "Adapters that have requests; the value is the time of the look";
+            registry.register("vllm:lora_requests_info", help, requests.clone());
+            registry.register("pagoda_adapters_loaded", "Adapters in memory", loaded.clone());
+        }
+        loaded.set(in_use.loaded as i64);
+        requests.clear();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+        requests.get_or_create(&labels).set(now);
     }
 
     /// Publishes what the scheduler holds and has counted.
@@ -187,6 +212,14 @@ impl Metrics {
         text::encode(&mut page, &registry).expect("writing to a String cannot fail");
         page
     }
+}
+
+/// What is known of adapters; not registered where there are none.
+#[derive(Debug, Default)]
+struct AdapterSeries {
+    registered: AtomicBool,
+    loaded: Gauge,
+    requests: Family<Vec<(&'static str, String)>, FloatGauge>,
 }
 
 /// What the blocks of the KV pool are used for.

@@ -83,6 +83,8 @@ pub struct GenerateParams {
     pub tenant: Tenant,
     /// Which prefix cache may be shared.
     pub salt: CacheSalt,
+    /// Name of the adapter that the model is changed by; `None` is the model as it is.
+    pub adapter: Option<Arc<str>>,
     /// How long the prompt stays in that cache.
     pub retention: Retention,
     /// Most bytes of tokens and their log-probabilities that may wait for each session to be read; a sample with more is ended

@@ -1,13 +1,14 @@
 //! The engine loop: drain the inbox, reap, plan, execute, commit, apply.
 
 use crate::admission::{ExitRate, Waiting};
-use crate::inbox::{Command, StopOrder, Submission};
+use crate::inbox::{Arrival, Command, StopOrder, Submission};
 use crate::live::{LiveRequest, LiveRequests};
 use crate::placement::Placement;
 use crate::shared::Shared;
 use crate::{RequestError, SubmitError};
 use pagoda_sched::{
-    Effects, EnqueueError, ExecError, Executor, RequestId, SampleIndex, Scheduler, StepOutput,
+    AdapterId, AdapterWeights, Effects, EnqueueError, ExecError, Executor, RequestId, SampleIndex, Scheduler,
+    StepOutput,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ use tokio::sync::oneshot;
 
 /// Longest sleep of an idle engine, so that its heart beats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// An adapter that is to go, and whom to give its weights.
+type Leaving = (AdapterId, oneshot::Sender<Option<AdapterWeights>>);
 
 /// The engine thread's own state. Only this thread touches the scheduler and the backend; no lock, no waiting
 /// for clients.
@@ -27,6 +31,8 @@ pub(crate) struct EngineLoop<E> {
     output: StepOutput,
     effects: Effects,
     cancels: Vec<(RequestId, SampleIndex)>,
+    /// Adapters that go once their requests have ended.
+    leaving: Vec<Leaving>,
     /// What of [`Admission`](crate::admission::Admission) stands for requests that have left the inbox.
     admitted: Waiting,
     /// Requests that left the waiting queue for a step since `exits` was told.
@@ -50,6 +56,7 @@ impl<E: Executor> EngineLoop<E> {
             output: StepOutput::default(),
             effects: Effects::default(),
             cancels: Vec::new(),
+            leaving: Vec::new(),
             admitted: Waiting::default(),
             started: 0,
             exits: ExitRate::default(),
@@ -74,6 +81,7 @@ impl<E: Executor> EngineLoop<E> {
                 return Ok(());
             }
             self.reap();
+            self.let_adapters_go();
             if self.scheduler.is_idle() && self.shared.inbox.len() == 0 {
                 self.check_when_idle();
                 if order == StopOrder::Drain {
@@ -123,14 +131,39 @@ impl<E: Executor> EngineLoop<E> {
             Command::ClearCache(answer) => {
                 let _ = answer.send(self.scheduler.clear_prefix_cache());
             }
+            Command::Attach(arrival) => self.attach(arrival),
+            Command::Detach(id, answer) => self.leaving.push((id, answer)),
             Command::Wake => {}
         }
     }
 
+    fn attach(&mut self, Arrival { id, weights, answer }: Arrival) {
+        let outcome = self.executor.attach(id, weights).map_err(|error| error.message);
+        match &outcome {
+            Ok(()) => self.shared.adapters.announce(id),
+            Err(_) => self.shared.adapters.remove(id),
+        }
+        // Who loaded the adapter may have gone away.
+        let _ = answer.send(outcome);
+    }
+
+    /// Frees the adapters whose last request has ended. Those that it was refused to were counted as well, so that none is on
+    /// its way.
+    fn let_adapters_go(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        for (id, answer) in self.leaving.extract_if(.., |(id, _)| shared.adapters.is_idle(*id)) {
+            let weights = self.executor.detach(id);
+            self.scheduler.forget_adapter(id);
+            shared.adapters.remove(id);
+            // Without anybody to hand them to, the weights are freed here.
+            let _ = answer.send(weights);
+        }
+    }
+
     fn enqueue(&mut self, submission: Submission) {
-        let Submission { request, responders, account, placed } = submission;
+        let Submission { request, responders, account, placed, adapter } = submission;
         let own = Waiting { requests: 1, tokens: request.prompt.len() as u64 };
-        let live = LiveRequest::new(&request, account);
+        let live = LiveRequest::new(&request, account, adapter);
         let id = request.id;
         match self.scheduler.enqueue(request, Instant::now()) {
             Ok(()) => {

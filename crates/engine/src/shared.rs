@@ -1,5 +1,6 @@
 //! What the engine thread and its clients share, all of it.
 
+use crate::adapters::Adapters;
 use crate::admission::{Admission, Waiting};
 use crate::cancel::CancelList;
 use crate::health::{EngineState, Pulse};
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) cancels: CancelList,
     pub(crate) admission: Admission,
     pub(crate) tickets: Tickets,
+    pub(crate) adapters: Adapters,
     pub(crate) pulse: Pulse,
     pub(crate) metrics: Metrics,
     /// Known once the backend is loaded.
@@ -37,6 +39,7 @@ impl Shared {
             cancels: CancelList::default(),
             admission: Admission::new(limit),
             tickets: Tickets::default(),
+            adapters: Adapters::default(),
             pulse: Pulse::new(Instant::now()),
             metrics: Metrics::new(model.name()),
             capacity: OnceLock::new(),

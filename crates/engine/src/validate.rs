@@ -4,8 +4,8 @@ use crate::beam::check_beam;
 use crate::invalid::{above_zero, at_most, integer, invalid, number};
 use crate::{GenerateParams, InvalidCode, InvalidRequest, ServedModel};
 use pagoda_sched::{
-    CacheSalt, Deadlines, Priority, PromptReport, Request, RequestId, Retention, SamplingParams, Tenant,
-    TokenId,
+    AdapterId, CacheSalt, Deadlines, Priority, PromptReport, Request, RequestId, Retention, SamplingParams,
+    Tenant, TokenId,
 };
 use pagoda_text::{StopMatcher, TextStart};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub struct ValidatedRequest {
     priority: Priority,
     tenant: Tenant,
     salt: CacheSalt,
+    adapter: Option<Arc<str>>,
     retention: Retention,
     deadlines: Deadlines,
     max_unread: Option<usize>,
@@ -87,6 +88,11 @@ impl ValidatedRequest {
         &self.sampling
     }
 
+    /// The adapter that the request names.
+    pub fn adapter(&self) -> Option<&str> {
+        self.adapter.as_deref()
+    }
+
     pub(crate) fn retention(&self) -> Retention {
         self.retention
     }
@@ -103,8 +109,8 @@ impl ValidatedRequest {
         &self.text
     }
 
-    /// The scheduler's view; `limits` can only be shortened by the request.
-    pub(crate) fn into_request(self, now: Instant, limits: &Deadlines) -> Request {
+    /// The scheduler's view; `limits` can only be shortened by the request, and `adapter` is the one that it names.
+    pub(crate) fn into_request(self, now: Instant, limits: &Deadlines, adapter: AdapterId) -> Request {
         Request {
             id: self.id,
             prompt: self.prompt,
@@ -114,6 +120,7 @@ impl ValidatedRequest {
             priority: self.priority,
             tenant: self.tenant,
             salt: self.salt,
+            adapter,
             retention: self.retention,
             enqueued_at: now,
             deadlines: Deadlines {
@@ -186,6 +193,7 @@ impl ServedModel {
             priority: params.priority,
             tenant: params.tenant,
             salt: params.salt,
+            adapter: params.adapter,
             retention: params.retention,
             deadlines: params.deadlines,
             max_unread: params.max_unread.filter(|_| !params.use_beam_search),

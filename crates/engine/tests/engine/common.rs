@@ -2,7 +2,10 @@
 
 use pagoda_engine::{Engine, EngineConfig, EngineHandle, GenerateParams, ServedModel, Session};
 use pagoda_sched::fake::{FakeControl, FakeExecutor, FakeModel};
-use pagoda_sched::{ExecError, Executor, KvCapacity, SchedulerConfig, StepInput, StepOutput, TokenId};
+use pagoda_sched::{
+    AdapterId, AdapterWeights, ExecError, Executor, KvCapacity, SchedulerConfig, StepInput, StepOutput,
+    TokenId,
+};
 use pagoda_text::{Tokenizer, TokenizerFiles};
 use serde_json::{Value, json};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -91,6 +94,14 @@ impl Executor for Gated {
         let _ = self.started.send(());
         let _ = self.permits.recv();
         self.inner.execute(input, output)
+    }
+
+    fn attach(&mut self, id: AdapterId, adapter: AdapterWeights) -> Result<(), ExecError> {
+        self.inner.attach(id, adapter)
+    }
+
+    fn detach(&mut self, id: AdapterId) -> Option<AdapterWeights> {
+        self.inner.detach(id)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine over the fake executor: whole conversations, with every way they can end.
 
+mod adapters;
 mod admission;
 mod beams;
 mod cancel;
