@@ -24,6 +24,8 @@ pub(crate) struct Call {
     /// Seconds since the Unix epoch.
     pub(crate) created: u64,
     pub(crate) model: Arc<ServedModel>,
+    /// The adapter that the model is changed by.
+    pub(crate) adapter: Option<Arc<str>>,
     pub(crate) delivery: Delivery,
     pub(crate) shown: Shown,
     /// Stop ids of the request itself.
@@ -45,6 +47,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The model as answers name it.
+    pub(crate) fn model_name(&self) -> &str {
+        self.adapter.as_deref().unwrap_or(self.model.name())
+    }
+
     /// How tokens are named beside their numbers.
     pub(crate) fn names(&self) -> Names<'_> {
         let Shown { tokens_as_ids: as_ids, skip_special, .. } = self.shown;
@@ -109,7 +116,7 @@ impl Tally {
         let counter = |asked| ReasoningCounter::new(asked, &call.model, &speech.kept);
         let counters = speech.reasoning.map(|asked| (0..call.choices).map(|_| counter(asked)).collect());
         let note = Note::current();
-        note.began(call.model.name(), call.prompt_tokens);
+        note.began(call.model_name(), call.prompt_tokens);
         Self {
             usage: Usage::of_prompt(call.prompt_tokens),
             counters: counters.unwrap_or_default(),

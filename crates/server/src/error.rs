@@ -3,7 +3,9 @@
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use pagoda_engine::{DeadlineKind, Failure, InvalidCode, InvalidRequest, RequestError, SubmitError};
+use pagoda_engine::{
+    AdapterError, DeadlineKind, Failure, InvalidCode, InvalidRequest, RequestError, SubmitError,
+};
 use pagoda_text::TextError;
 use serde_json::{Map, Value, json};
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,6 +13,10 @@ use std::time::Duration;
 
 /// Longest time that a client is asked to stay away for the sake of others.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Types of errors.
+const INVALID: &str = "invalid_request_error";
+const DOWN: &str = "unavailable_error";
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
@@ -67,7 +73,7 @@ pub enum ApiError {
         message: String,
     },
     /// The body names a model that is not loaded.
-    #[error("the model {asked:?} is not loaded; this server has: {}", loaded.join(", "))]
+    #[error("the model {asked:?} is not loaded{}{}", if loaded.is_empty() { "" } else { "; this server has: " }, loaded.join(", "))]
     ModelNotFound {
         /// The name in the request.
         asked: String,
@@ -164,6 +170,9 @@ pub enum ApiError {
     /// The model is being loaded anew already.
     #[error("the model is being loaded anew already; wait for that")]
     Reloading,
+    /// An adapter was not loaded or not unloaded.
+    #[error(transparent)]
+    Adapter(AdapterError),
     /// The model could not be loaded anew.
     #[error("the model could not be loaded, so the one before goes on: {0}")]
     ReloadFailed(String),
@@ -282,8 +291,6 @@ impl ApiError {
     }
 
     fn outline(&self) -> Outline {
-        const INVALID: &str = "invalid_request_error";
-        const DOWN: &str = "unavailable_error";
         let (status, kind, code) = match self {
             Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, INVALID, "invalid_json"),
             Self::Field { fault, .. } => (StatusCode::BAD_REQUEST, INVALID, fault.code()),
@@ -307,6 +314,7 @@ impl ApiError {
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "draining"),
             Self::Loading { .. } => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "model_loading"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "unavailable"),
+            Self::Adapter(error) => adapter_class(error),
             Self::Reloading => (StatusCode::CONFLICT, INVALID, "reloading"),
             Self::ReloadFailed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "reload_failed"),
             Self::Timeout { which, asked: true, .. } => {
@@ -335,6 +343,8 @@ impl ApiError {
             Self::Field { param, .. } => Some(param),
             Self::ContextLength { param, .. } => Some(param),
             Self::ModelNotFound { .. } => Some("model"),
+            Self::Adapter(AdapterError::Invalid(_)) => Some("lora_path"),
+            Self::Adapter(_) => Some("lora_name"),
             _ => None,
         }
     }
@@ -380,11 +390,34 @@ impl From<SubmitError> for ApiError {
             SubmitError::TooLong { tokens, context } => {
                 Self::ContextLength { param: "prompt", prompt: tokens, context, message: error.to_string() }
             }
+            SubmitError::UnknownAdapter(name) => Self::ModelNotFound { asked: name, loaded: Vec::new() },
             SubmitError::DuplicateId(_) => Self::internal(&error),
             SubmitError::Loading => Self::Loading { loaded: 0 },
             SubmitError::Draining => Self::Draining,
             SubmitError::Stopped | SubmitError::Failed => Self::Unavailable(error.to_string()),
         }
+    }
+}
+
+impl From<AdapterError> for ApiError {
+    fn from(error: AdapterError) -> Self {
+        match error {
+            AdapterError::Busy => Self::Unavailable(error.to_string()),
+            other => Self::Adapter(other),
+        }
+    }
+}
+
+/// Status, type and code of what became of an adapter.
+fn adapter_class(error: &AdapterError) -> (StatusCode, &'static str, &'static str) {
+    match error {
+        AdapterError::NoRoom => (StatusCode::BAD_REQUEST, INVALID, "adapters_disabled"),
+        AdapterError::Name(_) => (StatusCode::BAD_REQUEST, INVALID, "invalid_value"),
+        AdapterError::Taken(_) => (StatusCode::CONFLICT, INVALID, "adapter_exists"),
+        AdapterError::Full { .. } => (StatusCode::CONFLICT, INVALID, "too_many_adapters"),
+        AdapterError::Invalid(_) => (StatusCode::BAD_REQUEST, INVALID, "invalid_adapter"),
+        AdapterError::Unknown(_) => (StatusCode::NOT_FOUND, INVALID, "adapter_not_found"),
+        AdapterError::Busy => (StatusCode::SERVICE_UNAVAILABLE, DOWN, "unavailable"),
     }
 }
 

@@ -4,8 +4,8 @@ use crate::access;
 use crate::gate;
 use crate::request_id;
 use crate::routes::{
-    admin, completions, converse, docs, embeddings, health, llama, load, messages, metrics, models, native,
-    ollama, render, requests, responses, server_info, tokenize, tokenizer_info, version,
+    adapters, admin, completions, converse, docs, embeddings, health, llama, load, messages, metrics, models,
+    native, ollama, render, requests, responses, server_info, tokenize, tokenizer_info, version,
 };
 use crate::routes::{chat::Chat, messages::Messages, responses::Responses};
 use crate::state::ServerState;
@@ -93,6 +93,8 @@ fn admin_table() -> Table {
         .both("/cache/reset", POST, post(admin::reset_cache))
         .at("/reset_prefix_cache", POST, post(admin::reset_cache))
         .both("/reload", POST, post(admin::reload))
+        .both("/load_lora_adapter", POST, post(adapters::load))
+        .both("/unload_lora_adapter", POST, post(adapters::unload))
         .both("/requests", GET, get(admin::list))
         .both("/requests/{id}", "DELETE", axum::routing::delete(admin::cancel))
         .at("/server_info", GET, get(server_info::show));

@@ -150,20 +150,36 @@ impl ServerState {
         }
     }
 
-    /// Whether `asked` is the model that is served; no name at all is.
-    pub(crate) fn check_model(&self, asked: Option<&str>) -> Result<(), ApiError> {
-        let Some(asked) = asked else { return Ok(()) };
-        let (model, config) = (self.model(), self.config());
-        let known = |names: &[String]| names.iter().any(|name| name == asked);
-        if config.any_model_name
-            || model.answers_to(asked)
-            || known(&config.aliases)
-            || known(&config.unlisted_names)
-        {
-            return Ok(());
+    /// The adapter of the model that `asked` names, if it names one and not the model itself, as no name at all does.
+    ///
+    /// # Errors
+    /// It names neither.
+    pub(crate) fn check_model(&self, asked: Option<&str>) -> Result<Option<Arc<str>>, ApiError> {
+        let Some(asked) = asked else { return Ok(None) };
+        if self.names_model(asked) {
+            return Ok(None);
         }
-        let loaded = model.names.iter().chain(&config.aliases).cloned().collect();
-        Err(ApiError::ModelNotFound { asked: crate::json::excerpt(asked).into_owned(), loaded })
+        if let Some(adapter) = self.handle().adapter(asked) {
+            return Ok(Some(adapter.name));
+        }
+        if self.config().any_model_name {
+            return Ok(None);
+        }
+        Err(self.no_such_model(asked))
+    }
+
+    /// Whether this is a name of the model, and so none that an adapter may have.
+    pub(crate) fn names_model(&self, name: &str) -> bool {
+        let known = |names: &[String]| names.iter().any(|known| known == name);
+        self.model().answers_to(name) || known(&self.config().aliases) || known(&self.config().unlisted_names)
+    }
+
+    /// What a client is told that asks for a model that is not there.
+    pub(crate) fn no_such_model(&self, asked: &str) -> ApiError {
+        let adapters = self.handle().adapters();
+        let names = self.model().names.iter().chain(&self.config().aliases).map(String::as_str);
+        let loaded = names.chain(adapters.iter().map(|adapter| &*adapter.name)).map(str::to_owned).collect();
+        ApiError::ModelNotFound { asked: crate::json::excerpt(asked).into_owned(), loaded }
     }
 
     /// Logs the fields that nobody took, once per name.

@@ -1,5 +1,6 @@
 //! What goes over the wire: requests as they are read, responses as they are written.
 
+pub(crate) mod adapters;
 pub(crate) mod anthropic;
 pub(crate) mod cache;
 pub(crate) mod chat;

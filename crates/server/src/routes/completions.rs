@@ -36,7 +36,7 @@ pub(super) fn plan(
     caller: Caller,
     mut request: CompletionRequest,
 ) -> Result<Plan, ApiError> {
-    state.check_model(request.model.as_deref())?;
+    request.params.adapter = state.check_model(request.model.as_deref())?;
     request.params.salt = state.salt(caller.tenant.id, request.cache_salt.as_deref());
     let special = special(&request);
     let echo = request.echo.then(|| request.prompts.iter().map(|prompt| text(state, prompt)).collect());

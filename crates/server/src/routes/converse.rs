@@ -65,9 +65,9 @@ pub(super) async fn answer<D: Dialect>(
 /// A request whose model is the one that is served.
 pub(super) fn read<D: Dialect>(state: &ServerState, body: &[u8]) -> Result<ChatRequest, ApiError> {
     let mut fields = Fields::parse(body)?;
-    let request = D::take(&mut fields)?;
+    let mut request = D::take(&mut fields)?;
     state.note_unknown(fields.left());
-    state.check_model(request.model.as_deref())?;
+    request.params.adapter = state.check_model(request.model.as_deref())?;
     Ok(request)
 }
 

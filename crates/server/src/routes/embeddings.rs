@@ -15,6 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pagoda_engine::{EngineHandle, GenerateParams, ServedModel, Session, SessionEvent, ValidatedRequest};
 use pagoda_text::{Special, TextError};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Inputs of one call that are computed at a time; the others wait here, so that a long list does not fill the queue.
 const AT_ONCE: usize = 16;
@@ -37,6 +38,8 @@ struct Plan {
     caller: Caller,
     encoding: Encoding,
     dimensions: usize,
+    /// As it was asked for.
+    model: Arc<str>,
 }
 
 impl Plan {
@@ -44,7 +47,7 @@ impl Plan {
         let mut fields = Fields::parse(body)?;
         let request = EmbeddingRequest::take(&mut fields)?;
         state.note_unknown(fields.left());
-        state.check_model(request.model.as_deref())?;
+        let adapter = state.check_model(request.model.as_deref())?;
         let dimensions = check_dimensions(state.model().hidden, request.dimensions)?;
         let params = GenerateParams {
             pooling: Some(request.pooling),
@@ -52,6 +55,7 @@ impl Plan {
             priority: request.priority,
             deadlines: request.deadlines,
             salt: state.salt(caller.tenant.id, request.cache_salt.as_deref()),
+            adapter: adapter.clone(),
             ..GenerateParams::default()
         };
         let special = if request.add_special_tokens { Special::Add } else { Special::Skip };
@@ -60,7 +64,8 @@ impl Plan {
             Ok(state.model().validate(GenerateParams { prompt_tokens, ..params.clone() })?)
         });
         let requests = validated.collect::<Result<_, ApiError>>()?;
-        Ok(Self { requests, caller, encoding: request.encoding, dimensions })
+        let model = adapter.unwrap_or_else(|| state.model().name().into());
+        Ok(Self { requests, caller, encoding: request.encoding, dimensions, model })
     }
 
     /// Submits the requests, a few at a time. Dropping the wait for the answer cancels what runs.
@@ -88,7 +93,7 @@ impl Plan {
         let list = EmbeddingList {
             object: "list",
             data: vectors.into_iter().enumerate().map(embedding).collect(),
-            model: state.model().name(),
+            model: &self.model,
             usage: EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens },
         };
         Ok(with_place(state.bulky(write(&list)?)?, first, None))

@@ -14,6 +14,7 @@ use axum::response::Response;
 use futures_util::{StreamExt as _, future, stream};
 use pagoda_engine::{GenerateParams, RequestId, Session, ValidatedRequest};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Requests ready for the engine, and how to answer them.
@@ -81,6 +82,7 @@ impl Plan {
             return Err(ApiError::internal(&"a call without a request"));
         };
         let [samples, returned] = [first.samples(), first.returned()].map(usize::from);
+        let adapter = first.adapter().map(Arc::from);
         let first = first.id();
         state.handle().name_tenant(self.caller.tenant.id, &self.caller.label);
         let mut sessions: Vec<Session> = Vec::with_capacity(self.requests.len() * samples);
@@ -101,6 +103,7 @@ impl Plan {
             request_id: request_id::text_of(first),
             created: seconds_since_epoch(),
             model: state.model().clone(),
+            adapter,
             delivery: self.delivery,
             shown: self.shown,
             stop_ids: self.stop_ids,

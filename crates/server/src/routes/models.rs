@@ -5,13 +5,14 @@ use crate::state::ServerState;
 use crate::wire::models::{ModelCard, ModelList, ModelMeta};
 use axum::Json;
 use axum::extract::{Path, State};
-use pagoda_engine::EngineState;
+use pagoda_engine::{AdapterInfo, EngineState};
 
-/// All names that are served, the model's own first.
+/// All names that are served, the model's own first and then those of its adapters.
 pub(crate) async fn list(State(state): State<ServerState>) -> Result<Json<ModelList>, ApiError> {
     check_loaded(&state)?;
     let names = state.model().names.iter().chain(&state.config().aliases);
-    let data = names.map(|name| card(&state, name)).collect();
+    let mut data: Vec<_> = names.map(|name| card(&state, name)).collect();
+    data.extend(state.handle().adapters().iter().map(|adapter| adapter_card(&state, adapter)));
     Ok(Json(ModelList { object: "list", data }))
 }
 
@@ -21,8 +22,18 @@ pub(crate) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<ModelCard>, ApiError> {
     check_loaded(&state)?;
-    state.check_model(Some(&id))?;
-    Ok(Json(card(&state, &id)))
+    let adapter = state.check_model(Some(&id))?.and_then(|name| state.handle().adapter(&name));
+    Ok(Json(adapter.map_or_else(|| card(&state, &id), |adapter| adapter_card(&state, &adapter))))
+}
+
+/// An adapter as a model, whose parent is the model that it changes.
+pub(crate) fn adapter_card(state: &ServerState, adapter: &AdapterInfo) -> ModelCard {
+    ModelCard {
+        created: adapter.created,
+        root: adapter.path.display().to_string(),
+        parent: Some(state.model().name().to_owned()),
+        ..card(state, &adapter.name)
+    }
 }
 
 /// A name must not be shown before it can be served, nor once it never will be again.

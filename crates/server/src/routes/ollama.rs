@@ -79,8 +79,9 @@ fn asks_nothing(body: &[u8], name: &str) -> bool {
 }
 
 fn loaded(state: &ServerState, body: &[u8], name: &str, nothing: Value) -> Result<Response, ApiError> {
-    state.check_model(ollama::take_model(&mut Fields::parse(body)?)?.as_deref())?;
-    let mut answer = json!({"model": state.model().name(), "created_at": now()});
+    let adapter = state.check_model(ollama::take_model(&mut Fields::parse(body)?)?.as_deref())?;
+    let model = adapter.as_deref().unwrap_or(state.model().name());
+    let mut answer = json!({"model": model, "created_at": now()});
     answer[name] = nothing;
     answer["done"] = true.into();
     answer["done_reason"] = "load".into();
@@ -95,8 +96,10 @@ pub(crate) async fn version(State(state): State<ServerState>) -> Json<Value> {
 /// The names that are served.
 pub(crate) async fn tags(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
     check_loaded(&state)?;
-    let names = state.model().names.iter().chain(&state.config().aliases);
-    let model = |name: &String| {
+    let adapters = state.handle().adapters();
+    let names = state.model().names.iter().chain(&state.config().aliases).map(String::as_str);
+    let names = names.chain(adapters.iter().map(|adapter| &*adapter.name));
+    let model = |name: &str| {
         json!({
             "name": name,
             "model": name,

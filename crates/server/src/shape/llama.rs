@@ -74,7 +74,7 @@ fn last(call: &Call, choice: usize, content: &str, ending: &Ending, spent: Spent
         "tokens": [],
         "id_slot": -1,
         "stop": true,
-        "model": call.model.name(),
+        "model": call.model_name(),
         "tokens_predicted": spent.generated,
         "tokens_evaluated": spent.prompt_tokens,
         "tokens_cached": spent.cached_tokens,

@@ -143,7 +143,7 @@ fn message(call: &Call, content: Vec<Value>, ending: Option<&Ending>, total: Usa
         "id": call.id,
         "type": "message",
         "role": "assistant",
-        "model": call.model.name(),
+        "model": call.model_name(),
         "content": content,
         "stop_reason": stop_reason,
         "stop_sequence": stop_sequence,

@@ -55,7 +55,7 @@ pub(crate) struct OllamaShape<P>(PhantomData<P>);
 
 impl<P: Place> OllamaShape<P> {
     fn part(call: &Call, said: &Said, done: bool) -> Value {
-        let mut part = json!({"model": call.model.name(), "created_at": now()});
+        let mut part = json!({"model": call.model_name(), "created_at": now()});
         P::put(said, &mut part);
         part["done"] = done.into();
         part

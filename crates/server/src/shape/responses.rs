@@ -234,7 +234,7 @@ fn response(call: &Call, status: &str, output: Vec<Value>, usage: Option<Usage>)
         "background": false,
         "error": null,
         "incomplete_details": cut,
-        "model": call.model.name(),
+        "model": call.model_name(),
         "output": output,
         "usage": usage.map(counts),
     });

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
 mod access;
+mod adapters;
 mod beams;
 mod boundaries;
 mod cache;

@@ -2,7 +2,7 @@
 
 use crate::client::{Exchange, Reply, request, request_with};
 use crate::toy;
-use pagoda_engine::{Engine, EngineConfig, EngineHandle, EngineSnapshot};
+use pagoda_engine::{AdapterSource, Engine, EngineConfig, EngineHandle, EngineSnapshot};
 use pagoda_sched::fake::{FakeControl, FakeExecutor};
 use pagoda_sched::{Deadlines, SchedulerConfig};
 use pagoda_server::{ServerConfig, ServerState, serve, serve_admin};
@@ -39,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) loading: Option<Receiver<()>>,
     /// An engine without progress is stalled after this time, and given up after three times as long.
     pub(crate) stall_after: Option<Duration>,
+    pub(crate) adapters: Option<AdapterSource>,
 }
 
 impl Default for Setup {
@@ -59,6 +60,7 @@ impl Default for Setup {
             lexer_states: None,
             loading: None,
             stall_after: None,
+            adapters: None,
         }
     }
 }
@@ -92,6 +94,7 @@ impl Setup {
         let control = executor.control();
         let mut config =
             EngineConfig { scheduler: self.scheduler, deadlines: self.deadlines, ..EngineConfig::default() };
+        config.adapters = self.adapters;
         if let Some(limit) = self.stall_after {
             (config.stall_after, config.give_up_after) = (limit, 3 * limit);
         }
@@ -174,6 +177,11 @@ impl Server {
     /// Sends any request to the operator's listener.
     pub(crate) async fn order(&self, method: &str, path: &str) -> Reply {
         Exchange::send(self.admin.unwrap(), &request(method, path, "")).await.reply().await
+    }
+
+    /// Posts to the operator's listener.
+    pub(crate) async fn order_with(&self, path: &str, body: &Value) -> Reply {
+        Exchange::send(self.admin.unwrap(), &request("POST", path, &body.to_string())).await.reply().await
     }
 
     /// Value of the series whose name and labels begin with `series`; 0 if there is none.
