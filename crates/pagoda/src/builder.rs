@@ -1,5 +1,6 @@
 //! From options to a running engine.
 
+use crate::adapters::AdapterPlan;
 use crate::memory::{KvDemand, available_bytes};
 use crate::served::{Overrides, served_model};
 use crate::{BuildError, Engine};
@@ -23,6 +24,7 @@ pub struct EngineBuilder {
     kv_part: f64,
     overrides: Overrides,
     cpu: CpuOptions,
+    adapters: AdapterPlan,
     engine: EngineConfig,
 }
 
@@ -56,6 +58,7 @@ impl Default for EngineBuilder {
             kv_part: 0.5,
             overrides: Overrides::default(),
             cpu: CpuOptions::default(),
+            adapters: AdapterPlan::default(),
             engine,
         }
     }
@@ -194,6 +197,29 @@ impl EngineBuilder {
         self
     }
 
+    /// Loads the adapter in the folder `path`, as PEFT saves it; requests name it as
+    /// [`GenerateParams::adapter`](crate::GenerateParams::adapter). Call it for each.
+    #[must_use]
+    pub fn adapter(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.adapters.initial.push((name.into(), path.into()));
+        self
+    }
+
+    /// Most adapters at a time, for which memory is reserved; [`EngineHandle::load_adapter`](crate::EngineHandle::load_adapter)
+    /// loads further ones. Default: as many as [`adapter`](Self::adapter) gives.
+    #[must_use]
+    pub fn max_adapters(mut self, adapters: u32) -> Self {
+        self.adapters.limit = Some(adapters);
+        self
+    }
+
+    /// Largest rank of an adapter. Default: 16.
+    #[must_use]
+    pub fn max_adapter_rank(mut self, rank: u32) -> Self {
+        self.cpu.adapters.rank = rank;
+        self
+    }
+
     /// Switches the prefix cache, which is on by default.
     #[must_use]
     pub fn prefix_cache(mut self, on: bool) -> Self {
@@ -225,7 +251,9 @@ impl EngineBuilder {
         self.cpu.max_rows = scheduler.max_num_seqs;
         self.cpu.max_tokens_per_step = scheduler.max_num_batched_tokens;
         scheduler.hash_seed = RandomState::new().build_hasher().finish();
+        self.cpu.adapters.count = self.adapters.limit();
         let plan = MemoryPlan::new(checkpoint.spec(), &self.cpu)?;
+        self.adapters.check(checkpoint.spec(), &self.cpu)?;
         let smallest = CpuOptions { kv_dtype: Some(KvDtype::Int8), ..self.cpu.clone() };
         let size = KvDemand {
             block_size: self.cpu.block_size,
@@ -248,6 +276,9 @@ impl EngineBuilder {
         model.kv_token_bytes = memory.layout.block_bytes() / u64::from(memory.layout.block_size);
         model.quantization = self.cpu.quantize.map(|format| format.to_string());
         let model = Arc::new(model);
+        if let Some(source) = self.adapters.source(checkpoint.spec(), &self.cpu) {
+            self.engine.adapters = Some(source);
+        }
         Ok(Prepared {
             checkpoint,
             model,

@@ -5,6 +5,7 @@ use pagoda_cpu::CpuError;
 use pagoda_engine::EngineError;
 use pagoda_model::ModelError;
 use pagoda_text::TextError;
+use std::path::PathBuf;
 
 /// Why an engine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,16 @@ pub enum BuildError {
     /// The executor could not be made.
     #[error(transparent)]
     Executor(#[from] CpuError),
+    /// An adapter that the engine was to start with cannot be used.
+    #[error("adapter {name:?} in {path:?}: {reason}")]
+    Adapter {
+        /// Its name.
+        name: String,
+        /// Its folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The engine could not be started.
     #[error(transparent)]
     Engine(#[from] EngineError),

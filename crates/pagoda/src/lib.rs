@@ -16,6 +16,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod adapters;
 pub mod bench;
 mod builder;
 pub mod client;
@@ -37,8 +38,9 @@ pub use pagoda_cpu::{
     StepKind, WeightFormats, quantize_folder,
 };
 pub use pagoda_engine::{
-    Constraint, ConstraintParam, EngineConfig, EngineError, EngineHandle, EngineSnapshot, EngineState,
-    GenerateParams, RequestError, RequestResult, ServedModel, Session, SessionEvent,
+    AdapterError, AdapterInfo, Constraint, ConstraintParam, EngineConfig, EngineError, EngineHandle,
+    EngineSnapshot, EngineState, GenerateParams, InitialAdapter, RequestError, RequestResult, ServedModel,
+    Session, SessionEvent,
 };
 pub use pagoda_kernels::{Activations, Isa, QuantFormat};
 pub use pagoda_model as model;

@@ -494,6 +494,9 @@ pub(crate) struct EngineArgs {
     /// theirs).
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000), help_heading = "Scheduling")]
     pub(crate) itl_target_ms: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) adapters: super::adapters::AdapterArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

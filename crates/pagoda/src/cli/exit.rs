@@ -79,9 +79,10 @@ impl From<BuildError> for CliError {
     fn from(error: BuildError) -> Self {
         let failure = match &error {
             BuildError::NoModel => Failure::Usage,
-            BuildError::Model(_) | BuildError::Text(_) | BuildError::MissingTokenizer { .. } => {
-                Failure::Model
-            }
+            BuildError::Model(_)
+            | BuildError::Adapter { .. }
+            | BuildError::Text(_)
+            | BuildError::MissingTokenizer { .. } => Failure::Model,
             BuildError::KvSize(_) => Failure::Memory,
             BuildError::Executor(_)
             | BuildError::Engine(EngineError::Config(_) | EngineError::ItlTarget { .. }) => Failure::Usage,

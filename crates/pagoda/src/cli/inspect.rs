@@ -90,8 +90,12 @@ pub(crate) fn memory(prepared: &Prepared) -> String {
     let memory = &prepared.memory;
     let free = available_bytes().map_or_else(|| "?".to_owned(), show_bytes);
     let program = rss_bytes().unwrap_or(0);
+    let adapters = match memory.adapters {
+        0 => String::new(),
+        bytes => format!(" + up to {} adapters {}", prepared.cpu.adapters.count, show_bytes(bytes)),
+    };
     format!(
-        "memory  weights {} ({}) + KV {} ({}) + workspace {} + program {} = {} of {free} free",
+        "memory  weights {} ({}) + KV {} ({}) + workspace {}{adapters} + program {} = {} of {free} free",
         show_bytes(memory.weights),
         memory.weight_formats,
         show_bytes(memory.kv),

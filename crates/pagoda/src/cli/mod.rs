@@ -3,6 +3,7 @@
 #[macro_use]
 mod print;
 
+mod adapters;
 mod args;
 mod bench;
 mod command_line;

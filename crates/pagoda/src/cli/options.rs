@@ -65,6 +65,7 @@ pub(crate) fn builder(model: Option<&str>, args: &EngineArgs) -> Result<EngineBu
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
+    builder = args.adapters.apply(builder)?;
     if let Some(isa) = args.isa {
         builder = builder.isa(isa);
     }

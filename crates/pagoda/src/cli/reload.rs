@@ -5,7 +5,7 @@ use super::exit::{CliError, Failure};
 use super::serve::{prepare, prepare_constraints};
 use anyhow::anyhow;
 use pagoda::server::{ReloadOrder, Retired, ServerState};
-use pagoda::{Engine, EngineState};
+use pagoda::{AdapterInfo, Engine, EngineState, InitialAdapter, Prepared};
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
@@ -58,7 +58,8 @@ impl<'a> Keeper<'a> {
     /// both until the last call of the latter has ended.
     async fn reload(&mut self) -> Result<(), CliError> {
         let begun = Instant::now();
-        let prepared = tokio::task::block_in_place(|| prepare(self.args))?;
+        let mut prepared = tokio::task::block_in_place(|| prepare(self.args))?;
+        self.keep_adapters(&mut prepared);
         let engine = prepared.load_in_background()?;
         if engine.handle().ready().await != EngineState::Ready {
             let reason =
@@ -71,6 +72,16 @@ impl<'a> Keeper<'a> {
         tokio::spawn(retire(retired, before));
         eprintln!("reload  {} in {:.1} s", self.engine.model().name(), begun.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Has the next engine load the adapters that were loaded while this one ran, too; one that cannot be is left out.
+    fn keep_adapters(&self, prepared: &mut Prepared) {
+        let Some(source) = &mut prepared.engine.adapters else { return };
+        for AdapterInfo { name, path, .. } in self.engine.handle().adapters() {
+            if source.initial.iter().all(|known| known.name != *name) {
+                source.initial.push(InitialAdapter { name: name.to_string(), path, required: false });
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `pagoda run`: continue one prompt.
 
-use super::args::{RunArgs, SamplingArgs};
+use super::args::RunArgs;
 use super::exit::{CliError, Failure};
 use super::find_model::next_steps;
 use super::options::builder;
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CliError> {
     let started = Instant::now();
     let Some(text) = read_prompt(args)? else {
         let (engine, _) = load(args, started)?;
-        return converse(&mut Local { engine, params: params(&args.sampling) }, &mut Conversation::new(None));
+        return converse(&mut Local { engine, params: params(args) }, &mut Conversation::new(None));
     };
     let (engine, loaded) = load(args, started)?;
     let prompt = prepare_prompt(engine.model(), &text, args.sampling.raw)
@@ -29,8 +29,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CliError> {
     if prompt.continues {
         write(&mut out, &text)?;
     }
-    let params = params(&args.sampling);
-    let result = stream(&engine, prompt.tokens, params, &mut out)?;
+    let result = stream(&engine, prompt.tokens, params(args), &mut out)?;
     write(&mut out, "\n")?;
     report(&result, loaded.as_secs_f64());
     Ok(())
@@ -167,8 +166,9 @@ fn prepare_prompt(model: &ServedModel, text: &str, raw: bool) -> Result<Prepared
     Ok(PreparedPrompt { tokens: tokenizer.encode(&answer, Special::Skip)?, continues })
 }
 
-fn params(args: &SamplingArgs) -> GenerateParams {
+fn params(RunArgs { sampling: args, engine, .. }: &RunArgs) -> GenerateParams {
     GenerateParams {
+        adapter: engine.adapters.lora.first().map(|adapter| adapter.name.as_str().into()),
         max_tokens: Some(args.max_tokens),
         temperature: args.temperature,
         top_p: args.top_p,

@@ -43,7 +43,8 @@ pub(crate) struct SecurityArgs {
     #[arg(long, default_value_t = 64, value_name = "N", hide_short_help = true)]
     max_in_flight_per_key: usize,
 
-    /// Port on 127.0.0.1 for the operator; none if absent. It takes POST /v1/cache/reset and shows requests of all tenants.
+    /// Port on 127.0.0.1 for the operator; none if absent. It takes POST /v1/cache/reset, loads adapters and shows requests of all
+    /// tenants.
     #[arg(long, value_name = "PORT")]
     pub(crate) admin_port: Option<u16>,
 

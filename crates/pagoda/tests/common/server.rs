@@ -13,6 +13,17 @@ pub(crate) fn failure(args: &[&str], code: i32) -> String {
     stderr.lines().last().unwrap_or_default().to_owned()
 }
 
+/// Sends one request to a listener and returns the whole response.
+pub(crate) fn call_at(address: &str, method: &str, path: &str, lines: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n{body}")
+        .expect("the request can be sent");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("the response can be read");
+    response
+}
+
 /// A server on a free port, ended when dropped.
 pub(crate) struct Server {
     pub(crate) child: Child,
@@ -49,13 +60,7 @@ impl Server {
 
     /// The same with further header lines.
     pub(crate) fn call_with(&self, method: &str, path: &str, lines: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).expect("the server listens");
-        let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n{body}")
-            .expect("the request can be sent");
-        let mut response = String::new();
-        stream.read_to_string(&mut response).expect("the response can be read");
-        response
+        call_at(&self.address, method, path, lines, body)
     }
 
     pub(crate) fn wait_until_ready(&self) {

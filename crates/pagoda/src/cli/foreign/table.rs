@@ -35,6 +35,7 @@ pub(super) static TABLE: &[Foreign] = &[
     value(&["--cache-type-k", "-ctk"], Same("kv-cache-dtype")),
     value(&["--quantization", "--quant", "--isq"], Same("quantize")),
     value(&["--chat-template-file"], Same("chat-template")),
+    value(&["--lora-modules"], Same("lora")),
     value(&["--alias", "-a"], Same("served-model-name")),
     value(&["--allowed-origins"], Same("cors-origins")),
     value(&["--n-predict", "--predict"], Same("max-tokens")),
@@ -52,6 +53,8 @@ pub(super) static TABLE: &[Foreign] = &[
         Note("calls are found by the form that they have"),
     ),
     value(&["--reasoning-format", "--reasoning-parser"], Note("the chat template decides")),
+    flag(&["--enable-lora"], Note("adapters are loaded where --lora or --max-loras says so")),
+    value(&["--max-cpu-loras"], Note("adapters are in main memory, as many as --max-loras says")),
     flag(&["--enforce-eager"], Note("nothing is compiled at the start")),
     flag(&["--trust-remote-code"], NO_CODE),
     flag(&["--disable-log-requests", "--no-enable-log-requests"], Note("prompts are never logged")),
@@ -120,6 +123,4 @@ pub(super) static TABLE: &[Foreign] = &[
         Refused("prefixes stay cached in memory; requests can hold them with cache_retention"),
     ),
     value(&["--log-file"], Refused("logs go to stderr: append 2> FILE")),
-    value(&["--lora", "--lora-modules"], Refused("adapters are not loaded; merge them into the weights")),
-    flag(&["--enable-lora"], Refused("adapters are not loaded; merge them into the weights")),
 ];
