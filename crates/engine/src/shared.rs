@@ -106,9 +106,7 @@ mod tests {
             origin: "empty",
             tokenizer_json:
                 br#"{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#,
-            tokenizer_config: None,
-            special_tokens_map: None,
-            chat_template: None,
+            ..pagoda_text::TokenizerFiles::default()
         };
         let tokenizer = pagoda_text::Tokenizer::from_files(&files).unwrap();
         let model = ServedModel::new("empty", Arc::new(tokenizer), 16);

@@ -29,8 +29,8 @@ pub(crate) static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
             origin: "folktale",
             tokenizer_json: include_bytes!("../../../models/folktale/tokenizer.json"),
             tokenizer_config: Some(include_bytes!("../../../models/folktale/tokenizer_config.json")),
-            special_tokens_map: None,
             chat_template: Some(TEMPLATE),
+            ..TokenizerFiles::default()
         })
         .expect("the embedded tokenizer is well formed"),
     )

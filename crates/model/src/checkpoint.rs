@@ -6,14 +6,13 @@ use crate::json::Object;
 use crate::quantized::Quantization;
 use crate::random::RandomWeights;
 use crate::shards::Shards;
+use crate::source::MAX_TEXT_BYTES;
 use crate::weights::WeightFiles;
 use crate::{DecoderSpec, Dtype, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
 use crate::{arch, generation};
 use std::borrow::Cow;
 use std::path::Path;
 
-/// Longest text file (tokenizer, template) that is read, in bytes.
-const MAX_TEXT_BYTES: u64 = 256 << 20;
 const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
 
@@ -153,13 +152,21 @@ impl Checkpoint {
         Role::all(&self.spec).map(|role| (role, self.tensor(role)))
     }
 
-    /// Contents of a text file of the model (`tokenizer.json`, `chat_template.jinja`, …); `None` when it has
-    /// none of this name.
+    /// Contents of a text file of the model, as [`ModelSource::file`].
     ///
     /// # Errors
-    /// The file is there but cannot be read, or is longer than 256 MiB.
+    /// As there.
     pub fn file(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
-        self.source.read(name, MAX_TEXT_BYTES)
+        self.source.file(name)
+    }
+
+    /// Names, without `suffix`, and contents of the text files with that suffix in `folder`, which lies in that of the
+    /// model; by name. Empty when there is no such folder.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is longer than 256 MiB; there are more than 64.
+    pub fn files_in(&self, folder: &str, suffix: &str) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
+        self.source.read_folder(folder, suffix, MAX_TEXT_BYTES)
     }
 
     /// Number of weights, a tied head counted once.

@@ -3,7 +3,7 @@
 use crate::gguf::{self, GgufSet};
 use crate::mmap::MappedFile;
 use crate::random::stand_in;
-use crate::{ModelError, RandomShape};
+use crate::{ModelError, RandomShape, tokenizer_files};
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File};
@@ -93,6 +93,11 @@ impl Blob {
     }
 }
 
+/// Longest text file (tokenizer, template) that is read, in bytes.
+pub(crate) const MAX_TEXT_BYTES: u64 = 256 << 20;
+/// Most files of one kind in a folder within that of a model.
+const MAX_FILES: usize = 64;
+
 /// Whether `name` is a single path component, so that joining it to a folder stays in the folder.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
@@ -138,6 +143,20 @@ impl ModelSource {
         Err(ModelError::Folder { path: path.clone(), problem })
     }
 
+    /// Contents of a text file of the model (`tokenizer.json`, `chat_template.jinja`, …); `None` when it has none of this name.
+    /// A folder without `tokenizer.json` has one that is made from `tokenizer.model` of SentencePiece, or from `vocab.json` and
+    /// `merges.txt`.
+    ///
+    /// # Errors
+    /// The file is there but cannot be read, or is longer than 256 MiB; a tokenizer of a kind that is not read.
+    pub fn file(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
+        let found = self.read(name, MAX_TEXT_BYTES)?;
+        if found.is_some() || name != "tokenizer.json" || !matches!(self, Self::Folder(_)) {
+            return Ok(found);
+        }
+        Ok(tokenizer_files::stand_in(self, MAX_TEXT_BYTES)?.map(Cow::Owned))
+    }
+
     /// Whole contents of a small file; `None` when there is none of this name.
     ///
     /// # Errors
@@ -160,6 +179,36 @@ impl ModelSource {
                 _ => None,
             }),
         }
+    }
+
+    /// Names, without `suffix`, and contents of the small files with that suffix in `folder`, which lies in that of the model;
+    /// by name. None in a model that is no folder.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and more files than [`MAX_FILES`].
+    pub(crate) fn read_folder(
+        &self,
+        folder: &str,
+        suffix: &str,
+        limit: u64,
+    ) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
+        let Self::Folder(parent) = self else { return Ok(Vec::new()) };
+        let path = parent.join(folder);
+        let mut names = Self::Folder(path.clone()).names();
+        names.retain(|name| name.ends_with(suffix) && is_plain_name(name));
+        names.sort_unstable();
+        if names.len() > MAX_FILES {
+            let problem = format!("has {} files *{suffix}; at most {MAX_FILES} are read", names.len());
+            return Err(ModelError::Folder { path, problem });
+        }
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(file) = regular(&path, &name)? {
+                let contents = read_capped(&file, &format!("{folder}/{name}"), limit)?;
+                files.push((name.trim_end_matches(suffix).to_owned(), contents));
+            }
+        }
+        Ok(files)
     }
 
     /// A weight file, mapped; `None` when there is none of this name.

@@ -57,19 +57,32 @@ pub(crate) fn tokenizer(
     };
     let config = read("tokenizer_config.json")?;
     let special = read("special_tokens_map.json")?;
-    let template = read("chat_template.jinja")?.map(text_of).transpose()?;
+    let model = read("config.json")?;
+    let template =
+        read("chat_template.jinja")?.map(|bytes| text_of("chat_template.jinja", bytes.into_owned()));
+    let template = template.transpose()?;
+    let further = checkpoint.files_in(TEMPLATES, ".jinja")?.into_iter().map(|(name, bytes)| {
+        let source = text_of(&format!("{TEMPLATES}/{name}.jinja"), bytes)?;
+        Ok((name, source))
+    });
+    let further = further.collect::<Result<Vec<_>, ModelError>>()?;
     Ok(Tokenizer::from_files(&TokenizerFiles {
         origin: &origin,
         tokenizer_json: &tokenizer_json,
         tokenizer_config: config.as_deref(),
         special_tokens_map: special.as_deref(),
+        model_config: model.as_deref(),
         chat_template: chat_template.or(template.as_deref()),
+        further_templates: if chat_template.is_some() { &[] } else { &further },
     })?)
 }
 
-fn text_of(bytes: std::borrow::Cow<'_, [u8]>) -> Result<String, ModelError> {
-    String::from_utf8(bytes.into_owned()).map_err(|error| ModelError::Io {
-        file: "chat_template.jinja".to_owned(),
+/// The folder with templates for uses of their own.
+const TEMPLATES: &str = "additional_chat_templates";
+
+fn text_of(file: &str, bytes: Vec<u8>) -> Result<String, ModelError> {
+    String::from_utf8(bytes).map_err(|error| ModelError::Io {
+        file: file.to_owned(),
         action: "read",
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
     })

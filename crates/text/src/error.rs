@@ -79,6 +79,9 @@ pub enum TextError {
         /// What is counted: "instructions" or "bytes of output".
         unit: &'static str,
     },
+    /// The last message cannot be gone on with.
+    #[error("the chat template does not write the last of messages as it is, so it cannot be gone on with")]
+    NotContinued,
     /// A caller's template variable would shadow one that the server sets.
     #[error("template variable `{name}` is set by the server and cannot be passed; use another name")]
     ReservedVariable {

@@ -5,12 +5,14 @@
 //! it is cut into pieces.
 #![forbid(unsafe_code)]
 
+mod chat_messages;
 mod decode_state;
 mod detokenizer;
 mod error;
 mod marks;
 mod pieces;
 mod python_json;
+mod python_repr;
 mod python_str;
 mod quote;
 mod special;
@@ -20,6 +22,7 @@ mod template;
 mod template_env;
 mod template_source;
 mod tokenizer;
+mod tokenizer_class;
 mod tokenizer_file;
 mod utf8;
 

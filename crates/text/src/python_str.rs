@@ -1,11 +1,13 @@
 //! Methods of Python's texts and lists that chat templates call and that the template engine lacks or has in part.
 
-use minijinja::value::{Tuple, ValueKind, from_args};
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
 /// Padding beyond this is an error.
 const MAX_WIDTH: usize = 1 << 16;
+/// Longest text that indents may add, bytes.
+const MAX_INDENT: usize = 16 << 20;
 
 /// Looks a method up here first, then among those of `pycompat`.
 pub(crate) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
@@ -140,6 +142,48 @@ fn rsplit_whitespace(text: &str, limit: usize) -> Vec<&str> {
         parts.push(rest);
     }
     parts
+}
+
+/// `text | indent(width=4, first=False, blank=False)`: a width in spaces or a text before each line. As in Jinja2 the end of the
+/// last line stays, and lines without letters have no indent unless asked for.
+pub(crate) fn indent(text: &str, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
+    let (width, first, blank): (Option<Value>, Option<bool>, Option<bool>) = from_args(&args)?;
+    let width = width.or(kwargs.get("width")?);
+    let flag = |given: Option<bool>, name: &str| Ok::<_, Error>(given.or(kwargs.get(name)?).unwrap_or(false));
+    let (first, blank) = (flag(first, "first")?, flag(blank, "blank")?);
+    kwargs.assert_all_used()?;
+    let before = match &width {
+        None => " ".repeat(4),
+        Some(width) => match width.as_str() {
+            Some(before) => before.to_owned(),
+            None => " ".repeat(missing("", i64::try_from(width.clone())?)?),
+        },
+    };
+    let lines = split_lines(text);
+    if before.len().saturating_mul(lines.len()) > MAX_INDENT {
+        return Err(invalid(format!("an indent of {} lines exceeds {MAX_INDENT} bytes", lines.len())));
+    }
+    let indented = lines.into_iter().enumerate().map(|(index, line)| {
+        let plain = if index == 0 { !first } else { !blank && line.is_empty() };
+        if plain { line.to_owned() } else { format!("{before}{line}") }
+    });
+    Ok(indented.collect::<Vec<_>>().join("\n"))
+}
+
+/// The lines of a text, the one behind the last line end included, with the line ends of Python.
+fn split_lines(text: &str) -> Vec<&str> {
+    let ends = |letter| {
+        matches!(letter, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    };
+    let (mut lines, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find(ends) {
+        lines.push(&rest[..at]);
+        let after = &rest[at..];
+        let end = if after.starts_with("\r\n") { 2 } else { after.chars().next().map_or(0, char::len_utf8) };
+        rest = &after[end..];
+    }
+    lines.push(rest);
+    lines
 }
 
 fn missing(text: &str, width: i64) -> Result<usize, Error> {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::TextError;
+use crate::tokenizer_class::TokenizerClass;
 
 /// The roles a special token can have, as the configuration files spell them.
 const ROLES: [&str; 7] =
@@ -12,20 +13,32 @@ const ROLES: [&str; 7] =
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
     roles: [Option<String>; ROLES.len()],
+    /// Roles that the model's authors named.
+    named: Vec<(String, String)>,
     additional: Vec<String>,
 }
 
 impl SpecialTokens {
     /// Text of the token with this role: `bos_token`, `eos_token`, `unk_token`, `pad_token`, `sep_token`,
-    /// `cls_token` or `mask_token`.
+    /// `cls_token`, `mask_token`, or one that the model's authors named, such as `image_token`.
     pub fn get(&self, role: &str) -> Option<&str> {
-        let index = ROLES.iter().position(|name| *name == role)?;
-        self.roles[index].as_deref()
+        self.entries().find(|(name, _)| *name == role).map(|(_, text)| text)
     }
 
     /// Pairs of role and text, for the roles that have a token.
-    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        ROLES.into_iter().zip(&self.roles).filter_map(|(role, text)| Some((role, text.as_deref()?)))
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        let usual = ROLES.into_iter().zip(&self.roles);
+        let named = self.named.iter().map(|(role, text)| (role.as_str(), text.as_str()));
+        usual.filter_map(|(role, text)| Some((role, text.as_deref()?))).chain(named)
+    }
+
+    fn set(&mut self, role: &str, text: Option<String>) {
+        if let Some(index) = ROLES.iter().position(|name| *name == role) {
+            self.roles[index] = text;
+        } else {
+            self.named.retain(|(name, _)| name != role);
+            self.named.extend(text.map(|text| (role.to_owned(), text)));
+        }
     }
 
     /// Further special tokens without a role.
@@ -40,41 +53,71 @@ pub(crate) struct TokenizerConfig {
     pub(crate) special: SpecialTokens,
     /// Texts that `added_tokens_decoder` marks as special.
     pub(crate) marked_special: Vec<String>,
-    pub(crate) add_bos: Option<bool>,
+    /// Roles that the files leave open, with the tokens of the model's class.
+    left_open: Vec<(&'static str, &'static str)>,
     /// Name and source; the usual single template is called "default".
     pub(crate) templates: Vec<(String, String)>,
 }
 
 impl TokenizerConfig {
-    /// Reads tokenizer_config.json, then special_tokens_map.json for the roles that it leaves open.
-    pub(crate) fn read(origin: &str, config: Option<&[u8]>, map: Option<&[u8]>) -> Result<Self, TextError> {
+    /// Reads tokenizer_config.json, and special_tokens_map.json for what it says otherwise; that file is of old, and not
+    /// looked at where the former lists the added tokens. Roles that neither names, not even as null, have the tokens of the
+    /// model's class, which config.json tells.
+    pub(crate) fn read(
+        origin: &str,
+        config: Option<&[u8]>,
+        map: Option<&[u8]>,
+        model: Option<&[u8]>,
+    ) -> Result<Self, TextError> {
         let mut read = Self::default();
-        if let Some(bytes) = config {
-            let file = JsonFile::parse(origin, "tokenizer_config.json", bytes)?;
-            read.take_roles(&file)?;
-            read.take_marked(&file)?;
-            read.take_templates(&file)?;
-            read.add_bos = file.optional_bool("add_bos_token")?;
+        let parse =
+            |name, bytes: Option<&[u8]>| bytes.map(|bytes| JsonFile::parse(origin, name, bytes)).transpose();
+        let config = parse("tokenizer_config.json", config)?;
+        let lists_added = config.as_ref().is_some_and(|file| file.get("added_tokens_decoder").is_some());
+        let map = parse("special_tokens_map.json", map.filter(|_| !lists_added))?;
+        let class = TokenizerClass::of(parse("config.json", model)?.as_ref(), config.as_ref());
+        let open =
+            |role: &&(&str, &str)| !config.iter().chain(&map).any(|file| file.object.contains_key(role.0));
+        read.left_open = class.iter().flat_map(|class| class.roles()).filter(open).copied().collect();
+        if let Some(file) = &config {
+            read.take_roles(file)?;
+            read.take_marked(file)?;
+            read.take_templates(file)?;
         }
-        if let Some(bytes) = map {
-            read.take_roles(&JsonFile::parse(origin, "special_tokens_map.json", bytes)?)?;
+        if let Some(file) = &map {
+            read.take_roles(file)?;
         }
         Ok(read)
     }
 
+    /// Gives the roles that were left open the tokens of the model's class which the vocabulary has.
+    pub(crate) fn fill_open(&mut self, has: impl Fn(&str) -> bool) {
+        for (role, text) in std::mem::take(&mut self.left_open) {
+            if has(text) {
+                self.special.set(role, Some(text.to_owned()));
+            }
+        }
+    }
+
     fn take_roles(&mut self, file: &JsonFile) -> Result<(), TextError> {
-        for (role, slot) in ROLES.into_iter().zip(&mut self.special.roles) {
-            if slot.is_none()
-                && let Some(value) = file.get(role)
-            {
-                *slot = Some(file.token_text(role, value)?);
+        for (role, value) in &file.object {
+            let named = role.ends_with("_token") && (value.is_string() || value.get("content").is_some());
+            if value.is_null() {
+                self.special.set(role, None);
+            } else if named || ROLES.contains(&role.as_str()) {
+                self.special.set(role, Some(file.token_text(role, value)?));
             }
         }
         for field in ["additional_special_tokens", "extra_special_tokens"] {
             let values: Vec<&Value> = match file.get(field) {
                 None => continue,
                 Some(Value::Array(items)) => items.iter().collect(),
-                Some(Value::Object(named)) => named.values().collect(),
+                Some(Value::Object(named)) => {
+                    for (role, value) in named {
+                        self.special.set(role, Some(file.token_text(&format!("{field}.{role}"), value)?));
+                    }
+                    continue;
+                }
                 Some(other) => return Err(file.wrong(field, "a list or an object of tokens", other)),
             };
             for (index, value) in values.into_iter().enumerate() {
@@ -124,7 +167,7 @@ impl TokenizerConfig {
 }
 
 /// A parsed JSON object that knows its name for messages.
-struct JsonFile {
+pub(crate) struct JsonFile {
     name: String,
     object: Map<String, Value>,
 }
@@ -146,12 +189,9 @@ impl JsonFile {
         self.object.get(field).filter(|value| !value.is_null())
     }
 
-    fn optional_bool(&self, field: &str) -> Result<Option<bool>, TextError> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(other) => Err(self.wrong(field, "true or false", other)),
-        }
+    /// The text of a field that only chooses between known ones; anything else chooses none.
+    pub(crate) fn choice(&self, field: &str) -> Option<&str> {
+        self.get(field).and_then(Value::as_str)
     }
 
     /// A token is written as its text, or as an object with its text under `content`.

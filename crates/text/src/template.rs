@@ -11,7 +11,7 @@ use serde_json::Map;
 use crate::special::SpecialTokens;
 use crate::template_env::{self, Raised};
 use crate::tokenizer::panic_message;
-use crate::{TextError, strftime, template_source};
+use crate::{TextError, chat_messages, strftime, template_source};
 
 /// Name of the template that is used unless another fits better.
 const DEFAULT: &str = "default";
@@ -59,6 +59,8 @@ pub struct ChatInput<'a> {
     pub tools: Option<&'a serde_json::Value>,
     /// Ends the text with the beginning of an assistant's turn.
     pub add_generation_prompt: bool,
+    /// Ends the text where the last message ends, so that it can be gone on with.
+    pub continue_final: bool,
     /// Further variables of the caller (`enable_thinking`, `documents`, …).
     pub extra: Option<&'a Map<String, serde_json::Value>>,
     /// What `strftime_now` tells, in UTC; without it the template sees no such function.
@@ -68,7 +70,14 @@ pub struct ChatInput<'a> {
 impl<'a> ChatInput<'a> {
     /// The messages followed by the beginning of the assistant's answer, nothing else set.
     pub fn new(messages: &'a serde_json::Value) -> Self {
-        Self { messages, tools: None, add_generation_prompt: true, extra: None, now: None }
+        Self {
+            messages,
+            tools: None,
+            add_generation_prompt: true,
+            continue_final: false,
+            extra: None,
+            now: None,
+        }
     }
 }
 
@@ -140,8 +149,21 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`TextError::TemplateRaised`] when the template itself refuses the messages, [`TextError::TemplateLimit`],
-    /// [`TextError::ReservedVariable`], [`TextError::TemplateRender`] and [`TextError::TemplateSyntax`].
+    /// [`TextError::ReservedVariable`], [`TextError::TemplateRender`] and [`TextError::TemplateSyntax`];
+    /// [`TextError::NotContinued`] when the last message cannot be gone on with.
     pub fn render(&self, input: &ChatInput<'_>) -> Result<String, TextError> {
+        let mut messages = chat_messages::plain(input.messages);
+        if input.continue_final {
+            chat_messages::mark_end(messages.to_mut()).ok_or(TextError::NotContinued)?;
+        }
+        let text = self.render_messages(&ChatInput { messages: &messages, ..*input })?;
+        if !input.continue_final {
+            return Ok(text);
+        }
+        chat_messages::up_to_mark(text).ok_or(TextError::NotContinued)
+    }
+
+    fn render_messages(&self, input: &ChatInput<'_>) -> Result<String, TextError> {
         let context = self.context(input)?;
         let (name, _) = &self.sources[self.select(input.tools.is_some())];
         if let Some((_, error)) = self.broken.iter().find(|(broken, _)| broken == name) {

@@ -6,7 +6,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value,
 use minijinja_contrib::globals;
 
 use crate::template::TemplateLimits;
-use crate::{python_json, python_str};
+use crate::{python_json, python_repr, python_str};
 
 /// Marks an error that the template raised itself, with its message.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,8 @@ pub(crate) fn environment(limits: &TemplateLimits) -> Environment<'static> {
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(python_str::method);
     environment.add_filter("tojson", python_json::filter);
+    environment.add_filter("string", python_repr::str_of);
+    environment.add_filter("indent", python_str::indent);
     environment.add_filter("length", length);
     environment.add_filter("count", length);
     environment.add_filter("wordcount", |text: String| text.split_whitespace().count());
@@ -73,12 +75,12 @@ fn length(value: &Value) -> Result<usize, Error> {
     }
 }
 
-/// Prints floats as Python does.
+/// Prints values as Python does.
 fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    if value.kind() != ValueKind::Number || value.is_integer() {
-        return escape_formatter(out, state, value);
+    match value.kind() {
+        ValueKind::Number | ValueKind::Seq | ValueKind::Map => {
+            out.write_str(&python_repr::str_of(value)?).map_err(Error::from)
+        }
+        _ => escape_formatter(out, state, value),
     }
-    let text = python_json::float_text(f64::try_from(value.clone())?);
-    let text = text.replace("Infinity", "inf").replace("NaN", "nan");
-    out.write_str(&text).map_err(Error::from)
 }

@@ -22,10 +22,14 @@ pub struct TokenizerFiles<'a> {
     pub tokenizer_json: &'a [u8],
     /// tokenizer_config.json: named special tokens, chat template.
     pub tokenizer_config: Option<&'a [u8]>,
-    /// special_tokens_map.json: fills the named special tokens that the former leaves open.
+    /// special_tokens_map.json: named special tokens, where the former does not list the added tokens.
     pub special_tokens_map: Option<&'a [u8]>,
-    /// chat_template.jinja: takes the place of the template in tokenizer_config.json.
+    /// config.json of the model: the kind of the model, which has special tokens that the former two may leave unsaid.
+    pub model_config: Option<&'a [u8]>,
+    /// chat_template.jinja: takes the place of the templates in tokenizer_config.json.
     pub chat_template: Option<&'a str>,
+    /// Names and sources of further templates, the files `NAME.jinja` in the folder additional_chat_templates.
+    pub further_templates: &'a [(String, String)],
 }
 
 /// Whether [`Tokenizer::encode`] adds the tokens that every text of the model begins or ends with.
@@ -48,17 +52,8 @@ pub struct Tokenizer {
     special_texts: SpecialTexts,
     tokens: SpecialTokens,
     eos: Vec<u32>,
-    bos: BosRule,
     template: Option<ChatTemplate>,
     origin: String,
-}
-
-/// What tokenizer_config.json's `add_bos_token` changes about the file's own rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BosRule {
-    AsFile,
-    Always(u32),
-    Never(u32),
 }
 
 impl Tokenizer {
@@ -69,18 +64,24 @@ impl Tokenizer {
     /// beyond 1,048,576 ids, a decoder that cannot be streamed, an end-of-sequence token outside the vocabulary.
     /// A chat template that does not compile is no error here: [`ChatTemplate::check`] reports it.
     pub fn from_files(files: &TokenizerFiles<'_>) -> Result<Self, TextError> {
-        let config = TokenizerConfig::read(files.origin, files.tokenizer_config, files.special_tokens_map)?;
+        let mut config = TokenizerConfig::read(
+            files.origin,
+            files.tokenizer_config,
+            files.special_tokens_map,
+            files.model_config,
+        )?;
         let file = file_name(files.origin, "tokenizer.json");
         let (library, added) = tokenizer_file::load(&file, files.tokenizer_json)?;
         let pieces = PieceDecoder::compile(library.get_decoder())
             .map_err(|unsupported| TextError::file(&file, unsupported.field, unsupported.problem))?;
         let table = tokenizer_file::piece_table(&file, &library, &pieces)?;
         tokenizer_file::check_added(&file, &library, &added)?;
+        config.fill_open(|token| library.token_to_id(token).is_some());
         let special = special_ids(&library, &config);
         let special_texts = special_texts(&library, &special);
         let eos = eos_ids(files.origin, &library, &config.special)?;
         let template = chat_template(files, &config);
-        let mut tokenizer = Self {
+        Ok(Self {
             library,
             pieces,
             table,
@@ -88,15 +89,13 @@ impl Tokenizer {
             special_texts,
             tokens: config.special,
             eos,
-            bos: BosRule::AsFile,
             template,
             origin: files.origin.to_owned(),
-        };
-        tokenizer.bos = tokenizer.bos_rule(config.add_bos)?;
-        Ok(tokenizer)
+        })
     }
 
-    /// Tokenizes `text`.
+    /// Tokenizes `text`. The tokens that are added are those of `post_processor` in tokenizer.json, as in `transformers` 5,
+    /// whatever `add_bos_token` and `add_eos_token` in tokenizer_config.json say.
     ///
     /// # Errors
     /// [`TextError::Encode`] when the tokenizer library refuses the text or panics over it.
@@ -107,15 +106,7 @@ impl Tokenizer {
         let encoded = catch_unwind(AssertUnwindSafe(|| self.library.encode_fast(text, add)))
             .map_err(|panic| failed(format!("the tokenizer panicked: {}", panic_message(panic.as_ref()))))?
             .map_err(|error| failed(error.to_string()))?;
-        let mut ids = encoded.get_ids().to_vec();
-        match self.bos {
-            BosRule::Always(bos) if add && ids.first() != Some(&bos) => ids.insert(0, bos),
-            BosRule::Never(bos) if add && ids.first() == Some(&bos) => {
-                ids.remove(0);
-            }
-            _ => {}
-        }
-        Ok(ids)
+        Ok(encoded.get_ids().to_vec())
     }
 
     /// [`encode`](Self::encode) for a prompt of which no more than `most` tokens can be used. Where the beginning of a long text
@@ -237,20 +228,6 @@ impl Tokenizer {
             None => Cow::Borrowed(self.token_bytes(id).unwrap_or_default()),
         }
     }
-
-    /// Compares what `add_bos_token` asks for with what the file does by itself.
-    fn bos_rule(&self, asked: Option<bool>) -> Result<BosRule, TextError> {
-        let Some(bos) = self.bos_token().and_then(|token| self.token_to_id(token)) else {
-            return Ok(BosRule::AsFile);
-        };
-        let Some(asked) = asked else { return Ok(BosRule::AsFile) };
-        let by_itself = self.encode("", Special::Add)?.first() == Some(&bos);
-        Ok(match (asked, by_itself) {
-            (true, false) => BosRule::Always(bos),
-            (false, true) => BosRule::Never(bos),
-            _ => BosRule::AsFile,
-        })
-    }
 }
 
 impl fmt::Debug for Tokenizer {
@@ -301,11 +278,13 @@ fn eos_ids(origin: &str, library: &Library, tokens: &SpecialTokens) -> Result<Ve
     }
 }
 
+/// Files with templates take the place of those in tokenizer_config.json.
 fn chat_template(files: &TokenizerFiles<'_>, config: &TokenizerConfig) -> Option<ChatTemplate> {
-    let templates = match files.chat_template {
-        Some(source) => vec![("default".to_owned(), source.to_owned())],
-        None => config.templates.clone(),
-    };
+    let default = files.chat_template.map(|source| ("default".to_owned(), source.to_owned()));
+    let mut templates: Vec<_> = default.into_iter().chain(files.further_templates.iter().cloned()).collect();
+    if templates.is_empty() {
+        templates.clone_from(&config.templates);
+    }
     (!templates.is_empty()).then(|| ChatTemplate::deferred(templates, config.special.clone()))
 }
 

@@ -30,6 +30,8 @@ struct Case {
     messages: String,
     tools: bool,
     prompt: bool,
+    #[serde(default)]
+    goes_on: bool,
     extra: Map<String, Value>,
     text: Option<String>,
     raises: Option<String>,
@@ -70,6 +72,7 @@ impl Case {
             messages: &inputs.conversations[&self.messages],
             tools: self.tools.then_some(&inputs.tools),
             add_generation_prompt: self.prompt,
+            continue_final: self.goes_on,
             extra: Some(&self.extra),
             now: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(inputs.now)),
         })
@@ -339,6 +342,47 @@ fn named_templates_are_chosen_by_use() {
     let only = json!({"chat_template": [{"name": "rag", "template": "rag"}]});
     assert_eq!(rendered(&tokenizer(&only, None), Some(&tools)).unwrap(), "rag");
     assert_eq!(rendered(&tokenizer(&named, Some("from the file")), Some(&tools)).unwrap(), "from the file");
+}
+
+#[test]
+fn templates_in_files_take_the_place_of_those_in_the_configuration() {
+    let config = json!({"chat_template": "from the configuration"}).to_string();
+    let further = [("tool_use".to_owned(), "tools".to_owned()), ("rag".to_owned(), "rag".to_owned())];
+    let tokenizer = |chat_template, further_templates| {
+        Tokenizer::from_files(&TokenizerFiles {
+            tokenizer_json: br#"{"model": {"type": "WordLevel", "vocab": {"<s>": 0}, "unk_token": "<s>"}}"#,
+            tokenizer_config: Some(config.as_bytes()),
+            chat_template,
+            further_templates,
+            ..TokenizerFiles::default()
+        })
+        .unwrap()
+    };
+    let tools = json!([]);
+    let both = tokenizer(Some("plain"), &further);
+    assert_eq!(rendered(&both, None).unwrap(), "plain");
+    assert_eq!(rendered(&both, Some(&tools)).unwrap(), "tools");
+    assert_eq!(rendered(&tokenizer(None, &further), Some(&tools)).unwrap(), "tools");
+    assert_eq!(rendered(&tokenizer(None, &[]), Some(&tools)).unwrap(), "from the configuration");
+}
+
+#[test]
+fn what_has_no_text_cannot_be_gone_on_with() {
+    let template = plain("{% for m in messages %}{{ m.content | trim }};{% endfor %}").unwrap();
+    let goes_on =
+        |messages: Value| template.render(&ChatInput { continue_final: true, ..ChatInput::new(&messages) });
+    let message =
+        |content: Value| json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": content}]);
+    assert_eq!(goes_on(message(json!("an end "))).unwrap(), "x;an end");
+    assert_eq!(goes_on(message(json!(""))).unwrap(), "x;");
+    for content in [json!([]), json!(null), json!(5), json!([{"type": "image"}]), json!([{"text": 1}])] {
+        assert_eq!(goes_on(message(content)), Err(TextError::NotContinued));
+    }
+    assert_eq!(goes_on(json!([])), Err(TextError::NotContinued));
+    let silent = plain("{{ messages | length }}").unwrap();
+    let messages = message(json!("x"));
+    let input = ChatInput { continue_final: true, ..ChatInput::new(&messages) };
+    assert_eq!(silent.render(&input), Err(TextError::NotContinued));
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn with_config(tokenizer_json: &[u8], config: &Value, map: Option<&Value>) -> Re
         tokenizer_json,
         tokenizer_config: Some(config.as_bytes()),
         special_tokens_map: map.as_deref().map(str::as_bytes),
-        chat_template: None,
+        ..TokenizerFiles::default()
     })
 }
 
@@ -79,17 +79,34 @@ fn special_tokens_are_read_as_texts_and_as_objects() {
         "pad_token": null,
         "additional_special_tokens": ["<tool>", {"content": "né"}],
     });
-    let map = json!({"eos_token": "<|endoftext|>", "pad_token": {"content": "<|endoftext|>"}});
+    let map = json!({"bos_token": "<|im_start|>", "pad_token": {"content": "<|endoftext|>"}});
     let tokenizer = with_config(BYTE_LEVEL, &config, Some(&map)).unwrap();
     assert_eq!(tokenizer.bos_token(), Some("<|im_start|>"));
-    assert_eq!(tokenizer.eos_token(), Some("<|im_end|>"), "the configuration goes before the map");
+    assert_eq!(tokenizer.eos_token(), Some("<|im_end|>"));
     assert_eq!(tokenizer.eos_ids(), [2]);
-    assert_eq!(tokenizer.special_tokens().get("pad_token"), Some("<|endoftext|>"), "the map fills the gap");
+    assert_eq!(
+        tokenizer.special_tokens().get("pad_token"),
+        Some("<|endoftext|>"),
+        "the map has the last word"
+    );
     assert_eq!(tokenizer.special_tokens().get("no_such_role"), None);
     assert_eq!(tokenizer.special_tokens().additional(), ["<tool>", "né"]);
     let special: Vec<u32> = (0..tokenizer.vocab_size()).filter(|id| tokenizer.is_special(*id)).collect();
     let expected = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool>", "né"];
     assert_eq!(special, expected.map(|token| tokenizer.token_to_id(token).unwrap()));
+}
+
+/// The map is a file of old; where the configuration lists the added tokens, it is not looked at.
+#[test]
+fn the_map_counts_where_the_configuration_lists_no_tokens() {
+    let eos = |config: &Value| {
+        let map = json!({"eos_token": "<|endoftext|>"});
+        with_config(BYTE_LEVEL, config, Some(&map)).unwrap().eos_token().map(str::to_owned)
+    };
+    assert_eq!(eos(&json!({"eos_token": "<|im_end|>"})).as_deref(), Some("<|endoftext|>"));
+    let listed = json!({"eos_token": "<|im_end|>", "added_tokens_decoder": {}});
+    assert_eq!(eos(&listed).as_deref(), Some("<|im_end|>"));
+    assert_eq!(eos(&json!({"added_tokens_decoder": {}})), None);
 }
 
 #[test]
@@ -110,24 +127,59 @@ fn a_vocabulary_may_have_no_special_tokens_at_all() {
     assert!(error.to_string().contains("--chat-template"), "{error}");
 }
 
+/// As `transformers` 5 has it.
 #[test]
-fn add_bos_token_overrides_the_file() {
+fn the_file_and_not_the_configuration_says_which_tokens_are_added() {
     let ids = |json: &[u8], config: Value, special| {
         with_config(json, &config, None).unwrap().encode("miller", special).unwrap()
     };
-    let bos = json!({"bos_token": "<s>", "add_bos_token": true});
-    let no_bos = json!({"bos_token": "<s>", "add_bos_token": false});
-    let silent = json!({"bos_token": "<s>"});
-    let plain = ids(SENTENCEPIECE, silent.clone(), Special::Skip);
+    let plain = ids(SENTENCEPIECE, json!({}), Special::Skip);
     let with_bos = [&[1], plain.as_slice()].concat();
-    assert_eq!(ids(SENTENCEPIECE, silent, Special::Add), with_bos);
-    assert_eq!(ids(SENTENCEPIECE, bos.clone(), Special::Add), with_bos);
-    assert_eq!(ids(SENTENCEPIECE, bos.clone(), Special::Skip), plain);
-    assert_eq!(ids(SENTENCEPIECE, no_bos, Special::Add), plain);
-
     let bare = changed(SENTENCEPIECE, |json| json["post_processor"] = Value::Null);
-    assert_eq!(ids(&bare, bos.clone(), Special::Add), with_bos);
-    assert_eq!(ids(&bare, bos, Special::Skip), plain);
+    for add in [json!(true), json!(false), Value::Null] {
+        let config =
+            json!({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": add, "add_eos_token": add});
+        assert_eq!(ids(SENTENCEPIECE, config.clone(), Special::Add), with_bos);
+        assert_eq!(ids(SENTENCEPIECE, config.clone(), Special::Skip), plain);
+        assert_eq!(ids(&bare, config, Special::Add), plain);
+    }
+}
+
+#[test]
+fn roles_that_no_file_names_have_the_tokens_of_the_models_class() {
+    let load = |model: &Value, config: &Value| {
+        let files = TokenizerFiles {
+            tokenizer_json: BYTE_LEVEL,
+            tokenizer_config: Some(&serde_json::to_vec(config).unwrap()),
+            model_config: Some(&serde_json::to_vec(model).unwrap()),
+            ..TokenizerFiles::default()
+        };
+        Tokenizer::from_files(&files).unwrap()
+    };
+    let tokenizer = load(&json!({"model_type": "gpt2"}), &json!({"bos_token": null}));
+    assert_eq!((tokenizer.bos_token(), tokenizer.eos_token()), (None, Some("<|endoftext|>")));
+    let named = load(&json!({"model_type": "qwen3"}), &json!({"eos_token": "<|im_end|>"}));
+    assert_eq!(named.eos_token(), Some("<|im_end|>"));
+    let by_class = json!({"tokenizer_class": "GPT2TokenizerFast"});
+    assert_eq!(load(&json!({"model_type": "llama"}), &by_class).eos_token(), Some("<|endoftext|>"));
+    assert_eq!(load(&json!({"model_type": "granite"}), &by_class).eos_token(), None);
+    assert_eq!(
+        load(&json!({"model_type": "gemma2"}), &json!({})).eos_token(),
+        None,
+        "the vocabulary has no <eos>"
+    );
+    assert_eq!(load(&json!({"model_type": 5}), &json!({})).eos_token(), None);
+}
+
+#[test]
+fn authors_can_name_roles() {
+    let config =
+        json!({"image_token": "<tool>", "add_bos_token": true, "extra_special_tokens": {"boi_token": "né"}});
+    let tokenizer = with_config(BYTE_LEVEL, &config, None).unwrap();
+    assert_eq!(tokenizer.special_tokens().get("image_token"), Some("<tool>"));
+    assert_eq!(tokenizer.special_tokens().get("boi_token"), Some("né"));
+    assert_eq!(tokenizer.special_tokens().entries().count(), 2);
+    assert!(tokenizer.is_special(tokenizer.token_to_id("<tool>").unwrap()));
 }
 
 #[test]
@@ -279,8 +331,6 @@ fn broken_configuration_files_are_named() {
     assert_eq!(field(json!({"additional_special_tokens": ["<tool>", 1]})), "additional_special_tokens[1]");
     assert_eq!(field(json!({"added_tokens_decoder": []})), "added_tokens_decoder");
     assert_eq!(field(json!({"added_tokens_decoder": {"3": {"special": true}}})), "added_tokens_decoder.3");
-    assert_eq!(field(json!({"add_bos_token": "yes"})), "add_bos_token");
-    assert_eq!(field(json!({"chat_template": 1})), "chat_template");
     assert_eq!(field(json!({"chat_template": [{"name": "default"}]})), "chat_template[0]");
 
     let files =

@@ -39,8 +39,7 @@ fn byte_tokenizer() -> Tokenizer {
         origin: "byte tokenizer",
         tokenizer_json: file.to_string().as_bytes(),
         tokenizer_config: Some(br#"{"eos_token": "<|end|>"}"#),
-        special_tokens_map: None,
-        chat_template: None,
+        ..TokenizerFiles::default()
     })
     .expect("the tokenizer is well formed")
 }

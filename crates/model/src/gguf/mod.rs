@@ -18,3 +18,5 @@ mod value;
 mod vocabulary;
 
 pub(crate) use set::{GgufSet, in_folder, is_gguf};
+pub(crate) use tokenizer::tokenizer_json;
+pub(crate) use vocabulary::Vocabulary;

@@ -24,12 +24,20 @@ impl GgufSet {
     /// A tokenizer of another kind than those that are read, or one that contradicts itself.
     pub(crate) fn text_file(&self, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
         let json = match name {
-            "tokenizer.json" => Translator::new(self)?.tokenizer()?,
-            "tokenizer_config.json" => Translator::new(self)?.config(),
+            "tokenizer.json" => tokenizer_json(self.vocabulary()?)?,
+            "tokenizer_config.json" => Translator::new(self.vocabulary()?)?.config(),
             _ => return Ok(None),
         };
         Ok(Some(serde_json::to_vec(&json).expect("a JSON value has a text")))
     }
+}
+
+/// What tokenizer.json would say of `vocabulary`.
+///
+/// # Errors
+/// A tokenizer of another kind than those that are read, or one that contradicts itself.
+pub(crate) fn tokenizer_json(vocabulary: Vocabulary<'_>) -> Result<Value, ModelError> {
+    Translator::new(vocabulary)?.tokenizer()
 }
 
 /// A vocabulary on its way to JSON.
@@ -47,8 +55,7 @@ enum Kind {
 }
 
 impl<'a> Translator<'a> {
-    fn new(set: &'a GgufSet) -> Result<Self, ModelError> {
-        let vocabulary = set.vocabulary()?;
+    fn new(vocabulary: Vocabulary<'a>) -> Result<Self, ModelError> {
         let kind = match vocabulary.model {
             "gpt2" => {
                 let name = vocabulary.pre.unwrap_or("default");
@@ -58,7 +65,7 @@ impl<'a> Translator<'a> {
                         clip(name),
                         pretokenizer::names()
                     );
-                    error(&vocabulary, "tokenizer.ggml.pre", problem)
+                    error(&vocabulary, "pre", problem)
                 })?;
                 Kind::Bytes(known)
             }
@@ -69,7 +76,7 @@ impl<'a> Translator<'a> {
                      model's safetensors files",
                     clip(other)
                 );
-                return Err(error(&vocabulary, "tokenizer.ggml.model", problem));
+                return Err(error(&vocabulary, "model", problem));
             }
         };
         Ok(Self { vocabulary, kind })
@@ -95,7 +102,7 @@ impl<'a> Translator<'a> {
     }
 
     fn byte_model(&self, cutting: &Pretokenizer) -> Result<Value, ModelError> {
-        const MERGES: &str = "tokenizer.ggml.merges";
+        const MERGES: &str = "merges";
         let Some(merges) = &self.vocabulary.merges else {
             let problem = "is missing: the tokenizer cannot be used without it; use another conversion";
             return Err(error(&self.vocabulary, MERGES, problem));
@@ -135,12 +142,12 @@ impl<'a> Translator<'a> {
     }
 
     fn piece_model(&self) -> Result<Value, ModelError> {
-        const SCORES: &str = "tokenizer.ggml.scores";
+        const SCORES: &str = "scores";
         let missing =
             || error(&self.vocabulary, SCORES, "is missing: SentencePiece merges in the order of scores");
         let scores = self.vocabulary.scores.as_ref().ok_or_else(missing)?;
         let merges = pieces::merges(&self.vocabulary, scores)
-            .map_err(|problem| error(&self.vocabulary, "tokenizer.ggml.tokens", problem))?;
+            .map_err(|problem| error(&self.vocabulary, "tokens", problem))?;
         Ok(json!({
             "type": "BPE",
             "dropout": null,
@@ -287,5 +294,6 @@ fn byte_outer(cutting: &Pretokenizer) -> [Value; 3] {
 }
 
 fn error(vocabulary: &Vocabulary<'_>, field: &str, problem: impl Into<String>) -> ModelError {
-    ModelError::Field { file: vocabulary.file.to_owned(), field: field.to_owned(), problem: problem.into() }
+    let field = format!("{}{field}", vocabulary.prefix);
+    ModelError::Field { file: vocabulary.file.to_owned(), field, problem: problem.into() }
 }

@@ -30,37 +30,63 @@ const NO_END: [&str; 2] = ["<|return|>", "<|end|>"];
 
 /// A tokenizer as a GGUF file stores it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Vocabulary<'a> {
+pub(crate) struct Vocabulary<'a> {
     /// Name of the file, for messages.
-    pub(super) file: &'a str,
+    pub(crate) file: &'a str,
+    /// What stands before the names of fields in messages.
+    pub(crate) prefix: &'static str,
     /// Kind of tokenizer: `gpt2`, `llama`, …
-    pub(super) model: &'a str,
+    pub(crate) model: &'a str,
     /// How text is cut before merging: `llama-bpe`, `qwen2`, …
-    pub(super) pre: Option<&'a str>,
+    pub(crate) pre: Option<&'a str>,
     /// Every token, in the alphabet of the kind; its place is its id.
-    pub(super) tokens: Vec<&'a str>,
+    pub(crate) tokens: Vec<&'a str>,
     /// Of each token, where merges are made in order of scores.
-    pub(super) scores: Option<Vec<f32>>,
+    pub(crate) scores: Option<Vec<f32>>,
     /// Of each token: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
-    pub(super) types: Option<Vec<i32>>,
+    pub(crate) types: Option<Vec<i32>>,
     /// Pairs of tokens with a space between, the first merged first.
-    pub(super) merges: Option<Vec<&'a str>>,
+    pub(crate) merges: Option<Vec<&'a str>>,
     /// Whether a text begins with the beginning-of-sequence token.
-    pub(super) add_bos: Option<bool>,
+    pub(crate) add_bos: Option<bool>,
     /// Whether a text ends with the end-of-sequence token.
-    pub(super) add_eos: Option<bool>,
+    pub(crate) add_eos: Option<bool>,
     /// Whether a text is given a space in front.
-    pub(super) add_space_prefix: Option<bool>,
+    pub(crate) add_space_prefix: Option<bool>,
     /// Ids of tokens by role, each below the number of tokens.
-    pub(super) bos: Option<u32>,
+    pub(crate) bos: Option<u32>,
     /// End of sequence.
-    pub(super) eos: Option<u32>,
+    pub(crate) eos: Option<u32>,
     /// Unknown text.
-    pub(super) unk: Option<u32>,
+    pub(crate) unk: Option<u32>,
     /// Padding.
-    pub(super) pad: Option<u32>,
+    pub(crate) pad: Option<u32>,
     /// Names and sources of chat templates; the usual one is called `default`.
-    pub(super) templates: Vec<(&'a str, &'a str)>,
+    pub(crate) templates: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Vocabulary<'a> {
+    /// Of a file in a model's folder: nothing but tokens.
+    pub(crate) fn of_folder(file: &'a str, model: &'a str, tokens: Vec<&'a str>) -> Self {
+        Self {
+            file,
+            prefix: "",
+            model,
+            pre: None,
+            tokens,
+            scores: None,
+            types: None,
+            merges: None,
+            add_bos: None,
+            add_eos: None,
+            add_space_prefix: None,
+            bos: None,
+            eos: None,
+            unk: None,
+            pad: None,
+            templates: Vec::new(),
+        }
+    }
 }
 
 impl GgufSet {
@@ -89,6 +115,7 @@ impl GgufSet {
         let flag = |name: &str| metadata.flag(&format!("tokenizer.ggml.{name}"));
         Ok(Vocabulary {
             file: self.file(),
+            prefix: "tokenizer.ggml.",
             model,
             pre: metadata.text("tokenizer.ggml.pre", bytes)?,
             scores: self.numbers("tokenizer.ggml.scores", tokens.len(), Kind::F32, |value| match value {

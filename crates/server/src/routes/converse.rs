@@ -124,9 +124,12 @@ pub(super) fn prompt(state: &ServerState, request: &mut ChatRequest) -> Result<S
     if let Some(tools) = &mut request.tools {
         messages::quote(&mut tools.list, tokenizer);
     }
+    if request.continue_final {
+        check_last(&request.messages)?;
+    }
     let rendered = render(template, request).map_err(|error| in_messages(&error))?;
     if request.continue_final {
-        return up_to_last(rendered, &request.messages);
+        return Ok(rendered);
     }
     // An output that has to have a form has it from its first token on.
     let is_formed = request.params.constraint.is_some() && request.add_generation_prompt;
@@ -134,21 +137,15 @@ pub(super) fn prompt(state: &ServerState, request: &mut ChatRequest) -> Result<S
     Ok(rendered + &reasoning.map(Reasoning::skipped).unwrap_or_default())
 }
 
-/// The prompt up to the end of what the last message says.
-fn up_to_last(mut rendered: String, messages: &Value) -> Result<String, ApiError> {
+/// Whether the last message is one that can be gone on with.
+fn check_last(messages: &Value) -> Result<(), ApiError> {
     let last = messages.as_array().and_then(|list| list.last()).unwrap_or(&Value::Null);
     let said = last["content"].as_str().unwrap_or_default().trim();
     if last["role"] != "assistant" || said.is_empty() {
         let message = "only an answer can be gone on with: the last of messages must be the assistant's and say something";
         return Err(ApiError::invalid("messages", message));
     }
-    let Some(at) = rendered.rfind(said) else {
-        let message =
-            "the chat template does not write the last of messages as it is, so it cannot be gone on with";
-        return Err(ApiError::invalid("messages", message));
-    };
-    rendered.truncate(at + said.len());
-    Ok(rendered)
+    Ok(())
 }
 
 /// The tokens of that text, of which no more than `most` can be used.
@@ -169,6 +166,7 @@ fn render(template: &ChatTemplate, request: &mut ChatRequest) -> Result<String, 
         messages: &request.messages,
         tools: request.tools.as_ref().filter(|_| knows_tools).map(|tools| &tools.list),
         add_generation_prompt: request.add_generation_prompt,
+        continue_final: request.continue_final,
         extra: Some(&request.template_extra),
         now: Some(SystemTime::now()),
     })

@@ -197,7 +197,7 @@ async fn an_answer_can_be_gone_on_with() {
     let body = json!({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "So far "}],
         "continue_final_message": true});
     let rendered = server.post("/v1/chat/completions/render", &body).await.json();
-    assert_eq!(rendered["prompt"], "user:x\nassistant:So far");
+    assert_eq!(rendered["prompt"], "user:x\nassistant:So far ");
     assert_eq!(server.post(PATH, &body).await.json()["choices"][0]["message"]["content"], "Done.");
     for (change, param) in [
         (json!({"add_generation_prompt": true}), "continue_final_message"),

@@ -40,8 +40,8 @@ pub(crate) fn model_with(max_model_len: u32, template: Option<&str>, added: &[&s
         origin: "toy",
         tokenizer_json: json.as_bytes(),
         tokenizer_config: Some(config.as_bytes()),
-        special_tokens_map: None,
         chat_template: template,
+        ..TokenizerFiles::default()
     })
     .unwrap();
     assert_eq!(tokenizer.vocab_size() as usize, VOCAB as usize + added.len());

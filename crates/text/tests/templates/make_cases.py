@@ -1,6 +1,6 @@
-"""Writes cases.json: templates, inputs and what Python's Jinja2 renders, set up as `transformers` does.
+"""Writes cases.json: templates, inputs and what `transformers` renders.
 
-Needs the Python package jinja2 3.1: python make_cases.py
+Needs the Python packages transformers 5 and jinja2 3.1: python make_cases.py
 """
 
 import datetime
@@ -8,56 +8,32 @@ import json
 import pathlib
 
 import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.sandbox
+from transformers.utils import chat_template_utils
 
 HERE = pathlib.Path(__file__).parent
 NOW = 1741507507  # 2025-03-09 08:05:07 UTC, a Sunday
 
 
-class Generation(jinja2.ext.Extension):
-    """The tag that marks an assistant's words: a block with a scope of its own."""
+class Clock(datetime.datetime):
+    """Stands still."""
 
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
-
-    @jinja2.pass_eval_context
-    def _body(self, context, caller):
-        return caller()
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.datetime.fromtimestamp(NOW, datetime.timezone.utc).replace(tzinfo=None)
 
 
-class Raised(jinja2.exceptions.TemplateError):
-    """What a template raises itself."""
+chat_template_utils.datetime = Clock
 
 
-def raise_exception(message):
-    raise Raised(message)
-
-
-def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def strftime_now(pattern):
-    return datetime.datetime.fromtimestamp(NOW, datetime.timezone.utc).replace(tzinfo=None).strftime(pattern)
-
-
-def render(template, context):
-    env = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
-    )
-    env.filters["tojson"] = tojson
-    env.globals["raise_exception"] = raise_exception
-    env.globals["strftime_now"] = strftime_now
+def render(template, messages, **context):
+    # Fields that are null are left out before a template sees them.
+    messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
     try:
-        return {"text": env.from_string(template).render(**context)}
-    except Raised as error:
-        return {"raises": str(error)}
+        rendered, _ = chat_template_utils.render_jinja_template([messages], chat_template=template, **context)
+        return {"text": rendered[0]}
+    except jinja2.exceptions.TemplateError as error:
+        # Those of the engine are of kinds of their own.
+        return {"raises": str(error)} if type(error) is jinja2.exceptions.TemplateError else {"fails": True}
     except Exception:
         return {"fails": True}
 
@@ -119,26 +95,38 @@ TWO_CALLS = [
     {"role": "tool", "content": "1"},
     {"role": "tool", "content": "2"},
 ]
+NULLS = [
+    {"role": "user", "content": "", "name": None},
+    {"role": "assistant", "content": None, "reasoning": "Let me see.", "tool_calls": [
+        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"deep": {"list": [1, None, {"x": 1e-5}], "text": "a\"b\n"}}}}]},
+    {"role": "tool", "tool_call_id": "c1", "name": "f", "content": "1"},
+    {"role": "assistant", "content": "مرحبا <b>&</b> \u2028 '\"\\", "thinking": "said\n", "tool_calls": None},
+    {"role": "user", "content": "e\u0301 \U0001f1e9\U0001f1ea \ufeff\0"},
+]
+GOES_ON = [{"role": "user", "content": "Count"}, {"role": "assistant", "content": "One, two, "}]
+DOCUMENTS = [{"title": "A", "text": "First.", "id": 7}, {"title": "B", "text": "Second."}]
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 cases = []
 
 
-CONVERSATIONS = {"hi": HI, "turns": TURNS, "calls": CALLS, "parts": PARTS, "odd": ODD, "two calls": TWO_CALLS, "empty": []}
+CONVERSATIONS = {"hi": HI, "turns": TURNS, "calls": CALLS, "parts": PARTS, "odd": ODD, "two calls": TWO_CALLS, "nulls": NULLS, "goes on": GOES_ON, "empty": []}
 
 
-def case(name, template, messages="hi", with_tools=False, prompt=True, file=None, **extra):
+def case(name, template, messages="hi", with_tools=False, prompt=True, file=None, goes_on=False, **extra):
     context = {
-        "messages": CONVERSATIONS[messages],
         "tools": TOOLS if with_tools else None,
         "documents": None,
         "add_generation_prompt": prompt,
+        "continue_final_message": goes_on,
         **TOKENS,
         **extra,
     }
     source = {"file": file} if file else {"template": template}
     inputs = {"messages": messages, "tools": with_tools, "prompt": prompt, "extra": extra}
-    cases.append({"name": name, **source, **inputs, **render(template, context)})
+    if goes_on:
+        inputs["goes_on"] = True
+    cases.append({"name": name, **source, **inputs, **render(template, CONVERSATIONS[messages], **context)})
 
 
 def snippets(group, *templates, **kwargs):
@@ -150,10 +138,15 @@ def models():
     for path in sorted(HERE.glob("*.jinja")):
         source = path.read_text(encoding="utf-8")
         file = path.name
-        for name in CONVERSATIONS:
+        for name in (name for name in CONVERSATIONS if name != "empty"):
             case(f"{path.stem}: {name}", source, name, file=file)
-            case(f"{path.stem}: {name}, no prompt", source, name, prompt=False, file=file)
-            case(f"{path.stem}: {name}, tools", source, name, True, file=file)
+            if name in ("turns", "calls"):
+                case(f"{path.stem}: {name}, no prompt", source, name, prompt=False, file=file)
+            if name in ("hi", "turns", "calls", "nulls"):
+                case(f"{path.stem}: {name}, tools", source, name, True, file=file)
+        for name in ("goes on", "calls", "parts"):
+            case(f"{path.stem}: {name}, gone on with", source, name, prompt=False, file=file, goes_on=True)
+        case(f"{path.stem}: documents", source, "turns", file=file, documents=DOCUMENTS, controls={"citations": True, "length": "short"})
         case(f"{path.stem}: no thinking", source, "turns", True, file=file, enable_thinking=False, reasoning_effort="low")
         case(f"{path.stem}: date", source, file=file, date_string="26 Jul 2024", tools_in_user_message=True)
 
@@ -355,6 +348,43 @@ snippets(
     "{{ 1 // 0 }}",
     "{{ nosuchfunction() }}",
     "{{ messages[0].role() }}",
+)
+snippets(
+    "messages",
+    "{{ messages }}",
+    "{% for m in messages %}{{ m.keys() | list }}{{ m | tojson }}{% endfor %}",
+    "{% for m in messages %}{{ m.content is defined }}{{ m.reasoning_content }}{{ m.thinking }}{{ m.reasoning }}|{% endfor %}",
+    "{% for m in messages %}{{ 'tool_calls' in m }}{{ m.tool_calls is defined }}{{ m.get('content') is none }}{% endfor %}",
+    "{{ messages | selectattr('tool_calls', 'defined') | list | length }}{{ messages | rejectattr('content', 'defined') | map(attribute='role') | join }}",
+    messages="nulls",
+)
+snippets(
+    "often",
+    "{% set ns = namespace(last=-1, multi=true) %}{% for m in messages[::-1] %}{% set index = (messages | length - 1) - loop.index0 %}{% if ns.multi and m.role == 'user' and not (m.content.startswith('<tool_response>') and m.content.endswith('</tool_response>')) %}{% set ns.multi = false %}{% set ns.last = index %}{% endif %}{% endfor %}{{ ns.last }}",
+    "{% for m in messages %}{% set content = m.content if m.content is string else '' %}{% if '</think>' in content %}{{ content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') }}|{{ content.split('</think>')[-1].lstrip('\\n') }}{% endif %}{% endfor %}",
+    "{% for m in messages %}{% if (loop.first or messages[loop.index0 - 1].role != 'tool') and m.role == 'tool' %}<{% endif %}{{ m.role[0] }}{% if loop.last or messages[loop.index0 + 1].role != m.role %}>{% endif %}{% endfor %}",
+    "{% for t in tools %}{% for name, field in t.function.parameters.properties | items %}{{ name }}:{{ field.type | string }}{% for k in field | reject('in', ['type', 'description']) %} {{ k }}={{ field[k] | tojson | safe }}{% endfor %};{% endfor %}{% endfor %}",
+    "{% for t in tools %}{{ t.function.parameters.properties | dictsort }}{% endfor %}",
+    "{% for t in tools %}{{ t.function.parameters.get('required', []) | join(', ') }}{{ t.function.parameters.required is defined }}{{ 'city' in (t.function.parameters.required or []) }}{% endfor %}",
+    "{% set names = [] %}{% for t in tools %}{% set names = names + [t.function.name] %}{% endfor %}{{ names }}{% set ns = namespace(n=[]) %}{% for t in tools %}{% set ns.n = ns.n + [t.function.name] %}{% endfor %}{{ ns.n }}",
+    "{% macro render(v, depth=0) %}{% if v is mapping %}{% for k, x in v.items() %}{{ '  ' * depth }}{{ k }}:\n{{ render(x, depth + 1) }}{% endfor %}{% elif v is sequence and v is not string %}{% for x in v %}{{ '  ' * depth }}- {{ x }}\n{% endfor %}{% else %}{{ '  ' * depth }}{{ v }}\n{% endif %}{% endmacro %}{{ render(tools[0]) }}",
+    "{{ tools | map(attribute='function') | map(attribute='name') | list }}{{ tools | map(attribute='function.name') | sort | join('|') }}",
+    "{{ tools[0].function.parameters.properties.keys() | list | tojson }}{{ tools[0].function.parameters.properties.values() | map(attribute='type') | list }}",
+    "{{ tools[0] | string | length }} {{ tools[1] ~ '' }} {{ tools[-1]['function']['name'] }} {{ tools[-1:] | length }}",
+    "{{ (messages | last).role }} {{ (messages | first)['role'] }} {{ messages[-1].role == 'user' and messages[-2:][0].role }}",
+    "{%- set date = strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024' -%}{{ date }} {{ date | upper | replace(' ', '-') }}",
+    "{{ {'a': {'b': [1, {'c': none}]}} | tojson(indent=4) | indent(2) }}|{{ {'a': 1} | tojson(indent=2, separators=(',', ': ')) }}",
+    "{{ 'a' ~ ('b' if false) ~ 'c' }}{{ '' if nothing is undefined else nothing }}{{ nothing | default(none) is none }}{{ (nothing or {}).x }}",
+    "{{ [1, 2, 3] | join(', ') }}{{ ['a', 1, none, 1.0, true] | join('-') }}{{ [] | join(',') }}{{ 'abc' | join('.') }}",
+    "{{ '%.2f' | format(1.005) }} {{ '%d items' | format(3) }} {{ '{:>5}|{:<5}|{:^5}'.format('a', 'b', 'c') }} {{ '{:.1f} {:03d}'.format(2.25, 7) }}",
+    "{{ 10 // 3 }} {{ 10 % 4 }} {{ 2 * 3.0 }} {{ 7 / 7 }} {{ 1e3 }} {{ 0.1 * 3 }} {{ 1000000000000000000000 }} {{ -5 // 2 }} {{ 5 | float }} {{ '5' | int }} {{ 'x' | int(9) }} {{ 3.99 | int }} {{ 1 | string + '1' }}",
+    "{{ messages | map('length') | list }} {{ 'A' | lower ~ 'b' | upper }} {{ '  x ' | trim | length }} {{ ('a', 'b') | list }} {{ 'b' in ('a', 'b') }}",
+    "{% set x = none %}{{ x }}{{ x is none }}{{ x or 'y' }}{{ x | default('d') }}{{ x | default('d', true) }}{{ [x, true, 1.5, 'q\\'s', \"d\"] }}{{ {'k': x} }}",
+    "{{ 'a\\n' | indent }}|{{ '\\n' | indent(2, true) }}|{{ 'a\\n\\nb\\n' | indent(1, blank=true) }}|{{ 'a\\nb' | indent('> ', first=true) }}|{{ '' | indent(3, true) }}|{{ 'a\\r\\nb' | indent(2) }}",
+    "{% if tools is iterable and tools | length > 0 %}yes{% endif %}{% if documents %}d{% else %}no{% endif %}{% if tools is not none and tools is not string %}x{% endif %}",
+    "{%- for i in range(0, 5, 2) -%}{{ i }}{{ ',' if not loop.last }}{%- endfor -%}{% for i in range(3) | reverse %}{{ i }}{% endfor %}{% for a in 'xyz' %}{{ a }}{% endfor %}",
+    "{{ 'a\\nb'.split('\\n') }}{{ 'a b  c'.split() }}{{ 'k=v=w'.split('=', 1)[1] }}{{ 'abc'.split('b')[0] }}{{ '<a>'.strip('<>') }}{{ 'xaxbx'.strip('x') }}",
+    messages="calls", with_tools=True,
 )
 snippets(
     "variables",

@@ -145,9 +145,7 @@ fn read_tokenizer(folder: &Path) -> anyhow::Result<Tokenizer> {
     Ok(Tokenizer::from_files(&TokenizerFiles {
         origin: &folder.display().to_string(),
         tokenizer_json: &tokenizer_json,
-        tokenizer_config: None,
-        special_tokens_map: None,
-        chat_template: None,
+        ..TokenizerFiles::default()
     })?)
 }
 
