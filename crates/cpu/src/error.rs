@@ -83,6 +83,20 @@ pub enum CpuError {
         /// Why.
         source: PackError,
     },
+    /// A stored weight that is packed as it is, or is to be rounded, is no number.
+    #[error(
+        "{file}: tensor {tensor:?}: row {row}, column {column} is not finite: download the file again, or use another checkpoint"
+    )]
+    NotFinite {
+        /// Name of the file.
+        file: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// Output.
+        row: usize,
+        /// Input.
+        column: usize,
+    },
     /// Too little memory for something other than weights.
     #[error("no memory for {purpose}: {source}")]
     OutOfMemory {

@@ -85,7 +85,11 @@ impl ExpertScratch {
             inputs: buffer()?,
             gated: buffer()?,
             outputs: buffer()?,
-            grouped: GroupScratch::new(lengths.wave, lengths.widest, groups).map_err(no_memory)?,
+            grouped: if spec.reordered {
+                GroupScratch::for_orders(lengths.wave, lengths.widest, groups).map_err(no_memory)?
+            } else {
+                GroupScratch::new(lengths.wave, lengths.widest, groups).map_err(no_memory)?
+            },
             rows: Vec::with_capacity(lengths.choices),
             starts: Vec::with_capacity(lengths.experts + 1),
             groups: Vec::with_capacity(groups),
@@ -103,7 +107,12 @@ impl ExpertScratch {
         let groups = experts.min(wave);
         let words = floats.iter().sum::<usize>() + choices + experts + 1;
         let rows = (choices + wave) * size_of::<RoutedRow>() + groups * size_of::<RowGroup>();
-        (4 * words + rows) as u64 + GroupScratch::planned_bytes(wave, widest, groups)
+        let grouped = if spec.reordered {
+            GroupScratch::planned_bytes_for_orders(wave, widest, groups)
+        } else {
+            GroupScratch::planned_bytes(wave, widest, groups)
+        };
+        (4 * words + rows) as u64 + grouped
     }
 
     /// Bytes reserved.

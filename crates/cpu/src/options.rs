@@ -2,9 +2,11 @@
 
 use crate::{AdapterLimits, CpuError};
 use pagoda_kernels::{
-    Activations, Bits, BlockFormat, Isa, QuantFormat, StackedLinear, WeightFormat, WorkerPool,
+    Activations, Bits, BlockFormat, Isa, QuantFormat, ScaleFormat, StackedLinear, WeightFormat, WorkerPool,
 };
-use pagoda_model::{BlockFormat as StoredBlocks, DecoderSpec, Dtype, LayerRole, QuantScheme, Role};
+use pagoda_model::{
+    BlockFormat as StoredBlocks, DecoderSpec, Dtype, ExpertRole, LayerRole, Mlp, QuantScheme, Role, ScaleType,
+};
 use std::fmt;
 use std::str::FromStr;
 
@@ -64,8 +66,10 @@ impl WeightFormats {
 pub(crate) struct RoleFormats<'a> {
     spec: &'a DecoderSpec,
     usual: WeightFormats,
-    /// Every matrix stays as it is stored and meets activations that are rounded so.
-    stored: Option<Activations>,
+    /// Every matrix stays as it is stored.
+    stored: bool,
+    /// How activations are rounded where they meet matrices that are stored quantised or in blocks.
+    activations: Activations,
 }
 
 impl RoleFormats<'_> {
@@ -74,15 +78,44 @@ impl RoleFormats<'_> {
             // A choice must not hang on how weights are rounded.
             return WeightFormat::F32;
         }
-        match self.spec.stored.get(&role) {
-            Some(&dtype) if let Some(activations) = self.stored => stored_format(dtype, activations),
+        let stored = self.spec.stored_as(role);
+        let coded = |dtype| matches!(dtype, Dtype::Quantized(_));
+        let partner = self.partner(role).map(|partner| self.spec.stored_as(partner));
+        if partner.is_some_and(|partner| coded(partner) != coded(stored)) {
+            // The two of a gated unit arrange their input alike, which codes and floats do not.
+            return WeightFormat::F32;
+        }
+        match stored {
+            dtype @ Dtype::Quantized(_) => stored_format(dtype, self.activations),
+            dtype if self.stored && self.spec.stored.contains_key(&role) => {
+                stored_format(dtype, self.activations)
+            }
             _ if matches!(role, Role::Layer(..)) => self.usual.layers,
             _ => self.usual.vocabulary,
         }
     }
 
-    /// Whether gate and up of some layer have two formats.
+    /// The other matrix of the gated unit that the matrix of `role` is of.
+    fn partner(self, role: Role) -> Option<Role> {
+        use LayerRole::{Expert, Gate, SharedGate, SharedUp, Up};
+        let Role::Layer(layer, role) = role else { return None };
+        let partner = match role {
+            Gate => Up,
+            Up if self.spec.layers[layer as usize].mlp == Mlp::Gated => Gate,
+            SharedGate => SharedUp,
+            SharedUp => SharedGate,
+            Expert(expert, ExpertRole::Gate) => Expert(expert, ExpertRole::Up),
+            Expert(expert, ExpertRole::Up) => Expert(expert, ExpertRole::Gate),
+            _ => return None,
+        };
+        Some(Role::Layer(layer, partner))
+    }
+
+    /// Whether gate and up of some layer have two formats, or may have two orders of their inputs.
     pub(crate) fn has_mixed_gates(self) -> bool {
+        if self.spec.reordered {
+            return true;
+        }
         use LayerRole::{Gate, SharedGate, SharedUp, Up};
         let layers = 0..self.spec.layers.len() as u32;
         let pairs = layers.flat_map(|layer| {
@@ -157,11 +190,24 @@ impl CpuOptions {
     /// How activations are rounded for what a checkpoint of `spec` stores quantised.
     fn activations(&self, spec: &DecoderSpec) -> Activations {
         let stored = if spec.activation_bits == Some(8) { Activations::I8 } else { Activations::I16 };
-        self.activations.unwrap_or(stored)
+        self.quantize.map(|format| format.activations).or(self.activations).unwrap_or(stored)
     }
 
     /// Formats of the matrices in memory for a checkpoint of `spec`.
     pub fn weight_formats(&self, spec: &DecoderSpec) -> WeightFormats {
+        let (asked, activations) = (self.asked_formats(spec), self.activations(spec));
+        let keep = |stored, asked| match stored {
+            Dtype::Quantized(_) => stored_format(stored, activations),
+            _ => asked,
+        };
+        WeightFormats {
+            layers: keep(spec.dtype, asked.layers),
+            vocabulary: keep(spec.vocabulary_dtype, asked.vocabulary),
+        }
+    }
+
+    /// Formats that are asked for, whether what is stored can be brought into them or not.
+    fn asked_formats(&self, spec: &DecoderSpec) -> WeightFormats {
         match (self.quantize, self.dtype) {
             (Some(format), _) => WeightFormats::quantized(format),
             (None, ComputeDtype::Auto) => WeightFormats {
@@ -177,8 +223,8 @@ impl CpuOptions {
     /// Formats of all matrices in memory for a checkpoint of `spec`.
     pub(crate) fn role_formats<'a>(&self, spec: &'a DecoderSpec) -> RoleFormats<'a> {
         let stored = self.quantize.is_none() && self.dtype == ComputeDtype::Auto;
-        let stored = stored.then(|| self.activations(spec));
-        RoleFormats { spec, usual: self.weight_formats(spec), stored }
+        let (usual, activations) = (self.weight_formats(spec), self.activations(spec));
+        RoleFormats { spec, usual, stored, activations }
     }
 
     /// Format of keys and values for a checkpoint of `spec`.
@@ -198,20 +244,26 @@ impl CpuOptions {
         if let (Some(quantize), Some(activations)) = (self.quantize, self.activations) {
             return Err(CpuError::Activations { quantize, activations });
         }
-        let asked = self.weight_formats(spec);
-        if let WeightFormat::Quantized(format) = asked.layers {
+        if let Some(format) = self.quantize {
             format.checked()?;
         }
-        let usual = [(spec.dtype, asked.layers), (spec.vocabulary_dtype, asked.vocabulary)];
-        let formats = self.role_formats(spec);
-        let others = spec.stored.iter().map(|(role, stored)| (*stored, formats.of(*role)));
-        for (stored, asked) in usual.into_iter().chain(others) {
+        let asked = self.asked_formats(spec);
+        let usual = [(spec.dtype, asked.layers, true), (spec.vocabulary_dtype, asked.vocabulary, false)];
+        let auto = self.quantize.is_none() && self.dtype == ComputeDtype::Auto;
+        let others = spec.stored.iter().filter(|_| !auto).map(|(role, stored)| {
+            let asked = if matches!(role, Role::Layer(..)) { asked.layers } else { asked.vocabulary };
+            (*stored, asked, false)
+        });
+        for (stored, asked, main) in usual.into_iter().chain(others) {
             let fits = match (stored, asked) {
+                // What is asked for is what most of the layers are; the rest stays as it is, too.
                 (Dtype::Quantized(scheme), WeightFormat::Quantized(format)) => {
-                    quant_format(scheme, Activations::I16).same_weights(format)
+                    let scales = format.scales;
+                    let scheme = QuantFormat { scales, ..quant_format(scheme, Activations::I16) };
+                    !main || scheme.same_weights(format)
                 }
                 // Floats, which can be rounded to whatever is asked for.
-                (Dtype::Blocks(StoredBlocks::Mxfp4), _) => true,
+                (Dtype::Fp8 | Dtype::Blocks(StoredBlocks::Mxfp4), _) => true,
                 (Dtype::Blocks(stored), WeightFormat::Blocks(asked, _)) => asked == block_format(stored),
                 (Dtype::Blocks(_), _) => false,
                 (Dtype::Quantized(_), _) => false,
@@ -230,6 +282,7 @@ fn stored_format(stored: Dtype, activations: Activations) -> WeightFormat {
     match stored {
         Dtype::F32 => WeightFormat::F32,
         Dtype::F16 => WeightFormat::F16,
+        Dtype::Fp8 => WeightFormat::Fp8,
         Dtype::Bf16 => WeightFormat::Bf16,
         Dtype::Quantized(scheme) => quant_format(scheme, activations).into(),
         Dtype::Blocks(format) => WeightFormat::Blocks(block_format(format), activations),
@@ -260,6 +313,11 @@ pub(crate) fn quant_format(scheme: QuantScheme, activations: Activations) -> Qua
         bits: if scheme.bits == 8 { Bits::Eight } else { Bits::Four },
         group: scheme.group,
         zero_point: scheme.zero_point,
+        scales: match scheme.scales {
+            ScaleType::Bf16 => ScaleFormat::Bf16,
+            ScaleType::F16 => ScaleFormat::F16,
+            ScaleType::F32 => ScaleFormat::F32,
+        },
         activations,
     }
 }
@@ -270,6 +328,11 @@ pub(crate) fn quant_scheme(format: QuantFormat) -> QuantScheme {
         bits: if format.bits == Bits::Eight { 8 } else { 4 },
         group: format.group,
         zero_point: format.zero_point,
+        scales: match format.scales {
+            ScaleFormat::Bf16 => ScaleType::Bf16,
+            ScaleFormat::F16 => ScaleType::F16,
+            ScaleFormat::F32 => ScaleType::F32,
+        },
     }
 }
 
@@ -396,8 +459,9 @@ mod tests {
 
     #[test]
     fn a_quantised_checkpoint_stays_as_it_is() {
-        let four = Dtype::Quantized(QuantScheme { bits: 4, group: 64, zero_point: false });
-        let eight = Dtype::Quantized(QuantScheme { bits: 8, group: 128, zero_point: false });
+        let four = QuantScheme { bits: 4, group: 64, zero_point: false, scales: ScaleType::Bf16 };
+        let eight = Dtype::Quantized(QuantScheme { bits: 8, group: 128, ..four });
+        let four = Dtype::Quantized(four);
         let mut spec = DecoderSpec { dtype: four, vocabulary_dtype: eight, ..stored(Dtype::Bf16) };
         assert_eq!(CpuOptions::default().weight_formats(&spec), WeightFormats::quantized(QuantFormat::INT4));
         spec.activation_bits = Some(8);

@@ -3,6 +3,7 @@
 use crate::options::quant_scheme;
 use crate::source::matrix;
 use crate::{CpuError, LoadProgress, WeightFormats};
+use half::bf16;
 use pagoda_kernels::{LinearShape, PackError, QuantFormat, QuantizedMatrix, WeightFormat, WorkerPool};
 use pagoda_model::{Checkpoint, Dtype, FolderWriter, QuantizedFolder, Role, WriteError, pack_zero_points};
 use std::path::Path;
@@ -121,9 +122,10 @@ fn write_matrix(
     checkpoint.release(role);
     let parts = quantized.parts();
     writer.write(parts.codes)?;
-    let scales: Vec<u8> = parts.scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
-    writer.write(&scales)?;
     let scheme = quant_scheme(format);
+    let cells = 0..n * scheme.groups(k as u64) as usize;
+    let scales = cells.flat_map(|cell| bf16::from_f32(parts.scales.get(cell)).to_le_bytes());
+    writer.write(&scales.collect::<Vec<u8>>())?;
     if let Some(zeros) = parts.zeros {
         writer.write(&pack_zero_points(zeros, scheme.groups(k as u64) as usize))?;
     }

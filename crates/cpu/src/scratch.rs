@@ -132,7 +132,11 @@ impl Scratch {
             cos: buffer()?,
             sin: buffer()?,
             logits: buffer()?,
-            linear: LinearScratch::new(lengths.tokens, lengths.widest).map_err(no_memory)?,
+            linear: if spec.reordered {
+                LinearScratch::for_orders(lengths.tokens, lengths.widest).map_err(no_memory)?
+            } else {
+                LinearScratch::new(lengths.tokens, lengths.widest).map_err(no_memory)?
+            },
             attention: AttentionScratch::new(&lengths.attention).map_err(no_memory)?,
             slots: Vec::with_capacity(lengths.tokens),
             tables: Vec::with_capacity(lengths.tables),
@@ -152,7 +156,7 @@ impl Scratch {
         let rows = lengths.rows * (size_of::<AttentionRow>() + size_of::<Kept>());
         let places = lengths.tokens * size_of::<Place>();
         (words * 4 + rows + places) as u64
-            + LinearScratch::planned_bytes(lengths.tokens, lengths.widest)
+            + LinearScratch::planned_bytes(lengths.tokens, lengths.widest) * (1 + u64::from(spec.reordered))
             + AttentionScratch::planned_bytes(&lengths.attention)
             + ExpertScratch::planned_bytes(spec, options)
             + AdapterScratch::planned_bytes(spec, options)

@@ -8,8 +8,8 @@ use pagoda_kernels::{
     LinearShape, Norm, NormKind, PackError, PackedLinear, StackedLinear, WeightFormat, Weights, WorkerPool,
 };
 use pagoda_model::{
-    Checkpoint, DecoderSpec, ExpertRole, ExpertSpec, Flow, LayerRole, LayerSpec, Mlp, Role, SharedExpert,
-    Tensor, TensorData,
+    Checkpoint, DecoderSpec, Dtype, ExpertRole, ExpertSpec, Flow, LayerRole, LayerSpec, Mlp, Role,
+    SharedExpert, Tensor, TensorData,
 };
 
 /// All weights.
@@ -330,7 +330,11 @@ impl Loader<'_> {
             }
             let gate_up = Group { weights: &weights, biases: &biases, gated: true };
             let down = Group { weights: &[at(Down)], biases: &[at(DownBias)], gated: false };
-            self.unit(layer, [&gate_up, &down], spec.bias)
+            let unit = self.unit(layer, [&gate_up, &down], spec.bias)?;
+            if unit.gate_up.weight.is_one() {
+                return Ok(unit);
+            }
+            Err(CpuError::Pack { role: Role::Layer(layer, at(Gate)), source: PackError::Order { part: 1 } })
         };
         let units = (0..spec.count).map(expert).collect::<Result<_, _>>()?;
         let shared = spec.shared.map(|shared| self.shared(layer, shared)).transpose()?;
@@ -397,10 +401,12 @@ impl Loader<'_> {
     ) -> Result<T, CpuError> {
         roles.iter().for_each(|&role| self.checkpoint.prefetch(role));
         let tensors: Vec<Tensor<'_>> = roles.iter().map(|&role| self.checkpoint.tensor(role)).collect();
-        let data = roles.iter().zip(&tensors).map(|(&role, tensor)| match self.formats.of(role) {
-            WeightFormat::Blocks(..) => tensor.data(),
-            _ => tensor.floats(),
-        });
+        let data =
+            roles.iter().zip(&tensors).map(|(&role, tensor)| match (self.formats.of(role), tensor.dtype) {
+                (WeightFormat::Blocks(..) | WeightFormat::Fp8, _)
+                | (WeightFormat::Quantized(_), Dtype::Quantized(_)) => tensor.data(),
+                _ => tensor.floats(),
+            });
         let data: Vec<TensorData<'_>> = data.collect();
         let k = tensors[0].shape[1] as usize;
         let part = |(data, tensor): (_, &Tensor<'_>)| {
@@ -409,7 +415,13 @@ impl Loader<'_> {
         };
         let parts: Result<Vec<_>, _> = data.iter().zip(&tensors).map(part).collect();
         let packed = parts.and_then(|parts| pack(&parts, k, self.pool));
-        let packed = packed.map_err(|source| CpuError::Pack { role: roles[0], source })?;
+        let packed = packed.map_err(|source| match source {
+            PackError::NotFinite { part, row, column } => {
+                let (file, tensor) = (tensors[part].file.to_owned(), tensors[part].name.to_owned());
+                CpuError::NotFinite { file, tensor, row, column }
+            }
+            source => CpuError::Pack { role: roles[0], source },
+        })?;
         roles.iter().for_each(|&role| self.checkpoint.release(role));
         self.report(tensors.iter().map(Tensor::byte_len).sum());
         Ok(packed)

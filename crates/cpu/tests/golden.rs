@@ -5,6 +5,7 @@ mod common {
     pub(crate) mod feed;
     mod gguf;
     pub(crate) mod golden;
+    pub(crate) mod quantized;
     pub(crate) mod rows;
 }
 
@@ -73,6 +74,19 @@ fn the_table_of_models_lists_what_is_tested() {
         writeln!(text, "| `{name}` | {heads} / {kv_heads} x {head_dim} | {dtype} | {features} |")
             .expect("a string");
     }
+    text.push_str(QUANTISED);
+    for folder in common::quantized::folders() {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let checkpoint = Checkpoint::open(&ModelSource::Folder(folder)).expect("the model");
+        let (spec, formats) = (checkpoint.spec(), common::quantized::formats(checkpoint.spec()).join("; "));
+        let notes = [
+            (spec.reordered, "columns sorted by activations"),
+            (spec.activation_bits == Some(8), "activations of 8 bits"),
+        ];
+        let notes: Vec<&str> = notes.into_iter().filter_map(|(has, note)| has.then_some(note)).collect();
+        let notes = if notes.is_empty() { "–".to_owned() } else { notes.join(", ") };
+        writeln!(text, "| `{name}` | `{}` | {formats} | {notes} |", spec.architecture).expect("a string");
+    }
     let path = root().join("../../docs/models.md");
     if std::env::var_os("PAGODA_WRITE_DOCS").is_some() {
         std::fs::write(&path, &text).expect("docs can be written");
@@ -100,6 +114,27 @@ const SHAPES: &str = "
 ## Reference models
 
 | folder | query / key heads x elements | stored | what is particular |
+|---|---|---|---|
+";
+
+const QUANTISED: &str = "
+## Quantised folders
+
+Quantised safetensors of any of these architectures are kept in their size, and give the answers of the weights that their
+codes stand for. `quantization_config` of config.json (or `quantize_config.json`, `quant_config.json`) says what they are:
+
+| `quant_method` | read | refused, by name |
+|---|---|---|
+| `gptq` | 4 and 8 bits, groups of a multiple of 32 or whole rows, symmetric or not, `gptq` and `gptq_v2`, `desc_act`, `dynamic` rules, a quantised head | 2 and 3 bits, Marlin |
+| `awq` | `gemm`, 4 bits with zero points, groups as above | `gemv`, Marlin, ExLlama, no zero points |
+| `compressed-tensors` | `pack-quantized` and `int-quantized` of 4 and 8 bits, `naive-quantized`, `float-quantized` e4m3; scales of a group, a channel, a tensor, of floats a block; zero points; `actorder`; several groups, `ignore` | sparse, Marlin, transformed, NVFP4 and MXFP4 |
+| `fp8` | e4m3; `weight_block_size` with a multiple of 128 inputs, or a scale for each matrix | e5m2, `ue8m0` scales |
+| others | `mxfp4` of gpt-oss | bitsandbytes, hqq, aqlm, torchao and the rest: the same model in one of the above or in GGUF, or the original with `--quantize` |
+
+Activations of 8-bit integers, static or dynamic, are rounded to 8 bits by the range of each row and group. Those of floats of 8
+bits are not rounded, and stored ranges of keys and values are left out: these are kept as `--kv-cache-dtype` says.
+
+| folder | architecture | stored | what is particular |
 |---|---|---|---|
 ";
 

@@ -17,6 +17,8 @@ pub enum WeightFormat {
     Bf16,
     /// IEEE half precision.
     F16,
+    /// Floats of 8 bits, E4M3, with a scale for each output and 128 inputs, as files store them.
+    Fp8,
     /// Small integers with a scale for each group.
     Quantized(QuantFormat),
     /// Small integers in blocks, as GGUF files store them, and how activations are rounded before they meet them.
@@ -29,6 +31,7 @@ impl fmt::Display for WeightFormat {
             WeightFormat::F32 => f.write_str("f32"),
             WeightFormat::Bf16 => f.write_str("bf16"),
             WeightFormat::F16 => f.write_str("f16"),
+            WeightFormat::Fp8 => f.write_str("fp8"),
             WeightFormat::Quantized(format) => format.fmt(f),
             WeightFormat::Blocks(format, Activations::I8) => format.fmt(f),
             WeightFormat::Blocks(format, Activations::I16) => write!(f, "{format}{FINE}"),

@@ -9,7 +9,7 @@ use crate::linear::{GRAIN, K_BLOCK, Operation, Output, PREPARE_GRAIN, PrepareTas
 use crate::packed::{PackedLinear, UNIT};
 use crate::pool::{WorkerPool, partition};
 use crate::rows::RowBlocks;
-use crate::scratch::{LinearScratch, MAX_STEP};
+use crate::scratch::{LinearScratch, MAX_STEP, Words};
 use crate::shared::SharedOut;
 use crate::table::Kernels;
 use std::ops::Range;
@@ -71,10 +71,26 @@ impl GroupScratch {
         Ok(GroupScratch { input, parts: Vec::with_capacity(max_groups) })
     }
 
+    /// The same, also for weights whose columns have the inputs in an order of their own.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not have the memory.
+    pub fn for_orders(max_rows: usize, max_k: usize, max_groups: usize) -> Result<Self, OutOfMemory> {
+        let input = LinearScratch::for_orders(padded(max_rows, max_groups), max_k)?;
+        Ok(GroupScratch { input, parts: Vec::with_capacity(max_groups) })
+    }
+
     /// Bytes that [`new`](Self::new) reserves.
     pub fn planned_bytes(max_rows: usize, max_k: usize, max_groups: usize) -> u64 {
         let parts = max_groups * size_of::<Part>();
         LinearScratch::planned_bytes(padded(max_rows, max_groups), max_k) + parts as u64
+    }
+
+    /// Bytes that [`for_orders`](Self::for_orders) reserves.
+    pub fn planned_bytes_for_orders(max_rows: usize, max_k: usize, max_groups: usize) -> u64 {
+        let gathered = LinearScratch::planned_bytes(padded(max_rows, max_groups), max_k);
+        Self::planned_bytes(max_rows, max_k, max_groups) + gathered
     }
 
     /// Bytes reserved.
@@ -92,8 +108,9 @@ fn padded(rows: usize, groups: usize) -> usize {
 struct Groups<'k, 'a> {
     kernels: &'k Kernels,
     input: GroupedInput<'a>,
-    /// Outputs of the packed matrices, inputs.
-    n: usize,
+    /// Its rows, their inputs in the order of the columns of their weights.
+    x: &'k [f32],
+    /// Inputs of the packed matrices.
     k: usize,
 }
 
@@ -109,12 +126,12 @@ pub(crate) fn run(
     let w = (input.weights)(first.weights).weight;
     let (n, k) = (w.n(), w.k());
     let columns = glu.map_or(n, |_| w.gated().expect("the matrices of a gated unit"));
-    let groups = Groups { kernels, input, n, k };
-    let rows = groups.check(glu.is_some());
+    let rows = check(&input, (n, k), glu.is_some());
     assert_eq!(out.len(), rows * columns, "out is [{rows}, {columns}]");
-    let GroupScratch { input: memory, parts } = scratch;
-    let padded_rows = groups.prepare(pool, memory, parts);
-    let prepared = memory.words(padded_rows, k);
+    let GroupScratch { input: LinearScratch { words, gathered }, parts } = scratch;
+    let groups = Groups { kernels, input, x: in_order(&input, k, gathered), k };
+    let padded_rows = groups.prepare(pool, words, parts);
+    let prepared = words.get(padded_rows, k);
 
     let piece = if glu.is_some() { 2 * UNIT } else { UNIT };
     let pieces = w.units() * UNIT / piece;
@@ -130,7 +147,7 @@ pub(crate) fn run(
             let LinearRef { weight: w, bias } = (input.weights)(group.weights);
             let elements = &out.part(first * columns..end * columns);
             let operation = Operation {
-                x: &input.x[first * k..end * k],
+                x: &groups.x[first * k..end * k],
                 prepared: &prepared[part.words..],
                 w,
                 bias,
@@ -146,26 +163,47 @@ pub(crate) fn run(
     });
 }
 
-impl Groups<'_, '_> {
-    /// Checks the shapes; answers the number of rows.
-    fn check(&self, gated: bool) -> usize {
-        let GroupedInput { x, groups, weights } = self.input;
-        let mut rows = 0;
-        for group in groups {
-            assert!(group.rows.start == rows && group.rows.end > rows, "{group:?} after row {rows}");
-            rows = group.rows.end;
-            let LinearRef { weight: w, bias } = weights(group.weights);
-            assert!((w.n(), w.k()) == (self.n, self.k), "weights {} have another shape", group.weights);
-            assert!(w.gated().is_some() == gated || !gated, "weights {} are no gated unit", group.weights);
-            assert!(bias.is_none_or(|bias| bias.len() == self.n), "bias is [{}]", self.n);
-        }
-        assert_eq!(x.len(), rows as usize * self.k, "x is [{rows}, {}]", self.k);
-        rows as usize
+/// Checks the shapes of weights `[n, k]`; answers the number of rows.
+fn check(input: &GroupedInput<'_>, (n, k): (usize, usize), gated: bool) -> usize {
+    let GroupedInput { x, groups, weights } = input;
+    let mut rows = 0;
+    for group in *groups {
+        assert!(group.rows.start == rows && group.rows.end > rows, "{group:?} after row {rows}");
+        rows = group.rows.end;
+        let LinearRef { weight: w, bias } = weights(group.weights);
+        assert!((w.n(), w.k()) == (n, k), "weights {} have another shape", group.weights);
+        assert!(w.gated().is_some() == gated || !gated, "weights {} are no gated unit", group.weights);
+        assert!(bias.is_none_or(|bias| bias.len() == n), "bias is [{n}]");
     }
+    assert_eq!(x.len(), rows as usize * k, "x is [{rows}, {k}]");
+    rows as usize
+}
 
+/// The rows of `k` inputs, these in the order of the columns of their weights, in `to` where that of some is another.
+fn in_order<'a: 'b, 'b>(input: &GroupedInput<'a>, k: usize, to: &'b mut [f32]) -> &'b [f32] {
+    let GroupedInput { x, groups, weights } = *input;
+    let order = |group: &RowGroup| weights(group.weights).weight.order();
+    if groups.iter().all(|group| order(group).is_none()) {
+        return x;
+    }
+    assert!(x.len() <= to.len(), "the scratch memory is not for weights in an order of their own");
+    for group in groups {
+        let range = group.rows.start as usize * k..group.rows.end as usize * k;
+        let (rows, to) = (x[range.clone()].chunks_exact(k), to[range].chunks_exact_mut(k));
+        for (x, to) in rows.zip(to) {
+            match order(group) {
+                Some(order) => to.iter_mut().zip(order).for_each(|(to, &i)| *to = x[i as usize]),
+                None => to.copy_from_slice(x),
+            }
+        }
+    }
+    &to[..x.len()]
+}
+
+impl Groups<'_, '_> {
     /// Arranges the input of all groups; answers the rows that they are padded to.
-    fn prepare(&self, pool: &WorkerPool, memory: &mut LinearScratch, parts: &mut Vec<Part>) -> usize {
-        let (GroupedInput { x, groups, weights }, k) = (self.input, self.k);
+    fn prepare(&self, pool: &WorkerPool, memory: &mut Words, parts: &mut Vec<Part>) -> usize {
+        let (GroupedInput { groups, weights, .. }, x, k) = (self.input, self.x, self.k);
         let mut before = 0;
         parts.clear();
         parts.extend(groups.iter().map(|group| {
@@ -178,7 +216,7 @@ impl Groups<'_, '_> {
         let steps = k.div_ceil(K_BLOCK);
         let tasks = number(parts, |part| part.rows.count() * steps);
         let grain = PREPARE_GRAIN.div_ceil((x.len() / tasks).max(1));
-        let words = SharedOut::new(memory.words_mut(before, k));
+        let words = SharedOut::new(memory.get_mut(before, k));
         pool.share(tasks, grain, &|tasks| {
             for task in tasks {
                 let (index, task) = locate(parts, task);

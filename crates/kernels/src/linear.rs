@@ -141,7 +141,7 @@ pub(crate) fn run_columns(
     scratch: &mut LinearScratch,
     (out, stride): (&mut [f32], usize),
 ) {
-    let Some((rows, prepared)) = prepare(kernels, pool, x, w, bias, scratch) else { return };
+    let Some((rows, x, prepared)) = prepare(kernels, pool, x, w, bias, scratch) else { return };
     let out = Output { elements: &SharedOut::new(out), stride, first_row: 0, first_column: 0 };
     let operation = Operation { x, prepared, w, bias, glu, out, rows };
     let piece = if glu.is_some() { 2 * UNIT } else { UNIT };
@@ -187,23 +187,48 @@ pub(crate) fn share(
     });
 }
 
-/// Arranges the whole input, on the calling thread alone if it is small. None where there are no rows.
-fn prepare<'a>(
+/// The rows of `x` with their inputs in the order of the columns of `w`, in `to` where that is another.
+pub(crate) fn in_order<'a>(
+    pool: &WorkerPool,
+    x: &'a [f32],
+    w: &PackedLinear,
+    to: &'a mut [f32],
+) -> &'a [f32] {
+    let Some(order) = w.order() else { return x };
+    let k = w.k();
+    assert!(x.len() <= to.len(), "the scratch memory is not for weights in an order of their own");
+    let to = &mut to[..x.len()];
+    let out = SharedOut::new(to);
+    pool.share(x.len() / k, PREPARE_GRAIN.div_ceil(k), &|rows| {
+        for row in rows {
+            // SAFETY: each row belongs to one worker.
+            let to = unsafe { out.slice(row * k..(row + 1) * k) };
+            let x = &x[row * k..(row + 1) * k];
+            to.iter_mut().zip(order).for_each(|(to, &input)| *to = x[input as usize]);
+        }
+    });
+    to
+}
+
+/// The rows, their inputs in the order of the columns of `w`, and those arranged, on the calling thread alone if there is little
+/// of them. None where there are no rows.
+pub(crate) fn prepare<'a>(
     kernels: &Kernels,
     pool: &WorkerPool,
-    x: &[f32],
+    x: &'a [f32],
     w: &PackedLinear,
     bias: Option<&[f32]>,
     scratch: &'a mut LinearScratch,
-) -> Option<(RowBlocks, &'a [u32])> {
+) -> Option<(RowBlocks, &'a [f32], &'a [u32])> {
     let m = x.len() / w.k();
     assert_eq!(x.len(), m * w.k(), "x is [m, {}]", w.k());
     assert!(bias.is_none_or(|bias| bias.len() == w.n()), "bias is [{}]", w.n());
     if m == 0 {
         return None;
     }
-    let prepared = scratch.words_mut(m, w.k());
-    Some((arrange(kernels, pool, x, w, prepared), prepared))
+    let prepared = scratch.words.get_mut(m, w.k());
+    let x = in_order(pool, x, w, &mut scratch.gathered);
+    Some((arrange(kernels, pool, x, w, prepared), x, prepared))
 }
 
 /// Arranges the input, of at least one row, in `prepared`.

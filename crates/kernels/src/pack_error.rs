@@ -1,6 +1,5 @@
 //! Why weights cannot be packed.
 
-use crate::blocks::BlockFormat;
 use crate::buffer::OutOfMemory;
 use crate::format::WeightFormat;
 use crate::quant::QuantFormatError;
@@ -51,11 +50,17 @@ pub enum PackError {
     },
     /// Floats were to be packed in a format that only files have.
     #[error("part {part} of the weights is no {format}, and weights are not brought into this format")]
-    Blocks {
+    Stored {
         /// Which part, from 0.
         part: usize,
         /// The format asked for.
-        format: BlockFormat,
+        format: WeightFormat,
+    },
+    /// Columns of matrices that are packed as one belong to inputs in different orders.
+    #[error("part {part} of the weights has its inputs in another order than part 0 (g_idx, desc_act)")]
+    Order {
+        /// Which part, from 0.
+        part: usize,
     },
     /// Codes, scales or zero points of a quantised matrix are of another number than its shape calls for.
     #[error("there are {found} {what}, which does not fit a matrix of {n} rows of {k}")]

@@ -2,18 +2,18 @@
 //!
 //! The outputs are cut into panels of [`PANEL`] rows of the weight matrix; a panel holds its rows side by side, step by
 //! step along K, so that one pass over memory feeds all its outputs. The order within a panel is that of the format: see
-//! [`float`], [`quantized`] and [`blocks`]. The number of panels is even, since two of them, a unit, are the least that a worker takes.
+//! [`float`], [`fp8`], [`quantized`] and [`blocks`]. The number of panels is even, since two of them, a unit, are the least that a worker takes.
 
 use crate::buffer::{Buffer, Element};
 use crate::format::WeightFormat;
 use crate::pack_error::{FirstError, PackError};
 use crate::panels::blocks::{BlockLayout, BlockPanels};
 use crate::panels::float::FloatFormat;
+use crate::panels::fp8::Fp8Panels;
 use crate::panels::quantized::{QuantLayout, QuantPanels};
-use crate::panels::{Order, blocks, float, quantized};
+use crate::panels::{Order, blocks, float, fp8, quantized};
 pub(crate) use crate::panels::{PANEL, UNIT};
 use crate::pool::{WorkerPool, partition};
-use crate::quant::Activations;
 use crate::shared::SharedOut;
 use crate::source::Weights;
 use half::{bf16, f16};
@@ -27,6 +27,8 @@ pub struct PackedLinear {
     format: WeightFormat,
     /// Outputs of each of the two matrices of a gated unit.
     gated: Option<usize>,
+    /// `[k]`: the input that each column belongs to, where they are not in order.
+    order: Option<Box<[u32]>>,
     bytes: Buffer<u8>,
 }
 
@@ -39,6 +41,8 @@ pub(crate) enum Panels<'a> {
     Bf16(&'a [bf16]),
     /// `[panels][k][PANEL]`
     F16(&'a [f16]),
+    /// See [`fp8`].
+    Fp8(Fp8Panels<'a>),
     /// See [`quantized`].
     Quantized(QuantPanels<'a>),
     /// See [`blocks`].
@@ -52,7 +56,7 @@ impl PackedLinear {
     /// # Errors
     ///
     /// Parts whose length is not `rows * k`, an empty matrix, a weight to be quantised that is not finite, a quantised
-    /// part in another format than `format`, too little memory.
+    /// part in another format than `format`, parts with inputs in different orders, too little memory.
     pub fn pack(
         parts: &[(Weights<'_>, usize)],
         k: usize,
@@ -62,10 +66,11 @@ impl PackedLinear {
         for (part, &(weights, rows)) in parts.iter().enumerate() {
             check_part(part, &weights, LinearShape { n: rows, k }, format)?;
         }
+        let order = common_order(parts)?;
         let n = parts.iter().map(|&(_, rows)| rows).sum();
         let bytes =
             pack_units(parts, LinearShape { n, k }, format, pool, |unit| (0..parts.len(), unit * UNIT))?;
-        Ok(PackedLinear { n, k, format, gated: None, bytes })
+        Ok(PackedLinear { n, k, format, gated: None, order, bytes })
     }
 
     /// Packs the two matrices `[rows, k]` of a gated unit for [`Kernels::gated_linear`](crate::Kernels::gated_linear): units
@@ -85,11 +90,12 @@ impl PackedLinear {
         for (part, (weights, _)) in parts.iter().enumerate() {
             check_part(part, weights, shape, format)?;
         }
+        let order = common_order(&parts)?;
         let n = gated_rows(rows);
         let bytes = pack_units(&parts, LinearShape { n, k }, format, pool, |unit| {
             (unit % 2..unit % 2 + 1, unit / 2 * UNIT)
         })?;
-        Ok(PackedLinear { n, k, format, gated: Some(rows), bytes })
+        Ok(PackedLinear { n, k, format, gated: Some(rows), order, bytes })
     }
 
     /// The biases `[rows]` of the two matrices of a gated unit in the order in which the matrices are packed.
@@ -105,6 +111,7 @@ impl PackedLinear {
         }
         bias
     }
+
     /// Outputs.
     pub fn n(&self) -> usize {
         self.n
@@ -118,6 +125,11 @@ impl PackedLinear {
     /// How a weight is stored.
     pub fn format(&self) -> WeightFormat {
         self.format
+    }
+
+    /// The inputs that the columns belong to, where they are not in order.
+    pub(crate) fn order(&self) -> Option<&[u32]> {
+        self.order.as_deref()
     }
 
     /// Outputs of a gated unit of which this holds both matrices.
@@ -161,13 +173,18 @@ impl PackedLinear {
                 let column = row % UNIT;
                 for (group, out) in out.chunks_mut(w.layout.group()).enumerate() {
                     let block = w.block(row / UNIT, group);
-                    let (scale, zero) = (block.scale(column).to_f32(), i16::from(block.zero(column)));
+                    let (scale, zero) = (block.scale(column), i16::from(block.zero(column)));
                     for (step, out) in out.iter_mut().enumerate() {
                         *out = f32::from(i16::from(block.code(column, step)) - zero) * scale;
                     }
                 }
             }
+            Panels::Fp8(w) => steps.for_each(|(k, out)| *out = w.weight(row / UNIT, row % UNIT, k)),
             Panels::Blocks(w) => read_blocks(&w, row, out),
+        }
+        if let Some(order) = &self.order {
+            let columns = out.to_vec();
+            order.iter().zip(columns).for_each(|(&input, weight)| out[input as usize] = weight);
         }
     }
 
@@ -182,6 +199,7 @@ impl PackedLinear {
             WeightFormat::F32 => Panels::F32(self.elements()),
             WeightFormat::Bf16 => Panels::Bf16(self.elements()),
             WeightFormat::F16 => Panels::F16(self.elements()),
+            WeightFormat::Fp8 => Panels::Fp8(Fp8Panels::new(self.k, &self.bytes)),
             WeightFormat::Quantized(format) => Panels::Quantized(QuantPanels {
                 layout: QuantLayout::new(format, self.k),
                 bytes: &self.bytes,
@@ -266,36 +284,41 @@ fn check_part(
     format: WeightFormat,
 ) -> Result<(), PackError> {
     let elements = weights.len();
-    let shaped = match weights {
-        Weights::Quantized(quantized) => (quantized.n(), quantized.k()) == (rows, k),
-        Weights::Blocks(blocks) => (blocks.n(), blocks.k()) == (rows, k),
-        _ => rows.checked_mul(k) == Some(elements),
+    let shaped = match weights.fixed_shape() {
+        Some(shape) => shape == (rows, k),
+        None => rows.checked_mul(k) == Some(elements),
     };
     if !shaped {
         return Err(PackError::Shape { part, elements, rows, k });
     }
-    match (weights, format) {
-        (Weights::Quantized(quantized), WeightFormat::Quantized(to))
-            if quantized.format().same_weights(to) => {}
-        (Weights::Blocks(blocks), WeightFormat::Blocks(to, _)) if blocks.format() == to => {}
-        (Weights::Quantized(quantized), to) => {
-            return Err(PackError::Format { part, from: quantized.format().into(), to });
+    match (weights.fixed_format(), format) {
+        (Some(WeightFormat::Quantized(from)), WeightFormat::Quantized(to)) if from.same_weights(to) => {}
+        (Some(WeightFormat::Blocks(from, _)), WeightFormat::Blocks(to, _)) if from == to => {}
+        (Some(WeightFormat::Fp8), WeightFormat::Fp8) => {}
+        (Some(from), to) => return Err(PackError::Format { part, from, to }),
+        (None, WeightFormat::Fp8 | WeightFormat::Blocks(..)) => {
+            return Err(PackError::Stored { part, format });
         }
-        (Weights::Blocks(blocks), to) => {
-            let from = WeightFormat::Blocks(blocks.format(), Activations::I8);
-            return Err(PackError::Format { part, from, to });
-        }
-        (_, WeightFormat::Blocks(format, _)) => return Err(PackError::Blocks { part, format }),
-        (_, WeightFormat::Quantized(format)) => drop(format.checked()?),
-        _ => {}
+        (None, WeightFormat::Quantized(format)) => drop(format.checked()?),
+        (None, _) => {}
     }
     Ok(())
+}
+
+/// The order of the inputs that all parts have.
+fn common_order(parts: &[(Weights<'_>, usize)]) -> Result<Option<Box<[u32]>>, PackError> {
+    let order = parts.first().and_then(|(weights, _)| weights.order());
+    match parts.iter().position(|(weights, _)| weights.order() != order) {
+        Some(part) => Err(PackError::Order { part }),
+        None => Ok(order.map(Into::into)),
+    }
 }
 
 /// Bytes of one unit of K = `k`.
 fn unit_bytes(format: WeightFormat, k: usize) -> usize {
     match Order::of(format) {
         Order::Float(format) => UNIT / PANEL * format.panel_bytes(k),
+        Order::Fp8 => fp8::unit_bytes(k),
         Order::Quantized(format) => QuantLayout::new(format, k).unit_bytes(),
         Order::Blocks(format) => BlockLayout::new(format, k).unit_bytes(),
     }
@@ -318,6 +341,7 @@ fn pack_unit(
             }
             Ok(())
         }
+        Order::Fp8 => fp8::pack_unit(parts, stacked, first, to),
         Order::Quantized(format) => quantized::pack_unit(parts, stacked, k, format, first, to),
         Order::Blocks(format) => blocks::pack_unit(parts, stacked, k, format, first, to),
     }

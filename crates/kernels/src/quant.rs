@@ -1,7 +1,7 @@
 //! Formats of quantised weights.
 //!
-//! A weight is an unsigned code `u` of 8 or 4 bits with, per output and group of consecutive inputs, a scale `s` (bf16)
-//! and a zero point `z`: `w = (u - z) * s`. Activations are quantised too, per row and group, to 16 or 8 bits, so that the
+//! A weight is an unsigned code `u` of 8 or 4 bits with, per output and group of consecutive inputs, a scale `s` (bf16,
+//! or as a file has it) and a zero point `z`: `w = (u - z) * s`. Activations are quantised too, per row and group, to 16 or 8 bits, so that the
 //! sums of a group are exact integers and every instruction set gives the same bits.
 
 use std::fmt;
@@ -35,6 +35,27 @@ impl Bits {
         match self {
             Bits::Eight => codes,
             Bits::Four => codes / 2,
+        }
+    }
+}
+
+/// How the scales of quantised weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScaleFormat {
+    /// bfloat16; those of weights that are rounded here.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl ScaleFormat {
+    /// Bytes of a scale.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            ScaleFormat::Bf16 | ScaleFormat::F16 => 2,
+            ScaleFormat::F32 => 4,
         }
     }
 }
@@ -74,8 +95,11 @@ pub struct QuantFormat {
     pub bits: Bits,
     /// Inputs that share a scale: 32, 64 or 128.
     pub group: u16,
-    /// Whether each group has its own zero point; 4 bits only. Without, it is [`Bits::middle`].
+    /// Whether each group has its own zero point; weights that are rounded here have them in 4 bits only. Without, it is
+    /// [`Bits::middle`].
     pub zero_point: bool,
+    /// How scales are stored; no part of the name.
+    pub scales: ScaleFormat,
     /// How activations are rounded.
     pub activations: Activations,
 }
@@ -97,20 +121,27 @@ pub enum QuantFormatError {
         /// The group.
         group: u32,
     },
-    /// Zero points of 8-bit weights.
-    #[error("8-bit weights have no zero points; use -sym, or 4 bits")]
+    /// Weights were to be rounded to 8 bits with zero points.
+    #[error("weights are not rounded to 8 bits with zero points; use -sym, or 4 bits")]
     ZeroPoint,
+    /// Weights were to be rounded with scales of another format.
+    #[error("weights are rounded with scales of bf16 alone")]
+    Scales,
 }
 
 impl QuantFormat {
     /// 8-bit weights in groups of 128, 16-bit activations.
-    pub const INT8: QuantFormat =
-        QuantFormat { bits: Bits::Eight, group: 128, zero_point: false, activations: Activations::I16 };
+    pub const INT8: QuantFormat = QuantFormat {
+        bits: Bits::Eight,
+        group: 128,
+        zero_point: false,
+        scales: ScaleFormat::Bf16,
+        activations: Activations::I16,
+    };
 
     /// 4-bit weights in groups of 64 without zero points, 16-bit activations. Groups of 32, or zero points, take 6 % more
     /// bytes and gain less than 0.1 % of perplexity.
-    pub const INT4: QuantFormat =
-        QuantFormat { bits: Bits::Four, group: 64, zero_point: false, activations: Activations::I16 };
+    pub const INT4: QuantFormat = QuantFormat { bits: Bits::Four, group: 64, ..QuantFormat::INT8 };
 
     /// 8-bit weights in groups of 128, 8-bit activations.
     pub const W8A8: QuantFormat = QuantFormat { activations: Activations::I8, ..QuantFormat::INT8 };
@@ -126,16 +157,24 @@ impl QuantFormat {
         ("w4a8", QuantFormat::W4A8),
     ];
 
-    /// The format itself, if kernels compute it.
+    /// The format itself, if weights are rounded to it.
     ///
     /// # Errors
     ///
-    /// A group other than 32, 64 and 128; zero points of 8-bit weights.
+    /// A group other than 32, 64 and 128; zero points of 8-bit weights; scales other than of bf16.
     pub fn checked(self) -> Result<Self, QuantFormatError> {
         match self {
             QuantFormat { bits: Bits::Eight, zero_point: true, .. } => Err(QuantFormatError::ZeroPoint),
-            QuantFormat { group: 32 | 64 | 128, .. } => Ok(self),
-            QuantFormat { group, .. } => Err(QuantFormatError::Group { group: group.into() }),
+            QuantFormat { scales: ScaleFormat::F16 | ScaleFormat::F32, .. } => Err(QuantFormatError::Scales),
+            _ => self.computed(),
+        }
+    }
+
+    /// The format itself, if kernels compute it.
+    pub(crate) fn computed(self) -> Result<Self, QuantFormatError> {
+        match self.group {
+            32 | 64 | 128 => Ok(self),
+            group => Err(QuantFormatError::Group { group: group.into() }),
         }
     }
 
@@ -218,7 +257,8 @@ mod tests {
             for activations in [Activations::I16, Activations::I8] {
                 for group in [32, 64, 128] {
                     for zero_point in [false, true] {
-                        let format = QuantFormat { bits, group, zero_point, activations };
+                        let format =
+                            QuantFormat { bits, group, zero_point, activations, ..QuantFormat::INT8 };
                         let read = format.to_string().to_uppercase().parse();
                         assert_eq!(read, format.checked(), "{format}");
                     }

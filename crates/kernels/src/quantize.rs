@@ -18,7 +18,7 @@ const TINY: f32 = f32::from_bits(27 << 23); // 2^-100
 
 /// One group of weights as it is stored.
 pub(crate) struct Group {
-    pub(crate) scale: bf16,
+    pub(crate) scale: f32,
     pub(crate) zero: u8,
     pub(crate) codes: [u8; MAX_GROUP],
 }
@@ -105,7 +105,7 @@ fn search(w: &mut [f32], format: QuantFormat) -> Group {
     let largest = max.max(-min);
     if largest < TINY {
         let zero = bits.middle();
-        return Group { scale: bf16::ZERO, zero, codes: [zero; MAX_GROUP] };
+        return Group { scale: 0.0, zero, codes: [zero; MAX_GROUP] };
     }
     // A power of two that brings the largest near 1, so that no square overflows or vanishes; it changes no rounding.
     let unit = f32::from_bits(largest.to_bits() & 0x7f80_0000);
@@ -123,7 +123,7 @@ fn search(w: &mut [f32], format: QuantFormat) -> Group {
     for (code, w) in codes.iter_mut().zip(w) {
         *code = (grid.round(*w, inverse) - grid.low) as u8;
     }
-    Group { scale: bf16::from_f32(grid.scale * unit), zero: best.zero, codes }
+    Group { scale: bf16::from_f32(grid.scale * unit).to_f32(), zero: best.zero, codes }
 }
 
 /// The least and the largest weight.

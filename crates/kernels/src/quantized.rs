@@ -1,14 +1,13 @@
 //! A quantised matrix in the order of files: row after row.
 
-use crate::WeightFormat;
 use crate::buffer::Buffer;
 use crate::pack_error::{FirstError, PackError};
 use crate::pool::{WorkerPool, partition};
-use crate::quant::{Activations, Bits, QuantFormat};
+use crate::quant::{Bits, QuantFormat, ScaleFormat};
 use crate::quantize::{Group, MAX_GROUP, quantize};
 use crate::shared::SharedOut;
 use crate::source::Weights;
-use half::bf16;
+use half::{bf16, f16};
 
 /// A quantised matrix `[n, k]`, row-major, as files store it and before it is packed.
 #[derive(Debug)]
@@ -28,8 +27,51 @@ pub struct QuantizedRef<'a> {
     k: usize,
     format: QuantFormat,
     codes: &'a [u8],
-    scales: &'a [bf16],
+    scales: Scales<'a>,
     zeros: Option<&'a [u8]>,
+    order: Option<&'a [u32]>,
+}
+
+/// Scales of a quantised matrix.
+#[derive(Clone, Copy, Debug)]
+pub enum Scales<'a> {
+    /// bfloat16.
+    Bf16(&'a [bf16]),
+    /// Half precision.
+    F16(&'a [f16]),
+    /// Single precision.
+    F32(&'a [f32]),
+}
+
+impl Scales<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Scales::Bf16(scales) => scales.len(),
+            Scales::F16(scales) => scales.len(),
+            Scales::F32(scales) => scales.len(),
+        }
+    }
+
+    fn format(&self) -> ScaleFormat {
+        match self {
+            Scales::Bf16(_) => ScaleFormat::Bf16,
+            Scales::F16(_) => ScaleFormat::F16,
+            Scales::F32(_) => ScaleFormat::F32,
+        }
+    }
+
+    /// Scale number `cell`.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many.
+    pub fn get(&self, cell: usize) -> f32 {
+        match self {
+            Scales::Bf16(scales) => scales[cell].to_f32(),
+            Scales::F16(scales) => scales[cell].to_f32(),
+            Scales::F32(scales) => scales[cell],
+        }
+    }
 }
 
 /// The parts of a quantised matrix as files store them.
@@ -38,10 +80,12 @@ pub struct QuantizedParts<'a> {
     /// 8 bits: `[n, k]`, each `u - 128` in two's complement. 4 bits: `[n, ceil(k / 8)]` little-endian words of 32 bits, the
     /// first code in the lowest bits.
     pub codes: &'a [u8],
-    /// `[n, ceil(k / group)]`
-    pub scales: &'a [bf16],
+    /// `[n, ceil(k / group)]`, in the format's own type.
+    pub scales: Scales<'a>,
     /// `[n, ceil(k / group)]`, where the format has zero points.
     pub zeros: Option<&'a [u8]>,
+    /// `[k]`: the input that each column belongs to, where they are not in order.
+    pub order: Option<&'a [u32]>,
 }
 
 /// Bytes of the codes of one row.
@@ -58,15 +102,15 @@ impl<'a> QuantizedRef<'a> {
     /// # Errors
     ///
     /// A format that is not computed; parts of other lengths than `n` and `k` call for; zero points that the format
-    /// does not have, or the lack of them.
+    /// does not have, or the lack of them; scales of another type; columns that do not belong to each input once.
     pub fn new(
         n: usize,
         k: usize,
         format: QuantFormat,
         parts: QuantizedParts<'a>,
     ) -> Result<Self, PackError> {
-        let QuantizedParts { codes, scales, zeros } = parts;
-        let format = format.checked()?;
+        let QuantizedParts { codes, scales, zeros, order } = parts;
+        let format = QuantFormat { scales: scales.format(), ..format.computed()? };
         let groups = n.checked_mul(k.div_ceil(format.group.into()));
         let check = |what, found, needed: Option<usize>| match needed {
             Some(needed) if needed == found => Ok(()),
@@ -75,7 +119,11 @@ impl<'a> QuantizedRef<'a> {
         check("codes", codes.len(), n.checked_mul(row_bytes(format.bits, k)))?;
         check("scales", scales.len(), groups)?;
         check("zero points", zeros.map_or(0, <[u8]>::len), if format.zero_point { groups } else { Some(0) })?;
-        Ok(QuantizedRef { n, k, format, codes, scales, zeros })
+        if let Some(order) = order {
+            check("columns that have an input each", distinct_below(order, k), Some(k))?;
+            check("columns", order.len(), Some(k))?;
+        }
+        Ok(QuantizedRef { n, k, format, codes, scales, zeros, order })
     }
 
     /// Outputs.
@@ -91,6 +139,11 @@ impl<'a> QuantizedRef<'a> {
     /// The format; how activations are rounded is of no concern to a stored matrix.
     pub fn format(&self) -> QuantFormat {
         self.format
+    }
+
+    /// The inputs that the columns belong to, where they are not in order.
+    pub(crate) fn order(&self) -> Option<&'a [u32]> {
+        self.order
     }
 
     /// Reads group `group` of `row`; what is beyond k is 0.
@@ -110,8 +163,17 @@ impl<'a> QuantizedRef<'a> {
                 }
             }
         }
-        Group { scale: self.scales[cell], zero, codes }
+        Group { scale: self.scales.get(cell), zero, codes }
     }
+}
+
+/// How many numbers below `k` stand in `order`, each counted once.
+fn distinct_below(order: &[u32], k: usize) -> usize {
+    let mut seen = vec![false; k];
+    order
+        .iter()
+        .filter(|&&input| seen.get_mut(input as usize).is_some_and(|s| !std::mem::replace(s, true)))
+        .count()
 }
 
 impl QuantizedMatrix {
@@ -132,12 +194,8 @@ impl QuantizedMatrix {
         if n.checked_mul(k) != Some(weights.len()) {
             return Err(PackError::Shape { part: 0, elements: weights.len(), rows: n, k });
         }
-        if let Weights::Blocks(blocks) = weights {
-            let from = WeightFormat::Blocks(blocks.format(), Activations::I8);
+        if let Some(from) = weights.fixed_format() {
             return Err(PackError::Format { part: 0, from, to: format.into() });
-        }
-        if let Weights::Quantized(quantized) = weights {
-            return Err(PackError::Format { part: 0, from: quantized.format.into(), to: format.into() });
         }
         let groups = k.div_ceil(format.group.into());
         let mut codes = Buffer::zeroed(n * row_bytes(format.bits, k))?;
@@ -163,13 +221,14 @@ impl QuantizedMatrix {
 
     /// A view of it.
     pub fn as_ref(&self) -> QuantizedRef<'_> {
-        let QuantizedParts { codes, scales, zeros } = self.parts();
-        QuantizedRef { n: self.n, k: self.k, format: self.format, codes, scales, zeros }
+        let QuantizedParts { codes, scales, zeros, order } = self.parts();
+        QuantizedRef { n: self.n, k: self.k, format: self.format, codes, scales, zeros, order }
     }
 
     /// Codes, scales and zero points, as files store them.
     pub fn parts(&self) -> QuantizedParts<'_> {
-        QuantizedParts { codes: &self.codes, scales: &self.scales, zeros: self.zeros.as_deref() }
+        let (scales, zeros) = (Scales::Bf16(&self.scales), self.zeros.as_deref());
+        QuantizedParts { codes: &self.codes, scales, zeros, order: None }
     }
 }
 
@@ -191,7 +250,7 @@ impl Rows<'_> {
         for index in 0..groups {
             let group = self.reader.read(row, index)?;
             // SAFETY: as above.
-            unsafe { self.scales.write(row * groups + index, group.scale) };
+            unsafe { self.scales.write(row * groups + index, bf16::from_f32(group.scale)) };
             if let Some(zeros) = &self.zeros {
                 // SAFETY: as above.
                 unsafe { zeros.write(row * groups + index, group.zero) };

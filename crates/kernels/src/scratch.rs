@@ -6,8 +6,14 @@ use std::mem::MaybeUninit;
 /// Memory in which a linear operation arranges its input, once for all workers.
 #[derive(Debug)]
 pub struct LinearScratch {
-    words: Buffer<u32>,
+    pub(crate) words: Words,
+    /// `[m, k]`: inputs in the order of the columns of weights.
+    pub(crate) gathered: Buffer<f32>,
 }
+
+/// Memory for words of arranged input.
+#[derive(Debug)]
+pub(crate) struct Words(Buffer<u32>);
 
 /// What rows are padded to at most: the rows of a matrix tile.
 pub(crate) const MAX_STEP: usize = 16;
@@ -22,39 +28,53 @@ impl LinearScratch {
     ///
     /// When the system does not have the memory.
     pub fn new(max_rows: usize, max_k: usize) -> Result<Self, OutOfMemory> {
-        Ok(LinearScratch { words: Buffer::zeroed(words(max_rows, max_k))? })
+        let words = Words(Buffer::zeroed(words(max_rows, max_k))?);
+        Ok(LinearScratch { words, gathered: Buffer::zeroed(0)? })
     }
 
-    /// Bytes that [`new`](Self::new) reserves; they become resident as they are first used.
+    /// The same, also for weights whose columns have the inputs in an order of their own.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not have the memory.
+    pub fn for_orders(max_rows: usize, max_k: usize) -> Result<Self, OutOfMemory> {
+        let gathered = Buffer::zeroed(words(max_rows, max_k))?;
+        Ok(LinearScratch { gathered, ..LinearScratch::new(max_rows, max_k)? })
+    }
+
+    /// Bytes that [`new`](Self::new) reserves, half of those of [`for_orders`](Self::for_orders); they become resident as they
+    /// are first used.
     pub fn planned_bytes(max_rows: usize, max_k: usize) -> u64 {
         4 * words(max_rows, max_k) as u64
     }
 
     /// Bytes reserved.
     pub fn bytes(&self) -> u64 {
-        4 * self.words.len() as u64
+        4 * (self.words.0.len() + self.gathered.len()) as u64
     }
 
+    /// Words for `m` rows of `k` inputs.
+    pub(crate) fn needed(m: usize, k: usize) -> usize {
+        words(m, k)
+    }
+}
+
+impl Words {
     /// The memory for `m` rows of `k` inputs: a word for each, rows and inputs padded, which is room enough for smaller
     /// elements with what belongs to their groups.
     ///
     /// # Panics
     ///
     /// When this is more than was reserved.
-    pub(crate) fn words_mut(&mut self, m: usize, k: usize) -> &mut [u32] {
+    pub(crate) fn get_mut(&mut self, m: usize, k: usize) -> &mut [u32] {
         let needed = words(m, k);
-        assert!(needed <= self.words.len(), "the scratch memory is too small for {m} rows of {k} inputs");
-        &mut self.words[..needed]
+        assert!(needed <= self.0.len(), "the scratch memory is too small for {m} rows of {k} inputs");
+        &mut self.0[..needed]
     }
 
     /// What was written to that memory.
-    pub(crate) fn words(&self, m: usize, k: usize) -> &[u32] {
-        &self.words[..words(m, k)]
-    }
-
-    /// Words for `m` rows of `k` inputs.
-    pub(crate) fn needed(m: usize, k: usize) -> usize {
-        words(m, k)
+    pub(crate) fn get(&self, m: usize, k: usize) -> &[u32] {
+        &self.0[..words(m, k)]
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::act::Glu;
 use crate::format::WeightFormat;
 use crate::gated::{GluTask, SUMS};
-use crate::linear::{LinearTask, Output, arrange, pieces, run_columns, share};
+use crate::linear::{LinearTask, Output, arrange, in_order, pieces, prepare, run_columns, share};
 use crate::pack_error::PackError;
 use crate::packed::{LinearShape, PackedLinear, UNIT, gated_rows};
 use crate::pool::WorkerPool;
@@ -23,7 +23,8 @@ pub struct StackedLinear {
 }
 
 impl StackedLinear {
-    /// Packs matrices in the order given, each with its rows and the format that it is brought into.
+    /// Packs matrices in the order given, each with its rows and the format that it is brought into. Those that have their
+    /// inputs in different orders are packed apart.
     ///
     /// # Errors
     ///
@@ -33,7 +34,7 @@ impl StackedLinear {
         k: usize,
         pool: &WorkerPool,
     ) -> Result<Self, PackError> {
-        let alike = matrices.chunk_by(|a, b| a.2 == b.2);
+        let alike = matrices.chunk_by(|a, b| a.2 == b.2 && a.0.order() == b.0.order());
         let parts = alike.map(|group| {
             let stacked: Vec<_> = group.iter().map(|&(weights, rows, _)| (weights, rows)).collect();
             PackedLinear::pack(&stacked, k, group[0].2, pool)
@@ -57,7 +58,7 @@ impl StackedLinear {
     ) -> Result<Self, PackError> {
         let LinearShape { n, k } = shape;
         let formats = pair([gate.1, up.1]);
-        let parts = if formats[0] == formats[1] {
+        let parts = if formats[0] == formats[1] && gate.0.order() == up.0.order() {
             vec![PackedLinear::pack_gated([gate.0, up.0], shape, formats[0], pool)?]
         } else {
             let alone = |weights, format| PackedLinear::pack(&[(weights, n)], k, format, pool);
@@ -115,7 +116,13 @@ impl StackedLinear {
         gated_rows(width)
     }
 
-    /// Rows of scratch memory that a row of the input takes: 2 where gate and up of a gated unit have two formats.
+    /// Whether all matrices are packed as one.
+    pub fn is_one(&self) -> bool {
+        self.parts.len() == 1
+    }
+
+    /// Rows of scratch memory that a row of the input takes: 2 where gate and up of a gated unit have two formats, or two
+    /// orders of their inputs.
     pub fn scratch_rows(formats: [WeightFormat; 2]) -> usize {
         let [gate, up] = pair(formats);
         if gate == up { 1 } else { 2 }
@@ -173,14 +180,9 @@ pub(crate) fn run_sums(
     let m = x.len() / gate.k();
     assert_eq!((x.len(), sums.len()), (m * gate.k(), m * stride), "sums are [{m}, {stride}]");
     assert!(bias.is_none_or(|bias| bias.len() == stride), "bias is [{stride}]");
-    if m == 0 {
-        return;
-    }
     let elements = &SharedOut::new(sums);
     for (part, w) in [gate, up].into_iter().enumerate() {
-        let prepared = scratch.words_mut(m, w.k());
-        let rows = arrange(kernels, pool, x, w, prepared);
-        let prepared = &*prepared;
+        let Some((rows, x, prepared)) = prepare(kernels, pool, x, w, None, scratch) else { return };
         share(pool, w, rows, UNIT, &|units, blocks| {
             for unit in units {
                 // As in `run_gated`.
@@ -215,13 +217,16 @@ pub(crate) fn run_gated(
     if m == 0 {
         return;
     }
-    let words = scratch.words_mut(m, 2 * k);
+    let words = scratch.words.get_mut(m, 2 * k);
     let half = words.len() / 2;
     let (first, second) = words.split_at_mut(half);
-    let rows = arrange(kernels, pool, x, gate, first);
-    let same = arrange(kernels, pool, x, up, second);
+    let half = scratch.gathered.len() / 2;
+    let (to_gate, to_up) = scratch.gathered.split_at_mut(half);
+    let inputs = [in_order(pool, x, gate, to_gate), in_order(pool, x, up, to_up)];
+    let rows = arrange(kernels, pool, inputs[0], gate, first);
+    let same = arrange(kernels, pool, inputs[1], up, second);
     assert_eq!(rows, same, "formats of a pair take rows alike");
-    let parts = [(gate, &*first), (up, &*second)];
+    let parts = [(gate, inputs[0], &*first), (up, inputs[1], &*second)];
     let out = Output { elements: &SharedOut::new(out), stride: width, first_row: 0, first_column: 0 };
     share(pool, gate, rows, UNIT, &|units, blocks| {
         let mut memory = [const { MaybeUninit::uninit() }; SUMS];
@@ -231,7 +236,7 @@ pub(crate) fn run_gated(
                 let (present, stride) = (rows.rows(blocks.clone()), 2 * UNIT);
                 let sums = &mut memory[..present.len() * stride];
                 let elements = &SharedOut::new(sums);
-                for (part, (w, prepared)) in parts.into_iter().enumerate() {
+                for (part, (w, x, prepared)) in parts.into_iter().enumerate() {
                     // Biases, as sums, have units of the gate and of the other matrix in turn.
                     let bias = bias.map(|bias| &bias[(unit + part) * UNIT..]);
                     let first_column = (unit * UNIT).wrapping_sub(part * UNIT);

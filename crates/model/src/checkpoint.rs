@@ -8,7 +8,7 @@ use crate::random::RandomWeights;
 use crate::shards::Shards;
 use crate::source::MAX_TEXT_BYTES;
 use crate::weights::WeightFiles;
-use crate::{DecoderSpec, Dtype, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
+use crate::{DecoderSpec, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
 use crate::{arch, generation};
 use std::borrow::Cow;
 use std::path::Path;
@@ -46,7 +46,7 @@ impl Checkpoint {
         let Some(bytes) = source.read(CONFIG, MAX_CONFIG_BYTES)? else { return Err(no_config(source)) };
         let config = Object::parse(CONFIG, &bytes)?;
         let mut spec = arch::read_spec(&config)?;
-        let quantization = Quantization::read(&config)?;
+        let quantization = Quantization::read(&config, source)?;
         let generation = match source.read(GENERATION, MAX_CONFIG_BYTES)? {
             Some(bytes) => GenerationDefaults::read(&Object::parse(GENERATION, &bytes)?, spec.vocab_size)?,
             None => GenerationDefaults::default(),
@@ -60,14 +60,7 @@ impl Checkpoint {
             }
             ModelSource::Folder(_) | ModelSource::Gguf(_) | ModelSource::Memory { .. } => {
                 let files = WeightFiles::open(source, &spec, &quantization)?;
-                let floats = files.main_dtype();
-                let dtype = |role| quantization.of(role).map_or(floats, Dtype::Quantized);
-                spec.dtype = quantization.layers.map_or(floats, Dtype::Quantized);
-                spec.vocabulary_dtype = dtype(Role::Embedding);
-                if !spec.tied_head && dtype(Role::Head) != spec.vocabulary_dtype {
-                    return Err(vocabulary(&config, dtype(Role::Head), spec.vocabulary_dtype));
-                }
-                files.describe_blocks(&mut spec);
+                files.describe_folder(&mut spec);
                 spec.activation_bits = quantization.activation_bits;
                 Weights::Files(files)
             }
@@ -189,14 +182,6 @@ impl Checkpoint {
             Weights::Random(_) => Ok(()),
         }
     }
-}
-
-fn vocabulary(config: &Object, head: Dtype, embedding: Dtype) -> ModelError {
-    let problem = format!(
-        "stores the head as {head} and the embedding as {embedding}: only folders with both in one format are read; \
-         use the checkpoint in bf16 and give --quantize"
-    );
-    config.error("quantization_config", problem)
 }
 
 fn no_config(source: &ModelSource) -> ModelError {

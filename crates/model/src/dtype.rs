@@ -12,6 +12,8 @@ pub enum Dtype {
     F16,
     /// The upper half of a single-precision number.
     Bf16,
+    /// Floats of 8 bits, E4M3, with scales.
+    Fp8,
     /// Small integers with a scale for each group.
     Quantized(QuantScheme),
     /// Small integers in blocks, as GGUF files store them.
@@ -80,7 +82,7 @@ impl Dtype {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
-            Self::Quantized(_) | Self::Blocks(_) => 1,
+            Self::Fp8 | Self::Quantized(_) | Self::Blocks(_) => 1,
         }
     }
 
@@ -102,6 +104,7 @@ impl fmt::Display for Dtype {
             Self::F32 => f.write_str("f32"),
             Self::F16 => f.write_str("f16"),
             Self::Bf16 => f.write_str("bf16"),
+            Self::Fp8 => f.write_str("fp8"),
             Self::Quantized(scheme) => scheme.fmt(f),
             Self::Blocks(format) => format.fmt(f),
         }

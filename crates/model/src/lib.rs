@@ -44,7 +44,9 @@ pub use error::ModelError;
 pub use expert_role::ExpertRole;
 pub use generation::GenerationDefaults;
 pub use naming::Naming;
-pub use quantized::{QuantScheme, QuantizedData, QuantizedFolder, pack_zero_points};
+pub use quantized::{
+    Fp8Data, QuantScheme, QuantizedData, QuantizedFolder, ScaleData, ScaleType, pack_zero_points,
+};
 pub use random::{RandomShape, ShapeError};
 pub use role::{LayerRole, Role};
 pub use rope::{RopeScaling, RopeSpec};

@@ -79,6 +79,8 @@ pub struct DecoderSpec {
     /// Matrices that are stored in another format than [`dtype`](Self::dtype) and
     /// [`vocabulary_dtype`](Self::vocabulary_dtype) say.
     pub stored: HashMap<Role, Dtype>,
+    /// Whether the inputs of some quantised matrices are in an order of their own.
+    pub reordered: bool,
     /// Bits, 8 or 16, to which activations are to be rounded before they meet quantised weights; `None` leaves it open.
     pub activation_bits: Option<u8>,
 }

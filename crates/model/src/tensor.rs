@@ -1,7 +1,7 @@
 //! A read-only view of one stored tensor.
 
 use crate::mxfp4::{self, Mxfp4Bytes};
-use crate::quantized::{QuantizedBytes, QuantizedData};
+use crate::quantized::{Fp8Bytes, Fp8Data, QuantizedBytes, QuantizedData};
 use crate::random::Generator;
 use crate::view::View;
 use crate::{BlockFormat, Dtype};
@@ -36,6 +36,8 @@ pub(crate) enum Content<'a> {
     Quantized(QuantizedBytes<'a>),
     /// Four-bit floats with scales apart in a file.
     Mxfp4(Mxfp4Bytes<'a>),
+    /// Floats of 8 bits with scales apart in a file.
+    Fp8(Fp8Bytes<'a>),
 }
 
 /// The elements of a tensor, borrowed from the file where its alignment allows.
@@ -47,6 +49,8 @@ pub enum TensorData<'a> {
     F16(Cow<'a, [f16]>),
     /// Upper half of single precision.
     Bf16(Cow<'a, [bf16]>),
+    /// Floats of 8 bits with their scales.
+    Fp8(Fp8Data<'a>),
     /// Codes with their scales.
     Quantized(QuantizedData<'a>),
     /// Blocks of a GGUF file, row after row.
@@ -66,17 +70,18 @@ impl<'a> Tensor<'a> {
             Content::Part(..) => self.dtype.bytes(self.elements()),
             Content::Random(_) => self.elements() * size_of::<bf16>(),
             Content::Quantized(parts) => parts.len(),
+            Content::Fp8(parts) => parts.len(),
             Content::Mxfp4(_) => self.dtype.bytes(self.elements()),
         }
     }
 
     /// Little-endian elements, row-major, at any alignment; borrowed where a file holds them in this order. Of a quantised
-    /// matrix the codes.
+    /// matrix the codes of all that is stored with it, as the file has them.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
         match self.content {
-            Content::Stored(bytes) | Content::Quantized(QuantizedBytes { codes: bytes, .. }) => {
-                Cow::Borrowed(bytes)
-            }
+            Content::Stored(bytes)
+            | Content::Quantized(QuantizedBytes { codes: bytes, .. })
+            | Content::Fp8(Fp8Bytes { codes: bytes, .. }) => Cow::Borrowed(bytes),
             Content::Part(bytes, rows, view) => view.gather(bytes, rows, self.dtype.element_bytes()),
             Content::Random(generator) => {
                 Cow::Owned(bytemuck::allocation::pod_collect_to_vec(&generator.elements(self.elements())))
@@ -97,24 +102,28 @@ impl<'a> Tensor<'a> {
                 return TensorData::Blocks(BlockFormat::Mxfp4, Cow::Owned(parts.blocks()));
             }
             Content::Quantized(parts) => {
-                return TensorData::Quantized(parts.data(self.shape[0] as usize, self.shape[1] as usize));
+                return TensorData::Quantized(parts.data(self.shape[1] as usize));
             }
+            Content::Fp8(parts) => return TensorData::Fp8(parts.data(self.shape[1] as usize)),
         };
         match self.dtype {
             Dtype::F32 => TensorData::F32(elements(bytes)),
             Dtype::F16 => TensorData::F16(elements(bytes)),
             Dtype::Bf16 => TensorData::Bf16(elements(bytes)),
             Dtype::Blocks(format) => TensorData::Blocks(format, bytes),
-            Dtype::Quantized(_) => unreachable!("quantised content is of its own kind"),
+            Dtype::Fp8 | Dtype::Quantized(_) => unreachable!("quantised content is of its own kind"),
         }
     }
 
-    /// [`data`](Self::data), with blocks of floats widened to floats.
+    /// [`data`](Self::data), with what stands for floats widened to them: integers with scales, floats of 8 bits, blocks of
+    /// MXFP4.
     pub fn floats(&self) -> TensorData<'a> {
         match self.data() {
             TensorData::Blocks(BlockFormat::Mxfp4, blocks) => {
                 TensorData::Bf16(Cow::Owned(mxfp4::widen(&blocks)))
             }
+            TensorData::Quantized(x) => TensorData::F32(Cow::Owned(x.widen(self.shape[1] as usize))),
+            TensorData::Fp8(x) => TensorData::F32(Cow::Owned(x.widen(self.shape[1] as usize))),
             other => other,
         }
     }
@@ -129,6 +138,7 @@ impl<'a> Tensor<'a> {
             TensorData::F16(x) => x.iter().map(|v| v.to_f32()).collect(),
             TensorData::Bf16(x) => x.iter().map(|v| v.to_f32()).collect(),
             TensorData::Quantized(x) => x.widen(self.shape[1] as usize),
+            TensorData::Fp8(x) => x.widen(self.shape[1] as usize),
             TensorData::Blocks(format, _) => panic!("{} is stored as {format}", self.name),
         }
     }

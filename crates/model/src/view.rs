@@ -24,6 +24,24 @@ impl View {
         Self::Columns { width, start, step: 1, len }
     }
 
+    /// Rows of the part, of a tensor of `rows` rows; of columns, as rows.
+    pub(crate) fn len(self, rows: u64) -> u64 {
+        match self {
+            Self::Whole => rows,
+            Self::Rows { len, count, .. } => len * count,
+            Self::Columns { len, .. } => len,
+        }
+    }
+
+    /// The rows of a tensor of `rows` rows that are the part, in order; all of columns.
+    pub(crate) fn rows_of(self, rows: u64) -> impl Iterator<Item = u64> {
+        let (start, len, stride, count) = match self {
+            Self::Whole | Self::Columns { .. } => (0, rows, 0, 1),
+            Self::Rows { start, len, stride, count } => (start, len, stride, count),
+        };
+        (0..count).flat_map(move |run| (0..len).map(move |row| start + run * stride + row))
+    }
+
     /// The bytes of the part where they follow one another in `range`, which holds the whole tensor of `rows` rows.
     pub(crate) fn contiguous(self, rows: u64, range: &Range<usize>) -> Option<Range<usize>> {
         let Self::Rows { start, len, count: 1, .. } = self else {
@@ -38,6 +56,10 @@ impl View {
     pub(crate) fn gather(self, bytes: &[u8], rows: u64, size: usize) -> Cow<'_, [u8]> {
         match self {
             Self::Whole => Cow::Borrowed(bytes),
+            Self::Rows { start, len, count: 1, .. } => {
+                let row = bytes.len() / rows.max(1) as usize;
+                Cow::Borrowed(&bytes[start as usize * row..(start + len) as usize * row])
+            }
             Self::Rows { start, len, stride, count } => {
                 let row = bytes.len() / rows.max(1) as usize;
                 let run = |index: u64| {

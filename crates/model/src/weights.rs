@@ -4,11 +4,11 @@ use crate::header::Entry;
 use crate::json::clip;
 use crate::mxfp4::Mxfp4Bytes;
 use crate::naming::Location;
-use crate::quantized::{self, Quantization, QuantizedBytes, QuantizedPlace};
+use crate::quantized::{Finding, Fp8Bytes, Kind, Part, Quantization, QuantizedBytes};
 use crate::shards::{Found, Shard, Shards};
 use crate::tensor::Content;
 use crate::view::View;
-use crate::{BlockFormat, DecoderSpec, Dtype, ModelError, ModelSource, QuantScheme, Role, Tensor};
+use crate::{BlockFormat, DecoderSpec, Dtype, ModelError, ModelSource, Role, Tensor};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -28,10 +28,8 @@ struct Place {
     range: Range<usize>,
     /// Rows of the tensor in `range`, and the part of it that is meant.
     part: (u64, View),
-    /// Scales and zero points, where `range` holds codes.
-    quantized: Option<QuantizedPlace>,
-    /// Scales, where `range` holds blocks of MXFP4.
-    mxfp4: Option<(usize, Range<usize>)>,
+    /// What `range` holds, and what belongs to it.
+    kind: Kind,
 }
 
 impl WeightFiles {
@@ -46,15 +44,17 @@ impl WeightFiles {
 
     /// The same in files that are open.
     pub(crate) fn bind(
-        mut found: Shards,
+        found: Shards,
         spec: &DecoderSpec,
         quantization: &Quantization,
     ) -> Result<Self, ModelError> {
         let (mut bound, mut used) = (HashMap::new(), HashSet::new());
         for role in Role::all(spec) {
-            if let Some(scheme) = quantization.of(role) {
-                let place = find_quantized(role, scheme, spec, &mut found)?;
-                bound.insert(role, place);
+            if let Some(finding) = quantization.find(role, spec, &found)? {
+                let Finding { name, codes: Part { shard, range }, dtype, part, kind, used: names } = finding;
+                let shape = role.shape(spec);
+                bound.insert(role, Place { shard, name, dtype, shape, range, part, kind });
+                used.extend(names);
                 continue;
             }
             if let Some((place, names)) = find_mxfp4(role, spec, &found)? {
@@ -67,8 +67,15 @@ impl WeightFiles {
             used.insert(name);
         }
         let Shards { shards, mut tensors, .. } = found;
-        tensors.retain(|name, _| !used.contains(name));
         let files = Self { shards, bound };
+        let empty_bias = |name: &str, found: &Found| {
+            let module = name.strip_suffix(".bias");
+            // Some tools write a bias for every quantised matrix.
+            module.is_some_and(|module| used.contains(&format!("{module}.qweight"))) && files.is_zero(found)
+        };
+        tensors.retain(|name, found| {
+            !used.contains(name) && !quantization.ignores(name) && !empty_bias(name, found)
+        });
         files.check_rest(spec, tensors)?;
         Ok(files)
     }
@@ -86,25 +93,33 @@ impl WeightFiles {
     }
 
     fn content(&self, place: &Place) -> Content<'_> {
-        if let Some((shard, scales)) = &place.mxfp4 {
-            let scales = &self.shards[*shard].blob.bytes()[scales.clone()];
-            let (rows, view) = place.part;
-            return Content::Mxfp4(Mxfp4Bytes { blocks: self.stored(place), scales, rows, view });
+        let (stored, (rows, view)) = (self.stored(place), place.part);
+        let bytes = |part: &Part| &self.shards[part.shard].blob.bytes()[part.range.clone()];
+        match (&place.kind, place.dtype) {
+            (Kind::Mxfp4(scales), _) => {
+                Content::Mxfp4(Mxfp4Bytes { blocks: stored, scales: bytes(scales), rows, view })
+            }
+            (Kind::Quantized(parts), Dtype::Quantized(scheme)) => Content::Quantized(QuantizedBytes {
+                scheme,
+                layout: parts.layout,
+                rows,
+                view,
+                codes: stored,
+                scales: bytes(&parts.scales),
+                zeros: parts.zeros.as_ref().map(bytes),
+                g_idx: parts.g_idx.as_ref().map(bytes),
+            }),
+            (Kind::Fp8(parts), _) => Content::Fp8(Fp8Bytes {
+                codes: stored,
+                scales: bytes(&parts.scales),
+                scale_dtype: parts.scale_dtype,
+                blocks: parts.blocks,
+                rows,
+                view,
+            }),
+            _ if view == View::Whole => Content::Stored(stored),
+            _ => Content::Part(stored, rows, view),
         }
-        let (Some(parts), Dtype::Quantized(scheme)) = (&place.quantized, place.dtype) else {
-            return match place.part {
-                (_, View::Whole) => Content::Stored(self.stored(place)),
-                (rows, view) => Content::Part(self.stored(place), rows, view),
-            };
-        };
-        let bytes = |(shard, range): &(usize, Range<usize>)| &self.shards[*shard].blob.bytes()[range.clone()];
-        Content::Quantized(QuantizedBytes {
-            scheme,
-            codes: self.stored(place),
-            scales: bytes(&parts.scales),
-            scale_dtype: parts.scale_dtype,
-            zeros: parts.zeros.as_ref().map(bytes),
-        })
     }
 
     /// Brings in the pages of the tensor of `role` before they are read.
@@ -124,12 +139,23 @@ impl WeightFiles {
     /// Where the parts of the tensor of `role` are.
     fn ranges(&self, role: Role) -> impl Iterator<Item = (usize, Range<usize>)> {
         self.bound.get(&role).into_iter().flat_map(|place| {
-            let quantized = place
-                .quantized
-                .iter()
-                .flat_map(|parts| std::iter::once(parts.scales.clone()).chain(parts.zeros.clone()));
-            std::iter::once((place.shard, place.range.clone())).chain(quantized).chain(place.mxfp4.clone())
+            let others: Vec<&Part> = match &place.kind {
+                Kind::Plain => Vec::new(),
+                Kind::Mxfp4(scales) => vec![scales],
+                Kind::Fp8(parts) => vec![&parts.scales],
+                Kind::Quantized(parts) => [Some(&parts.scales), parts.zeros.as_ref(), parts.g_idx.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+            };
+            let others = others.into_iter().map(|part| (part.shard, part.range.clone()));
+            std::iter::once((place.shard, place.range.clone())).chain(others)
         })
+    }
+
+    fn is_zero(&self, found: &Found) -> bool {
+        let bytes = &self.shards[found.shard].blob.bytes()[found.entry.range.clone()];
+        bytes.iter().all(|&byte| byte == 0)
     }
 
     fn stored(&self, place: &Place) -> &[u8] {
@@ -165,8 +191,16 @@ impl WeightFiles {
         spec.stored = others;
     }
 
-    /// Tells `spec` which matrices are stored in blocks.
-    pub(crate) fn describe_blocks(&self, spec: &mut DecoderSpec) {
+    /// Tells `spec` how the matrices of a folder are stored: of floats the format of most, which all are brought into.
+    pub(crate) fn describe_folder(&self, spec: &mut DecoderSpec) {
+        let quantized = |place: &Place| matches!(place.kind, Kind::Quantized(_) | Kind::Fp8(_));
+        if self.bound.values().any(quantized) {
+            let ordered =
+                |place: &Place| matches!(&place.kind, Kind::Quantized(parts) if parts.g_idx.is_some());
+            spec.reordered = self.bound.values().any(ordered);
+            return self.describe(spec);
+        }
+        (spec.dtype, spec.vocabulary_dtype) = (self.main_dtype(), self.main_dtype());
         let blocks = self.bound.iter().filter(|(_, place)| matches!(place.dtype, Dtype::Blocks(_)));
         spec.stored = blocks.map(|(role, place)| (*role, place.dtype)).collect();
     }
@@ -294,8 +328,7 @@ fn check(
         Some(range) => (range, View::Whole),
         None => (all, view),
     };
-    let (quantized, mxfp4) = (None, None);
-    Ok(Place { shard: found.shard, name, dtype, shape, range, part: (rows, view), quantized, mxfp4 })
+    Ok(Place { shard: found.shard, name, dtype, shape, range, part: (rows, view), kind: Kind::Plain })
 }
 
 /// A shape without leading dimensions of 1, which some tools leave out.
@@ -345,27 +378,11 @@ fn find_mxfp4(
     }
     let [(shard, range, part, blocks), (scale_shard, scales, _, scale_name)]: [_; 2] =
         parts.try_into().expect("blocks and scales");
-    let mxfp4 = Some((scale_shard, scales));
+    let kind = Kind::Mxfp4(Part { shard: scale_shard, range: scales });
     let (name, shape) = (blocks.clone(), role.shape(spec));
     let dtype = Dtype::Blocks(BlockFormat::Mxfp4);
-    let place = Place { shard, name, dtype, shape, range, part, quantized: None, mxfp4 };
+    let place = Place { shard, name, dtype, shape, range, part, kind };
     Ok(Some((place, [blocks, scale_name])))
-}
-
-fn find_quantized(
-    role: Role,
-    scheme: QuantScheme,
-    spec: &DecoderSpec,
-    found: &mut Shards,
-) -> Result<Place, ModelError> {
-    let shape = role.shape(spec);
-    let &[n, k] = shape.as_slice() else { unreachable!("only matrices are quantised") };
-    let name = spec.naming.name(role);
-    let Some((codes, parts)) = quantized::find(&name, [n, k], scheme, found)? else {
-        return Err(missing(role, spec, found));
-    };
-    let (dtype, part, range) = (Dtype::Quantized(scheme), (n, View::Whole), codes.entry.range);
-    Ok(Place { shard: codes.shard, name, dtype, shape, range, part, quantized: Some(parts), mxfp4: None })
 }
 
 fn missing(role: Role, spec: &DecoderSpec, found: &Shards) -> ModelError {

@@ -309,9 +309,7 @@ impl Scales {
     #[inline(always)]
     fn read<const ZEROS: bool>(block: &QuantBlock<'_>) -> Self {
         let mut scales = Scales::default();
-        for (to, from) in scales.scales.as_flattened_mut().iter_mut().zip(block.scales()) {
-            *to = f32::from_bits(u32::from(u16::from_ne_bytes(*from)) << 16);
-        }
+        scales.scales.as_flattened_mut().copy_from_slice(&block.scales());
         if ZEROS {
             for (to, from) in scales.zeros.as_flattened_mut().iter_mut().zip(block.zeros()) {
                 *to = i32::from(*from);

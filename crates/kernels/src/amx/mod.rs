@@ -73,7 +73,7 @@ pub(crate) fn emulated() -> &'static Kernels {
 /// Whether a linear operation runs on tiles.
 fn on_tiles(format: WeightFormat, rows: usize) -> bool {
     match format {
-        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Blocks(..) => false,
+        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Fp8 | WeightFormat::Blocks(..) => false,
         WeightFormat::Bf16 => true,
         WeightFormat::Quantized(_) => rows > FEW_ROWS,
     }
@@ -142,6 +142,8 @@ unsafe fn linear<U: Tiles, L: Lanes>(lanes: L, task: LinearTask<'_>, vectors: &K
             // SAFETY: as the caller promises.
             unsafe { bytes::multiply::<U, L>(lanes, &ByteTask { left, panels, n, bias, out, rows, units }) };
         }
-        Panels::F32(_) | Panels::F16(_) | Panels::Blocks(_) => unreachable!("these run on vectors"),
+        Panels::F32(_) | Panels::F16(_) | Panels::Fp8(_) | Panels::Blocks(_) => {
+            unreachable!("these run on vectors")
+        }
     }
 }

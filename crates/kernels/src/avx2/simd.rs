@@ -132,6 +132,12 @@ impl Simd for Avx2 {
         proven!(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())))
     }
     #[inline(always)]
+    unsafe fn load_fp8(self, from: *const u8) -> __m256 {
+        let signed = proven!(_mm_cvtepi8_epi16(_mm_loadl_epi64(from.cast())));
+        let fields = proven!(_mm_slli_epi16::<7>(signed));
+        proven!(_mm256_cvtph_ps(_mm_and_si128(fields, _mm_set1_epi16(!0x4000))))
+    }
+    #[inline(always)]
     unsafe fn load_pairs(self, from: *const bf16) -> (__m256, __m256) {
         widen(self, proven!(_mm256_loadu_si256(from.cast())))
     }

@@ -120,6 +120,12 @@ impl Simd for Avx512 {
         proven!(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast())))
     }
     #[inline(always)]
+    unsafe fn load_fp8(self, from: *const u8) -> __m512 {
+        let signed = proven!(_mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())));
+        let fields = proven!(_mm256_slli_epi16::<7>(signed));
+        proven!(_mm512_cvtph_ps(_mm256_and_si256(fields, _mm256_set1_epi16(!0x4000))))
+    }
+    #[inline(always)]
     unsafe fn load_pairs(self, from: *const bf16) -> (__m512, __m512) {
         widen(self, proven!(_mm512_loadu_si512(from.cast())))
     }

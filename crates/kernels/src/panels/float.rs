@@ -93,7 +93,7 @@ fn pack_row(weights: Weights<'_>, elements: Range<usize>, format: FloatFormat, c
             singles(&w[elements], column, to, |x| f16::from_f32(x.to_f32()).to_ne_bytes());
         }
         (Weights::F16(w), To::F16) => singles(&w[elements], column, to, f16::to_ne_bytes),
-        (Weights::Quantized(_) | Weights::Blocks(_), _) => {
+        (Weights::Fp8(_) | Weights::Quantized(_) | Weights::Blocks(_), _) => {
             unreachable!("quantised weights are packed only in their own format")
         }
     }

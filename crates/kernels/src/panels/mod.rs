@@ -2,6 +2,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod float;
+pub(crate) mod fp8;
 pub(crate) mod quantized;
 
 use crate::blocks::BlockFormat;
@@ -18,6 +19,7 @@ pub(crate) const UNIT: usize = 2 * PANEL;
 /// Which of the kinds of order a format has.
 pub(crate) enum Order {
     Float(FloatFormat),
+    Fp8,
     Quantized(QuantFormat),
     Blocks(BlockFormat),
 }
@@ -28,6 +30,7 @@ impl Order {
             WeightFormat::F32 => Order::Float(FloatFormat::F32),
             WeightFormat::Bf16 => Order::Float(FloatFormat::Bf16),
             WeightFormat::F16 => Order::Float(FloatFormat::F16),
+            WeightFormat::Fp8 => Order::Fp8,
             WeightFormat::Quantized(format) => Order::Quantized(format),
             WeightFormat::Blocks(format, _) => Order::Blocks(format),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! [units][groups] {
-//!     scales   [UNIT] bf16
+//!     scales   [UNIT] bf16, f16 or f32
 //!     zeros    [UNIT] u8 and 32 bytes of padding      only in formats with zero points
 //!     codes of panel 0, codes of panel 1
 //! }
@@ -16,11 +16,11 @@
 
 use super::{PANEL, UNIT};
 use crate::pack_error::PackError;
-use crate::quant::{Bits, QuantFormat};
+use crate::quant::{Bits, QuantFormat, ScaleFormat};
 use crate::quantize::Group;
 use crate::quantized::GroupReader;
 use crate::source::Weights;
-use half::bf16;
+use half::{bf16, f16};
 use std::ops::Range;
 
 /// Sizes and places in quantised panels of one K.
@@ -31,8 +31,8 @@ pub(crate) struct QuantLayout {
     pub(crate) groups: usize,
 }
 
-/// Bytes of the scales of a unit, and of its zero points.
-pub(crate) const HEADER: usize = 64;
+/// Bytes of the zero points of a unit.
+const ZEROS: usize = 64;
 
 impl QuantLayout {
     pub(crate) fn new(format: QuantFormat, k: usize) -> Self {
@@ -49,9 +49,14 @@ impl QuantLayout {
         self.format.bits.bytes(self.group()) * PANEL
     }
 
+    /// Place of the zero points in the bytes of a unit and group.
+    pub(crate) fn zeros_start(self) -> usize {
+        UNIT * self.format.scales.bytes()
+    }
+
     /// Place of the codes in the bytes of a unit and group.
     pub(crate) fn codes_start(self) -> usize {
-        if self.format.zero_point { 2 * HEADER } else { HEADER }
+        self.zeros_start() + if self.format.zero_point { ZEROS } else { 0 }
     }
 
     /// Bytes of one unit and group.
@@ -102,25 +107,31 @@ impl<'a> QuantBlock<'a> {
         self.bytes.as_ptr()
     }
 
-    /// Scales of all outputs of the unit, bf16 as they are stored.
-    pub(crate) fn scales(&self) -> &'a [[u8; 2]] {
-        self.bytes[..HEADER].as_chunks().0
-    }
-
     /// Zero points of all outputs of the unit, in formats that have them.
     pub(crate) fn zeros(&self) -> &'a [u8] {
-        &self.bytes[HEADER..HEADER + UNIT]
+        &self.bytes[self.layout.zeros_start()..][..UNIT]
+    }
+
+    /// Scales of all outputs of the unit.
+    pub(crate) fn scales(&self) -> [f32; UNIT] {
+        std::array::from_fn(|column| self.scale(column))
     }
 
     /// Scale of output `column` of the unit.
-    pub(crate) fn scale(&self, column: usize) -> bf16 {
-        bf16::from_ne_bytes([self.bytes[2 * column], self.bytes[2 * column + 1]])
+    #[inline(always)]
+    pub(crate) fn scale(&self, column: usize) -> f32 {
+        let (halves, words) = (self.bytes.as_chunks::<2>().0, self.bytes.as_chunks::<4>().0);
+        match self.layout.format.scales {
+            ScaleFormat::Bf16 => bf16::from_ne_bytes(halves[column]).to_f32(),
+            ScaleFormat::F16 => f16::from_ne_bytes(halves[column]).to_f32(),
+            ScaleFormat::F32 => f32::from_ne_bytes(words[column]),
+        }
     }
 
     /// Zero point of output `column` of the unit.
     pub(crate) fn zero(&self, column: usize) -> u8 {
         let format = self.layout.format;
-        if format.zero_point { self.bytes[HEADER + column] } else { format.bits.middle() }
+        if format.zero_point { self.zeros()[column] } else { format.bits.middle() }
     }
 
     /// Codes of panel 0 or 1 of the unit.
@@ -165,9 +176,16 @@ pub(crate) fn pack_unit(
 
 /// Writes a group of output `column` of a unit.
 fn write_group(layout: QuantLayout, column: usize, group: &Group, block: &mut [u8]) {
-    block[2 * column..2 * column + 2].copy_from_slice(&group.scale.to_ne_bytes());
+    // Exact: a stored scale is of this type, and one that was chosen here is of bf16.
+    match layout.format.scales {
+        ScaleFormat::Bf16 => {
+            block.as_chunks_mut::<2>().0[column] = bf16::from_f32(group.scale).to_ne_bytes();
+        }
+        ScaleFormat::F16 => block.as_chunks_mut::<2>().0[column] = f16::from_f32(group.scale).to_ne_bytes(),
+        ScaleFormat::F32 => block.as_chunks_mut::<4>().0[column] = group.scale.to_ne_bytes(),
+    }
     if layout.format.zero_point {
-        block[HEADER + column] = group.zero;
+        block[layout.zeros_start() + column] = group.zero;
     }
     let size = layout.codes_bytes();
     let codes = &mut block[layout.codes_start() + column / PANEL * size..][..size];

@@ -5,6 +5,7 @@ use crate::WeightFormat;
 use crate::linear::LinearTask;
 use crate::packed::{PANEL, Panels, UNIT};
 use crate::panels::blocks::BlockPanels;
+use crate::panels::fp8::Fp8Panels;
 use crate::panels::quantized::QuantPanels;
 use crate::quant::{Activations, Bits};
 use half::{bf16, f16};
@@ -19,6 +20,7 @@ pub(super) fn linear(task: LinearTask<'_>) {
         Panels::Bf16(w) => floats(&task, w, |panel: &[bf16], step, column| {
             panel[(step / 2 * PANEL + column) * 2 + step % 2].to_f32()
         }),
+        Panels::Fp8(w) => fp8(&task, w),
         Panels::Quantized(w) => quantized(&task, w),
         Panels::Blocks(w) => {
             let WeightFormat::Blocks(_, rounding) = task.w.format() else {
@@ -52,6 +54,23 @@ fn floats<T>(task: &LinearTask<'_>, w: &[T], weight: impl Fn(&[T], usize, usize)
     }
 }
 
+/// Sums in `f64`, along K, of weights that are scaled first.
+fn fp8(task: &LinearTask<'_>, w: Fp8Panels<'_>) {
+    let (n, k) = (task.w.n(), task.w.k());
+    for unit in task.units.clone() {
+        let columns = unit * UNIT..((unit + 1) * UNIT).min(n);
+        for column in columns.clone() {
+            let weights: Vec<f32> = (0..k).map(|step| w.weight(unit, column % UNIT, step)).collect();
+            for row in task.rows.rows(task.blocks.clone()) {
+                let start = task.bias.map_or(0.0, |bias| f64::from(bias[column]));
+                let terms = task.x[row * k..(row + 1) * k].iter().zip(&weights);
+                let sum = terms.fold(start, |sum, (&x, &w)| sum + f64::from(x) * f64::from(w));
+                output(task, row, &(column..column + 1))[0] = sum as f32;
+            }
+        }
+    }
+}
+
 /// Exact integers within a group; one fused multiply-add for each group, in order, from the bias on.
 fn quantized(task: &LinearTask<'_>, w: QuantPanels<'_>) {
     let (n, k) = (task.w.n(), task.w.k());
@@ -72,7 +91,7 @@ fn quantized(task: &LinearTask<'_>, w: QuantPanels<'_>) {
                     for (column, (out, dot)) in out.iter_mut().zip(dots).enumerate() {
                         let column = panel * PANEL + column;
                         let exact = dot - i32::from(block.zero(column)) * x.sum;
-                        *out = (exact as f32).mul_add(block.scale(column).to_f32() * x.scale, *out);
+                        *out = (exact as f32).mul_add(block.scale(column) * x.scale, *out);
                     }
                 }
             }

@@ -58,7 +58,7 @@ impl Grouping {
             let end = if build.minimum { End::Scaled } else { End::Zero(build.zero) };
             return Grouping { group: build.group, activations, end };
         }
-        let QuantFormat { bits, group, zero_point, activations } = quant_format(w);
+        let QuantFormat { bits, group, zero_point, activations, .. } = quant_format(w);
         let end = if zero_point { End::Pair } else { End::Zero(bits.middle()) };
         Grouping { group: group.into(), activations, end }
     }

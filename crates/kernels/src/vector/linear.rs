@@ -250,7 +250,9 @@ fn floats(w: &PackedLinear) -> (*const u8, usize) {
         Panels::F32(w) => (w.as_ptr().cast(), size_of_val(w)),
         Panels::Bf16(w) => (w.as_ptr().cast(), size_of_val(w)),
         Panels::F16(w) => (w.as_ptr().cast(), size_of_val(w)),
-        Panels::Quantized(_) | Panels::Blocks(_) => unreachable!("codes have other kernels"),
+        Panels::Fp8(_) | Panels::Quantized(_) | Panels::Blocks(_) => {
+            unreachable!("codes have other kernels")
+        }
     };
     (start, bytes / (w.units() * (UNIT / PANEL)))
 }

@@ -10,6 +10,7 @@ mod block_factors;
 pub(crate) mod blocks;
 pub(crate) mod dot;
 pub(crate) mod elementwise;
+pub(crate) mod fp8;
 mod group_codes;
 pub(crate) mod int_dot;
 pub(crate) mod ints;

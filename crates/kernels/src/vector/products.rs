@@ -4,6 +4,7 @@ use super::arrange::{FloatWords, Floats};
 use super::arrange_codes::{Codes, quant_format};
 use super::blocks::{BlockSums, FEW_ROWS, PlaneSums};
 use super::dot::Fma;
+use super::fp8::Fp8Sums;
 use super::int_dot::{CodeDot, Narrow, PairUnit, Wide};
 use super::ints::Ints;
 use super::level::{Arrange, Level};
@@ -16,7 +17,7 @@ use half::{bf16, f16};
 /// Arranges activations for [`multiply`].
 pub(crate) fn arrange<L: Level<Simd: Ints>>(task: &PrepareTask<'_>) {
     match task.w.format() {
-        WeightFormat::F32 | WeightFormat::F16 => arrange_as::<L, Floats<1>>(task),
+        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Fp8 => arrange_as::<L, Floats<1>>(task),
         WeightFormat::Bf16 => arrange_as::<L, Floats<2>>(task),
         format if is_narrow(format) => arrange_quads::<L>(task),
         WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => arrange_as::<L, Codes<2>>(task),
@@ -26,7 +27,7 @@ pub(crate) fn arrange<L: Level<Simd: Ints>>(task: &PrepareTask<'_>) {
 /// Whether codes below 128 meet activations of 8 bits, which [`Narrow`] multiplies.
 fn is_narrow(format: WeightFormat) -> bool {
     match format {
-        WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::F16 => false,
+        WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::F16 | WeightFormat::Fp8 => false,
         WeightFormat::Quantized(format) => {
             format.activations == Activations::I8 && format.bits.max_code() < 128
         }
@@ -43,6 +44,7 @@ pub(crate) fn multiply<L: Level<Simd: Ints>, P: PairUnit<L::Simd>>(task: &Linear
         WeightFormat::F32 => drive::<L, FloatSums<Fma<_, f32>>>(task, Floats::<1>::words),
         WeightFormat::F16 => drive::<L, FloatSums<Fma<_, f16>>>(task, Floats::<1>::words),
         WeightFormat::Bf16 => drive::<L, FloatSums<Fma<_, bf16>>>(task, Floats::<2>::words),
+        WeightFormat::Fp8 => drive::<L, Fp8Sums<L::Simd>>(task, Floats::<1>::words),
         format if is_narrow(format) => multiply_quads::<L, Narrow<_, 8>, Narrow<_, 4>>(task),
         WeightFormat::Quantized(_) => codes::<L, Wide<_, P, 8>, Wide<_, P, 4>, 2>(task),
         WeightFormat::Blocks(format, _) => blocks::<L, Wide<_, P, 8>, Wide<_, P, 4>, 2>(task, format),

@@ -12,7 +12,8 @@ use super::level::Multiply;
 use super::linear::Block;
 use crate::PackedLinear;
 use crate::packed::{PANEL, Panels, UNIT};
-use crate::panels::quantized::{HEADER, QuantLayout};
+use crate::panels::quantized::QuantLayout;
+use crate::quant::ScaleFormat;
 use std::marker::PhantomData;
 
 /// Inputs of a K block whose codes stay in the first-level cache with a block of rows.
@@ -115,7 +116,9 @@ struct Group<D> {
     loads: usize,
     /// Words of a row of activations.
     words: usize,
+    scales: ScaleFormat,
     zero_point: bool,
+    zeros_start: usize,
     /// Where the codes begin, and those of the second panel after those of the first.
     codes_start: usize,
     codes_bytes: usize,
@@ -132,10 +135,29 @@ impl<D> Group<D> {
         Group {
             loads,
             words: loads * D::PARTS,
+            scales: layout.format.scales,
             zero_point: layout.format.zero_point,
+            zeros_start: layout.zeros_start(),
             codes_start: layout.codes_start(),
             codes_bytes: layout.codes_bytes(),
             dot: PhantomData,
+        }
+    }
+
+    /// Scales of a register of outputs, from output `column` of the unit on.
+    ///
+    /// # Safety
+    ///
+    /// `weights` starts a unit and group, whose outputs these are.
+    #[inline(always)]
+    unsafe fn factors<S: Ints>(&self, s: S, weights: *const u8, column: usize) -> S::F {
+        // SAFETY: the scales of the unit stand first.
+        unsafe {
+            match self.scales {
+                ScaleFormat::Bf16 => s.load_bf16(weights.add(2 * column).cast()),
+                ScaleFormat::F16 => s.load_f16(weights.add(2 * column).cast()),
+                ScaleFormat::F32 => s.load(weights.add(4 * column).cast()),
+            }
         }
     }
 
@@ -160,18 +182,18 @@ impl<D> Group<D> {
         // SAFETY: the outputs are within the unit; what belongs to the group follows its words.
         unsafe {
             let mut codes = [weights; V];
-            let mut factors = [s.load_bf16(weights.add(2 * first).cast()); V];
+            let mut factors = [self.factors(s, weights, first); V];
             for v in 0..V {
                 let column = first + v * S::LANES;
                 let panel = column / PANEL * self.codes_bytes;
                 codes[v] = weights.add(self.codes_start + panel + column % PANEL * D::CELL);
-                factors[v] = s.load_bf16(weights.add(2 * column).cast());
+                factors[v] = self.factors(s, weights, column);
             }
             let scales = words.add(self.words * R);
             let mut sums: Sums<S::I, R, V> = [[s.zero_words(); V]; R];
             if self.zero_point {
                 for v in 0..V {
-                    let zeros = s.load_zeros(weights.add(HEADER + first + v * S::LANES));
+                    let zeros = s.load_zeros(weights.add(self.zeros_start + first + v * S::LANES));
                     for r in 0..R {
                         sums[r][v] = D::Pairs::add(s, sums[r][v], zeros, s.splat_word(scales.add(R + r)));
                     }

@@ -63,6 +63,12 @@ pub(crate) trait Simd: Copy {
     ///
     /// `from` is readable for LANES elements.
     unsafe fn load_f16(self, from: *const f16) -> Self::F;
+    /// LANES floats of 8 bits as the half-precision numbers of the same fields, widened.
+    ///
+    /// # Safety
+    ///
+    /// `from` is readable for LANES bytes.
+    unsafe fn load_fp8(self, from: *const u8) -> Self::F;
     /// LANES pairs, widened: the first of each pair, the second of each.
     ///
     /// # Safety

@@ -323,7 +323,7 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(error, PackError::Format { part: 0, from: fast(BlockFormat::Q4K), to });
     let floats = vec![0f32; 512];
     let error = PackedLinear::pack(&[(Weights::F32(&floats), 2)], 256, to, &pool).unwrap_err();
-    assert_eq!(error, PackError::Blocks { part: 0, format: BlockFormat::Q5K });
+    assert_eq!(error, PackError::Stored { part: 0, format: to });
     for format in BlockFormat::ALL {
         for at in halves(format) {
             let mut bytes = vec![0u8; 3 * 512 / format.block() * format.stored_bytes()];

@@ -29,7 +29,9 @@ fn rounded(x: f32, format: WeightFormat) -> f64 {
         WeightFormat::F32 => f64::from(x),
         WeightFormat::Bf16 => bf16::from_f32(x).to_f64(),
         WeightFormat::F16 => f16::from_f32(x).to_f64(),
-        WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => unreachable!("FORMATS are floats"),
+        WeightFormat::Fp8 | WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => {
+            unreachable!("FORMATS are floats")
+        }
     }
 }
 

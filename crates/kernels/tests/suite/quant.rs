@@ -4,7 +4,7 @@ use crate::common::{Case, Rng, all_kernels, assert_same, scalar};
 use half::{bf16, f16};
 use pagoda_kernels::{
     Activations, Bits, Kernels, LinearShape, PackError, PackedLinear, QuantFormat, QuantFormatError,
-    QuantizedMatrix, QuantizedParts, QuantizedRef, WeightFormat, Weights, WorkerPool,
+    QuantizedMatrix, QuantizedParts, QuantizedRef, Scales, WeightFormat, Weights, WorkerPool,
 };
 
 /// Every format that is computed.
@@ -17,6 +17,7 @@ pub(crate) fn formats() -> impl Iterator<Item = QuantFormat> {
                     group,
                     zero_point,
                     activations,
+                    ..QuantFormat::INT8
                 })
             },
         )
@@ -55,7 +56,12 @@ impl Plain {
         };
         let cells = (0..view.n()).flat_map(|row| (0..k).map(move |k| (row, k)));
         let codes = cells.map(|(row, k)| code(row, k) - zero(row, k)).collect();
-        Plain { k, group, codes, scales: parts.scales.iter().map(|s| s.to_f32()).collect() }
+        Plain {
+            k,
+            group,
+            codes,
+            scales: (0..view.n() * k.div_ceil(group)).map(|cell| parts.scales.get(cell)).collect(),
+        }
     }
 
     fn scale(&self, row: usize, k: usize) -> f32 {
@@ -404,7 +410,12 @@ fn parts_of_other_lengths_are_refused() {
     let (all_codes, all_scales, all_zeros) = ([0u8; 80], [bf16::ONE; 4], [7u8; 4]);
     let view = |format, codes: usize, scales: usize, zeros: Option<usize>| {
         let zeros = zeros.map(|len| &all_zeros[..len]);
-        let parts = QuantizedParts { codes: &all_codes[..codes], scales: &all_scales[..scales], zeros };
+        let parts = QuantizedParts {
+            codes: &all_codes[..codes],
+            scales: Scales::Bf16(&all_scales[..scales]),
+            zeros,
+            order: None,
+        };
         QuantizedRef::new(2, 40, format, parts).map(|_| ())
     };
     let narrow = QuantFormat { group: 32, zero_point: false, ..QuantFormat::INT4 };

@@ -389,6 +389,7 @@ fn assemble(common: &Common, ropes: Vec<RopeSpec>) -> DecoderSpec {
         dtype: Dtype::F32,
         vocabulary_dtype: Dtype::F32,
         stored: HashMap::new(),
+        reordered: false,
         activation_bits: None,
     }
 }

@@ -1,88 +1,60 @@
 //! `quantization_config` of config.json.
 
-use super::QuantScheme;
-use crate::json::{Object, clip};
-use crate::{ModelError, Role};
+use super::awq::Awq;
+use super::compressed::Compressed;
+use super::fp8::Fp8;
+use super::gptq::Gptq;
+use super::parts::{Finding, Target};
+use crate::json::Object;
+use crate::naming::Location;
+use crate::shards::Shards;
+use crate::view::View;
+use crate::{DecoderSpec, ModelError, ModelSource, Role};
 
 /// Which matrices are quantised, and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Quantization {
-    pub(crate) layers: Option<QuantScheme>,
-    embedding: Option<QuantScheme>,
-    head: Option<QuantScheme>,
+    method: Method,
     /// Bits to which activations are to be rounded.
     pub(crate) activation_bits: Option<u8>,
 }
 
-const FIELD: &str = "quantization_config";
-const OTHER_METHOD: &str =
-    "only compressed-tensors is read; use the checkpoint in bf16, f16 or f32 and give --quantize";
+#[derive(Clone, Debug, Default)]
+enum Method {
+    /// Nothing is, or what is says so by the names of its tensors.
+    #[default]
+    None,
+    Gptq(Gptq),
+    Awq(Awq),
+    Fp8(Fp8),
+    Compressed(Compressed),
+}
 
-/// Settings that change what the stored numbers mean, and what to do about them.
-const UNREAD: [(&str, &str); 3] = [
-    ("kv_cache_scheme", "stored scales of keys and values are not read; use a checkpoint without them"),
-    ("transform_config", "transformed weights are not read; use a checkpoint without them"),
-    ("sparsity_config", "sparse weights are not read; use a dense checkpoint"),
-];
+const FIELD: &str = "quantization_config";
+
+/// Files that hold the same where config.json does not, and the method if they do not name it.
+const OTHER_FILES: [(&str, &str); 2] = [("quantize_config.json", "gptq"), ("quant_config.json", "awq")];
+
+/// Longest such file that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+const OTHER_METHOD: &str = "gptq, awq, compressed-tensors, fp8 and, of gpt-oss, mxfp4 are read; use the same model in one of \
+                            these or in GGUF, or the original checkpoint with --quantize (pagoda quantize writes a folder)";
 
 impl Quantization {
-    /// Reads the field; nothing is quantised without it.
-    pub(crate) fn read(config: &Object) -> Result<Self, ModelError> {
-        let Some(fields) = config.object(FIELD)? else { return Ok(Self::default()) };
-        // Which tensors are MXFP4, their names say.
-        if fields.text("quant_method")? == Some("mxfp4") {
-            return Ok(Self::default());
-        }
-        if fields.text("quant_method")?.is_none_or(|method| method != "compressed-tensors") {
-            return Err(fields.unsupported("quant_method", OTHER_METHOD));
-        }
-        for (field, advice) in UNREAD {
-            let asks = fields.get(field).is_some_and(|value| value.as_object().is_none_or(|o| !o.is_empty()));
-            if asks {
-                return Err(fields.unsupported(field, advice));
-            }
-        }
-        let Some(groups) = fields.object("config_groups")? else {
-            return Err(fields.error("config_groups", "is missing: it should say what is quantised, and how"));
-        };
+    /// Reads the field, or the file that has its place; nothing is quantised without either.
+    pub(crate) fn read(config: &Object, source: &ModelSource) -> Result<Self, ModelError> {
         let mut quantization = Self::default();
-        // Names of modules take precedence over kinds of modules.
-        let mut named_head = None;
-        for name in groups.names() {
-            let Some(group) = groups.object(name)? else { continue };
-            let scheme = read_scheme(&group)?;
-            for target in group.texts("targets")?.unwrap_or_default() {
-                match target {
-                    "Linear" => quantization.layers = Some(scheme),
-                    "Embedding" => quantization.embedding = Some(scheme),
-                    "lm_head" => named_head = Some(scheme),
-                    _ => {
-                        return Err(
-                            group.unsupported("targets", "only Linear, Embedding and lm_head are read")
-                        );
-                    }
-                }
-            }
-            if let Some(bits) = read_activations(&group)? {
-                quantization.activation_bits = Some(bits);
-            }
+        if let Some(fields) = config.object(FIELD)? {
+            quantization.method = Method::read(&fields, "")?;
+        } else if let Some((fields, usual)) = other_file(source)? {
+            quantization.method = Method::read(&fields, usual)?;
         }
-        quantization.head = named_head.or(quantization.layers);
-        quantization.ignore(&fields)?;
+        if let Method::Compressed(compressed) = &quantization.method {
+            quantization.activation_bits = compressed.activation_bits();
+        }
         quantization.read_own(config)?;
         Ok(quantization)
-    }
-
-    fn ignore(&mut self, fields: &Object) -> Result<(), ModelError> {
-        for name in fields.texts("ignore")?.unwrap_or_default() {
-            if name == "lm_head" {
-                self.head = None;
-            } else if !is_router(name) {
-                let problem = format!("names {:?}, but only lm_head and routers may be left out", clip(name));
-                return Err(fields.error("ignore", problem));
-            }
-        }
-        Ok(())
     }
 
     /// What this engine's own files say beyond compressed-tensors.
@@ -98,74 +70,100 @@ impl Quantization {
         Ok(())
     }
 
-    /// How the matrix of `role` is stored; `None` for floats. With a tied head the embedding is both.
-    pub(crate) fn of(&self, role: Role) -> Option<QuantScheme> {
-        match role {
-            Role::Embedding => self.embedding,
-            Role::Head => self.head,
-            Role::Positions | Role::FinalNorm | Role::FinalNormBias => None,
-            Role::Layer(_, role) => self.layers.filter(|_| role.is_quantizable()),
+    /// The matrix of `role` if it is quantised: by itself, or as part of one that holds several.
+    pub(crate) fn find(
+        &self,
+        role: Role,
+        spec: &DecoderSpec,
+        found: &Shards,
+    ) -> Result<Option<Finding>, ModelError> {
+        let class = match role {
+            Role::Embedding => "Embedding",
+            Role::Head => "Linear",
+            Role::Layer(_, role) if role.is_matrix() => "Linear",
+            _ => return Ok(None),
+        };
+        if matches!(self.method, Method::None) {
+            return Ok(None);
+        }
+        for location in spec.naming.places(role, spec) {
+            let prefix = spec.naming.optional_prefix;
+            for bare in [false, true] {
+                let Some(mut target) = target(&location, found, bare.then_some(prefix)) else { continue };
+                if let Some(finding) = self.find_in(&mut target, class)? {
+                    return Ok(Some(finding));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in(&self, target: &mut Target<'_>, class: &str) -> Result<Option<Finding>, ModelError> {
+        match &self.method {
+            Method::None => Ok(None),
+            Method::Gptq(gptq) => gptq.find(target),
+            Method::Awq(awq) => awq.find(target),
+            Method::Fp8(fp8) => fp8.find(target),
+            Method::Compressed(compressed) => compressed.find(target, class),
+        }
+    }
+
+    /// Whether a tensor without a role is one that the method writes and that changes no weight: scales of stored keys and
+    /// values, which are kept in a format of their own.
+    pub(crate) fn ignores(&self, name: &str) -> bool {
+        const SCALES: [&str; 6] =
+            [".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".k_proj.output_scale", ".v_proj.output_scale"];
+        matches!(self.method, Method::Fp8(_) | Method::Compressed(_))
+            && SCALES.iter().any(|end| name.ends_with(end))
+    }
+}
+
+impl Method {
+    fn read(fields: &Object, usual: &'static str) -> Result<Self, ModelError> {
+        let method = fields.text("quant_method")?.unwrap_or(usual);
+        match method {
+            // Which tensors are MXFP4, their names say.
+            "mxfp4" => Ok(Self::None),
+            "gptq" => Gptq::read(fields).map(Self::Gptq),
+            "awq" => Awq::read(fields).map(Self::Awq),
+            "fp8" => Fp8::read(fields).map(Self::Fp8),
+            "compressed-tensors" => Compressed::read(fields).map(Self::Compressed),
+            _ => Err(fields.unsupported("quant_method", OTHER_METHOD)),
         }
     }
 }
 
-/// Whether the name, or the pattern, of a module is that of routers of experts, which are not quantised in any case.
-fn is_router(name: &str) -> bool {
-    let name = name.strip_suffix('$').unwrap_or(name);
-    ["mlp.gate", "block_sparse_moe.gate", "shared_expert_gate", "router", "router.layer"]
-        .iter()
-        .any(|router| name.ends_with(router))
+fn other_file(source: &ModelSource) -> Result<Option<(Object, &'static str)>, ModelError> {
+    for (name, method) in OTHER_FILES {
+        if let Some(bytes) = source.read(name, MAX_BYTES)? {
+            return Object::parse(name, &bytes).map(|fields| Some((fields, method)));
+        }
+    }
+    Ok(None)
 }
 
-/// What a group says of its weights.
-fn read_scheme(group: &Object) -> Result<QuantScheme, ModelError> {
-    let Some(weights) = group.object("weights")? else {
-        return Err(group.error("weights", "is missing: it should say how weights are quantised"));
+/// The module at `location`, its name without `prefix` if there is one; `None` where there is no such module.
+fn target<'a>(location: &Location, found: &'a Shards, prefix: Option<&str>) -> Option<Target<'a>> {
+    let name = location.name.strip_suffix(".weight")?;
+    let module = match prefix {
+        None => name,
+        Some("") => return None,
+        Some(prefix) => name.strip_prefix(prefix)?,
     };
-    if weights.text("type")?.is_some_and(|kind| kind != "int") {
-        return Err(
-            weights.unsupported("type", "only integers are read; use the checkpoint in bf16 and --quantize")
-        );
-    }
-    let bits = match weights.count("num_bits", 64)?.unwrap_or(8) {
-        bits @ (4 | 8) => bits as u8,
-        _ => return Err(weights.unsupported("num_bits", "weights of 4 and 8 bits are read")),
+    let &[a, b] = location.shape.as_slice() else { return None };
+    let (n, k, view) = match location.view {
+        _ if location.within.is_some() => return None,
+        // Stored with inputs first as floats, but not quantised.
+        View::Columns { width, start, step, len } if b == width => {
+            let all = (start, step, len) == (0, 1, width);
+            let rows = match step {
+                1 => View::rows(start, len),
+                _ => View::Rows { start, len: 1, stride: step, count: len },
+            };
+            (b, a, if all { View::Whole } else { rows })
+        }
+        View::Columns { .. } => return None,
+        view => (a, b, view),
     };
-    if weights.text("strategy")?.is_none_or(|strategy| strategy != "group") {
-        return Err(
-            weights.unsupported("strategy", "only groups along each row are read, strategy \"group\"")
-        );
-    }
-    let group_size = match weights.count("group_size", u32::from(u16::MAX))? {
-        Some(size @ (32 | 64 | 128)) => size as u16,
-        _ => return Err(weights.unsupported("group_size", "groups of 32, 64 and 128 are read")),
-    };
-    let zero_point = !weights.flag("symmetric")?.unwrap_or(true);
-    if zero_point && bits == 8 {
-        return Err(weights.unsupported("symmetric", "8-bit weights are read without zero points"));
-    }
-    if weights.get("actorder").is_some_and(|order| order.as_str() == Some("group")) {
-        return Err(weights.unsupported("actorder", "columns out of order are not read"));
-    }
-    Ok(QuantScheme { bits, group: group_size, zero_point })
-}
-
-/// Bits of activations that are to be rounded as they come.
-fn read_activations(group: &Object) -> Result<Option<u8>, ModelError> {
-    if group.get("output_activations").is_some() {
-        return Err(
-            group.unsupported("output_activations", "outputs are not rounded; use another checkpoint")
-        );
-    }
-    let Some(activations) = group.object("input_activations")? else { return Ok(None) };
-    if activations.count("num_bits", 64)?.unwrap_or(8) != 8
-        || activations.text("type")?.is_some_and(|kind| kind != "int")
-    {
-        return Err(activations.unsupported("num_bits", "activations are rounded to integers of 8 bits"));
-    }
-    if !activations.flag("dynamic")?.unwrap_or(false) {
-        return Err(activations
-            .unsupported("dynamic", "activations are rounded by their own range, not by stored scales"));
-    }
-    Ok(Some(8))
+    Some(Target { module: module.to_owned(), n, k, view, found, used: Vec::new() })
 }

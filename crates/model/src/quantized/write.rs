@@ -35,7 +35,7 @@ impl QuantizedFolder {
             let format = match checkpoint.tensor(role).dtype {
                 Dtype::F32 => "F32",
                 Dtype::F16 => "F16",
-                Dtype::Bf16 | Dtype::Quantized(_) | Dtype::Blocks(_) => "BF16",
+                Dtype::Bf16 | Dtype::Fp8 | Dtype::Quantized(_) | Dtype::Blocks(_) => "BF16",
             };
             return vec![StoredTensor { name, format, shape }];
         };

@@ -6,6 +6,7 @@ mod experts;
 mod gguf;
 mod gguf_file;
 mod golden;
+mod others;
 mod quantized;
 mod random;
 mod sweep;

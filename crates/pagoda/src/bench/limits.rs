@@ -64,7 +64,7 @@ impl MachineLimits {
 /// Units that can do the arithmetic of a format.
 fn units(format: WeightFormat) -> &'static [Unit] {
     match format {
-        WeightFormat::F32 | WeightFormat::F16 => &[Unit::F32],
+        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Fp8 => &[Unit::F32],
         WeightFormat::Bf16 => &[Unit::F32, Unit::Bf16Dot, Unit::AmxBf16],
         // Activations of 8 bits reach the highest peak, so it is the limit for those of 16 bits too.
         WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => {
