@@ -163,6 +163,17 @@ def models():
     put("rope", {"rope_theta": 1e300, "rope_scaling": {"rope_type": "yarn", "factor": 0, "original_max_position_embeddings": 0}})
     put("window", {"sliding_window": 0, "layer_types": ["full_attention", "no_attention"]})
     put("quantization", {"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {}}})
+    quantized = lambda name, **fields: put(name, {"quantization_config": fields})
+    rules = {"-:.*o_proj$": {}, "+:(a|b)*[^x-z]{2,3}?(?!k)": {"bits": 8, "group_size": -1}}
+    quantized("gptq", quant_method="gptq", bits=4, group_size=128, sym=False, desc_act=True, dynamic=rules)
+    quantized("awq", quant_method="awq", bits=4, group_size=64, zero_point=True, version="GEMM")
+    quantized("fp8", quant_method="fp8", fmt="e4m3", weight_block_size=[128, 128], activation_scheme="dynamic")
+    group = {
+        "targets": ["re:.*self_attn.*", "Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "channel"},
+        "input_activations": {"num_bits": 8, "type": "float", "dynamic": True},
+    }
+    ignore = ["lm_head", r"re:model\.layers\.\d+\.mlp\.(gate|up)_proj$"]
+    quantized("compressed", quant_method="compressed-tensors", config_groups={"group_0": group}, ignore=ignore)
     put("remote-code", {"auto_map": {"AutoModel": "a.B"}, "model_type": "../../x"})
     write("models", "generation-good", {"temperature": 0.7, "top_p": 0.9, "eos_token_id": [1, 2]}, 1)
     write("models", "generation-bad", '{"temperature": -1, "top_p": 2, "top_k": -5, "eos_token_id": [4294967296]}', 1)

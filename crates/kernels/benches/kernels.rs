@@ -10,7 +10,7 @@ mod common;
 use common::{best, checksum, noise};
 use pagoda_kernels::limits::{Unit, peak, read_bandwidth};
 use pagoda_kernels::{
-    Activations, BlockRef, Isa, Kernels, LinearScratch, LinearShape, PackedLinear, QuantizedMatrix,
+    Activations, BlockRef, Fp8Ref, Isa, Kernels, LinearScratch, LinearShape, PackedLinear, QuantizedMatrix,
     WeightFormat, Weights, WorkerPool,
 };
 use std::error::Error;
@@ -81,9 +81,9 @@ impl Limits {
 }
 
 /// Formats of weights.
-const FORMATS: [&str; 19] = [
-    "f32", "f16", "bf16", "int8", "int4", "w8a8", "w4a8", "q4_0", "q4_0-a16", "q5_0", "q8_0", "q2_k", "q3_k",
-    "q4_k", "q4_k-a16", "q5_k", "q6_k", "iq4_nl", "mxfp4",
+const FORMATS: [&str; 20] = [
+    "f32", "f16", "bf16", "fp8", "int8", "int4", "w8a8", "w4a8", "q4_0", "q4_0-a16", "q5_0", "q8_0", "q2_k",
+    "q3_k", "q4_k", "q4_k-a16", "q5_k", "q6_k", "iq4_nl", "mxfp4",
 ];
 
 /// The linear operations of Qwen2.5-0.5B, one of a Llama whose inputs are whole blocks of every format, and a small one: name,
@@ -163,6 +163,13 @@ fn copies(
     let blocks = stored_blocks(format, n * k);
     if let WeightFormat::Blocks(format, _) = format {
         weights = Weights::Blocks(BlockRef::new(n, k, format, &blocks)?);
+    }
+    let (codes, scales): (Vec<u8>, Vec<f32>);
+    if format == WeightFormat::Fp8 {
+        // Any codes but NaN.
+        codes = (0..n * k).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] & 0xbe).collect();
+        scales = vec![0.01; n * k.div_ceil(128)];
+        weights = Weights::Fp8(Fp8Ref::new(n, k, &codes, &scales)?);
     }
     let pack = |_| Ok(PackedLinear::pack(&[(weights, n)], k, format, pool)?);
     (0..copies).map(pack).collect()

@@ -48,7 +48,7 @@ impl From<QuantFormat> for WeightFormat {
 impl FromStr for WeightFormat {
     type Err = String;
 
-    /// Reads `f32`, `f16`, `bf16` and their longer names, those of [`QuantFormat`] and those of [`BlockFormat`], which mean
+    /// Reads `f32`, `f16`, `bf16` and their longer names, `fp8`, those of [`QuantFormat`] and those of [`BlockFormat`], which mean
     /// activations of 8 bits unless `-a16` follows.
     ///
     /// # Errors
@@ -63,10 +63,11 @@ impl FromStr for WeightFormat {
             ("f32" | "float32", _) => Ok(WeightFormat::F32),
             ("f16" | "float16", _) => Ok(WeightFormat::F16),
             ("bf16" | "bfloat16", _) => Ok(WeightFormat::Bf16),
+            ("fp8", _) => Ok(WeightFormat::Fp8),
             (_, Ok(block)) => Ok(WeightFormat::Blocks(block, activations)),
             _ => name.parse().map(WeightFormat::Quantized).map_err(|error: QuantFormatError| {
                 format!(
-                    "{error}; or bf16, f16, f32; or {}, each with an optional {FINE}",
+                    "{error}; or bf16, f16, f32, fp8; or {}, each with an optional {FINE}",
                     BlockFormat::names()
                 )
             }),

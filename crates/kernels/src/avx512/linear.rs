@@ -34,7 +34,7 @@ fn takes_quads(format: WeightFormat) -> bool {
     match format {
         WeightFormat::Quantized(format) => format.activations == Activations::I8,
         WeightFormat::Blocks(_, activations) => activations == Activations::I8,
-        WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::F16 => false,
+        WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::F16 | WeightFormat::Fp8 => false,
     }
 }
 

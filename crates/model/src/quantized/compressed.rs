@@ -96,9 +96,10 @@ impl Compressed {
         Ok(Self { groups, ignored: Targets::read(fields, "ignore")? })
     }
 
-    /// Bits to which activations are to be rounded: fewer only where all matrices have it so.
+    /// Bits to which activations are to be rounded: fewer only where all matrices but the embedding, which meets none, have it so.
     pub(crate) fn activation_bits(&self) -> Option<u8> {
-        let bits = self.groups.iter().map(|group| group.activation_bits);
+        let met = self.groups.iter().filter(|group| !group.targets.names("Embedding"));
+        let bits = met.map(|group| group.activation_bits);
         bits.reduce(|a, b| if a == b { a } else { None }).flatten()
     }
 

@@ -7,9 +7,9 @@ use super::stats::Spread;
 use crate::model::DecoderSpec;
 use half::bf16;
 use pagoda_kernels::{
-    Angles, AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, BlockRef, Buffer, HeadRows,
-    Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch, LinearShape, Norm, NormKind, OutOfMemory,
-    PackError, PackedLinear, Pairing, QuantizedMatrix, WeightFormat, Weights, WorkerPool,
+    Angles, AttentionInput, AttentionLimits, AttentionRow, AttentionScratch, BlockRef, Buffer, Fp8Ref,
+    HeadRows, Kernels, KvMut, KvRef, KvRows, KvShape, LinearScratch, LinearShape, Norm, NormKind,
+    OutOfMemory, PackError, PackedLinear, Pairing, QuantizedMatrix, WeightFormat, Weights, WorkerPool,
 };
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -334,6 +334,13 @@ fn random_weights(
         let row = k / format.block() * format.stored_bytes();
         let blocks = |rows| BlockRef::new(rows, k, format, &bytes[..rows * row]).map(Weights::Blocks);
         return stack(blocks(TILE_ROWS)?, blocks(rest.max(1))?);
+    }
+    if format == WeightFormat::Fp8 {
+        let (codes, scales) = (random_blocks(TILE_ROWS * k), vec![0.01; TILE_ROWS * k.div_ceil(128)]);
+        let floats = |rows: usize| {
+            Fp8Ref::new(rows, k, &codes[..rows * k], &scales[..rows * k.div_ceil(128)]).map(Weights::Fp8)
+        };
+        return stack(floats(TILE_ROWS)?, floats(rest.max(1))?);
     }
     let floats = |rows: usize| Weights::F32(&tile[..rows * k]);
     let WeightFormat::Quantized(quant) = format else { return stack(floats(TILE_ROWS), floats(rest)) };
