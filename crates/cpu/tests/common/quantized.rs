@@ -2,7 +2,7 @@
 //! that the codes stand for; see `tests/golden/README.md`. Run with `--nocapture` for the table.
 
 use super::golden::{Golden, Score, root, score};
-use pagoda_cpu::{CpuOptions, KvDtype, MemoryPlan};
+use pagoda_cpu::{CpuExecutor, CpuOptions, KvDtype, MemoryPlan};
 use pagoda_kernels::Isa;
 use pagoda_model::{Checkpoint, DecoderSpec, Dtype, ModelSource, Role};
 use std::path::{Path, PathBuf};
@@ -91,6 +91,29 @@ fn quantised_folders_stay_in_their_size() {
         let padded = (rest + stored as u64) * 3;
         println!("{}: {elements} weights in {stored} bytes, planned {}", folder.display(), plan.weights);
         assert!(stored < elements * 5 / 4 && plan.weights < padded, "{}", folder.display());
+    }
+}
+
+#[test]
+fn codes_that_are_no_numbers_are_refused_with_file_tensor_and_place() {
+    const TENSOR: &str = "model.layers.0.self_attn.o_proj.weight";
+    let from = root().join("quantized/fp8-tensor");
+    let folder = std::env::temp_dir().join(format!("pagoda-cpu-fp8-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    std::fs::copy(from.join("config.json"), folder.join("config.json")).expect("config.json");
+    let mut file = std::fs::read(from.join("model.safetensors")).expect("the weights");
+    let length = u64::from_le_bytes(file[..8].try_into().expect("eight bytes")) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&file[8..8 + length]).expect("a header");
+    let start = header[TENSOR]["data_offsets"][0].as_u64().expect("an offset") as usize;
+    // Row 3, column 5 of rows of 64.
+    file[8 + length + start + 3 * 64 + 5] = 0xff;
+    std::fs::write(folder.join("model.safetensors"), file).expect("a temporary file");
+    let checkpoint = Checkpoint::open(&ModelSource::Folder(folder.clone())).expect("its header is good");
+    let loaded = CpuExecutor::load(&checkpoint, &options(Isa::Scalar), &mut |_| ());
+    let error = loaded.err().expect("NaN is refused").to_string();
+    let _ = std::fs::remove_dir_all(folder);
+    for part in ["model.safetensors", TENSOR, "row 3, column 5", "not finite"] {
+        assert!(error.contains(part), "{part:?} is not in {error}");
     }
 }
 

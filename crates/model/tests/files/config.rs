@@ -176,8 +176,8 @@ fn model_type_stands_in_for_architectures_and_may_not_contradict() {
 
 #[test]
 fn what_the_forward_pass_does_not_do_is_refused_by_name() {
-    let quantised = json!({"quant_method": "gptq", "bits": 4});
-    refused_field("quantization_config", quantised, &["gptq", "not supported", "bf16"]);
+    let quantised = json!({"quant_method": "bitsandbytes", "load_in_4bit": true});
+    refused_field("quantization_config", quantised, &["bitsandbytes", "not supported", "GGUF", "--quantize"]);
     refused_field("hidden_act", json!("mish"), &["mish", "silu"]);
     refused_field("num_local_experts", json!(8), &["8", "mixture"]);
     refused_field("partial_rotary_factor", json!(0.2), &["0.2", "even"]);

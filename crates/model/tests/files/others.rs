@@ -12,20 +12,27 @@ const Q: &str = "model.layers.0.self_attn.q_proj";
 /// A reference model, its files in memory.
 fn fixture(name: &str) -> Tiny {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/quantized").join(name);
-    let config = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
-    let file = fs::read(folder.join(FILE)).unwrap();
-    let (length, rest) = file.split_first_chunk().unwrap();
+    let config = serde_json::from_slice(&fs::read(folder.join("config.json")).expect("the fixture has it"))
+        .expect("it is JSON");
+    let file = fs::read(folder.join(FILE)).expect("the fixture is good");
+    let (length, rest) = file.split_first_chunk().expect("the fixture is good");
     let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
-    let header: Value = serde_json::from_slice(header).unwrap();
-    let entries = header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__");
+    let header: Value = serde_json::from_slice(header).expect("the fixture is good");
+    let entries =
+        header.as_object().expect("the fixture is good").iter().filter(|(name, _)| *name != "__metadata__");
     let tensors = entries.map(|(name, entry)| {
         let numbers = |field: &str| -> Vec<u64> {
-            entry[field].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect()
+            entry[field]
+                .as_array()
+                .expect("the fixture is good")
+                .iter()
+                .map(|n| n.as_u64().expect("the fixture is good"))
+                .collect()
         };
         let offsets = numbers("data_offsets");
         Stored {
             name: name.clone(),
-            dtype: entry["dtype"].as_str().unwrap().to_owned(),
+            dtype: entry["dtype"].as_str().expect("the fixture is good").to_owned(),
             shape: numbers("shape"),
             bytes: data[offsets[0] as usize..offsets[1] as usize].to_vec(),
         }
@@ -85,7 +92,7 @@ fn a_file_of_its_own_may_say_how_a_folder_is_quantised() {
     let mut tiny = fixture("gptq");
     let said = tiny.config["quantization_config"].take();
     let folder = tiny.unset("quantization_config").write();
-    refused(&folder, &["mlp.down_proj.weight", "is missing"]);
+    refused(&folder, &["q_proj.weight", "is missing"]);
     folder.write("quantize_config.json", said.to_string());
     assert!(folder.open().is_ok());
     folder.write("quantize_config.json", "[]");
@@ -120,7 +127,7 @@ fn parts_that_lack_or_contradict_are_refused_with_file_tensor_and_value() {
         ("fp8-blocks", "weight_scale_inv", "[2, 2]"),
     ] {
         let turned =
-            spoilt(name, &part(tensor), |tensor| tensor.shape = vec![1, tensor.shape.iter().product()]);
+            spoilt(name, &part(tensor), |tensor| tensor.shape = vec![1, 1, tensor.shape.iter().product()]);
         refused(&turned, &[FILE, tensor, wanted]);
         let other = spoilt(name, &part(tensor), |tensor| {
             let bytes = tensor.bytes.len() as u64 / tensor.shape.iter().product::<u64>();

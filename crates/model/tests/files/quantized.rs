@@ -203,7 +203,7 @@ fn what_is_not_read_is_refused_by_name() {
     refused(&weights("type", json!("float")), &["num_bits", "float-quantized"]);
     refused(&weights("type", json!("posit")), &["type", "posit", "integers"]);
     refused(&weights("strategy", json!("tensor_group")), &["strategy", "tensor_group", "group"]);
-    refused(&weights("strategy", json!("tensor")), &["weight_scale", "[12, 1]", "one scale"]);
+    refused(&weights("strategy", json!("tensor")), &["weight_scale", "[8, 1]", "one scale"]);
     refused(&weights("group_size", json!(48)), &["group_size", "48", "32"]);
     refused(&weights("group_size", Value::Null), &["group_size"]);
     let of_group = |field: &'static str, value: Value| {
