@@ -161,3 +161,36 @@ pub(crate) fn refused(folder: &Folder, parts: &[&str]) {
         assert!(message.contains(part), "{part:?} is not in the message: {message}");
     }
 }
+
+/// Flips a few bits of the weights, mostly of their header, `rounds` times; what opens can be read whole. Answers how many were
+/// refused.
+pub(crate) fn flip_bits(tiny: &Tiny, rounds: usize) -> usize {
+    let (good, folder) = (tiny.weights(), tiny.write());
+    let header = good.len() - tiny.data().len();
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut below = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n as u64) as usize
+    };
+    let mut refused = 0;
+    for round in 0..rounds {
+        let mut bytes = good.clone();
+        let area = if round % 4 == 0 { bytes.len() } else { header };
+        for _ in 0..=below(4) {
+            let at = below(area);
+            bytes[at] ^= 1 << below(8);
+        }
+        folder.write("model.safetensors", &bytes);
+        match folder.open() {
+            Ok(model) => {
+                for (role, tensor) in model.tensors() {
+                    assert_eq!(tensor.to_f32_vec().len(), tensor.elements(), "{role}");
+                }
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    refused
+}
