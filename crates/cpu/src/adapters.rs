@@ -131,7 +131,9 @@ fn format(spec: &DecoderSpec, options: &CpuOptions) -> LowRankFormat {
     match options.weight_formats(spec).layers {
         WeightFormat::F32 => LowRankFormat::F32,
         WeightFormat::F16 => LowRankFormat::F16,
-        WeightFormat::Bf16 | WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => LowRankFormat::Bf16,
+        WeightFormat::Bf16 | WeightFormat::Fp8 | WeightFormat::Quantized(_) | WeightFormat::Blocks(..) => {
+            LowRankFormat::Bf16
+        }
     }
 }
 

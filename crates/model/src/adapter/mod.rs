@@ -107,7 +107,7 @@ impl Adapter {
             Dtype::F32 => aligned::<f32>(&bytes).into_owned(),
             Dtype::F16 => aligned::<f16>(&bytes).iter().map(|x| x.to_f32()).collect(),
             Dtype::Bf16 => aligned::<bf16>(&bytes).iter().map(|x| x.to_f32()).collect(),
-            Dtype::Quantized(_) | Dtype::Blocks(_) => unreachable!("a header names floats only"),
+            Dtype::Fp8 | Dtype::Quantized(_) | Dtype::Blocks(_) => unreachable!("a header names floats only"),
         }
     }
 
