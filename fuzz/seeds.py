@@ -130,6 +130,8 @@ def tokenizers():
     file("regex", bpe(letters, [], pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+b|(?=x)"}, "behavior": "Isolated", "invert": False}), "a" * 30)
     file("strip", bpe(letters, [], decoder={"type": "Sequence", "decoders": [{"type": "Strip", "content": " ", "start": 999999999, "stop": 1}, {"type": "Replace", "pattern": {"String": ""}, "content": "xx"}]}))
     file("unigram", {"version": "1.0", "model": {"type": "Unigram", "unk_id": 9, "vocab": [["a", -1.0], ["b", None]]}})
+    file("run", bpe(letters, []), "a" * 5000 + " " * 5000 + "_" * 5000)
+    file("holes", bpe(["a", "b"], [], pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}))
     file("words", {"version": "1.0", "model": {"type": "WordPiece", "unk_token": "[U]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 0, "vocab": {"a": 0}}})
 
 
@@ -151,10 +153,10 @@ def outputs():
     write("outputs", "ids", bytes(range(64)), 1)
 
 
-def models():
+def configs():
     good = ROOT.parent / "tests/golden/mistral-full"
     config = json.loads((good / "config.json").read_text())
-    put = lambda name, changes: write("models", f"config-{name}", {**config, **changes}, 0)
+    put = lambda name, changes: write("configs", name, {**config, **changes}, 0)
     put("good", {})
     put("zeros", {"hidden_size": 0, "num_hidden_layers": 0, "num_attention_heads": 0, "vocab_size": 0})
     put("products", {"hidden_size": 2**31, "vocab_size": 2**33, "num_hidden_layers": 2**40, "intermediate_size": 2**63})
@@ -175,9 +177,12 @@ def models():
     ignore = ["lm_head", r"re:model\.layers\.\d+\.mlp\.(gate|up)_proj$"]
     quantized("compressed", quant_method="compressed-tensors", config_groups={"group_0": group}, ignore=ignore)
     put("remote-code", {"auto_map": {"AutoModel": "a.B"}, "model_type": "../../x"})
-    write("models", "generation-good", {"temperature": 0.7, "top_p": 0.9, "eos_token_id": [1, 2]}, 1)
-    write("models", "generation-bad", '{"temperature": -1, "top_p": 2, "top_k": -5, "eos_token_id": [4294967296]}', 1)
-    raw = (good / "model.safetensors").read_bytes()
+    write("configs", "generation-good", {"temperature": 0.7, "top_p": 0.9, "eos_token_id": [1, 2]}, 1)
+    write("configs", "generation-bad", '{"temperature": -1, "top_p": 2, "top_k": -5, "eos_token_id": [4294967296]}', 1)
+
+
+def safetensors():
+    raw = (ROOT.parent / "tests/golden/mistral-full/model.safetensors").read_bytes()
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8:8 + length])
     first = next(name for name in header if name != "__metadata__")
@@ -185,7 +190,7 @@ def models():
     def tensors(name, change):
         changed = json.loads(json.dumps(header))
         change(changed, changed[first])
-        write("models", f"header-{name}", json.dumps(changed, separators=(",", ":")), 3)
+        write("safetensors", f"header-{name}", json.dumps(changed, separators=(",", ":")), 2)
 
     tensors("good", lambda all_, one: None)
     tensors("inverted", lambda all_, one: one.update(data_offsets=one["data_offsets"][::-1]))
@@ -195,10 +200,16 @@ def models():
     tensors("beyond", lambda all_, one: one.update(data_offsets=[2**63, 2**64 - 1]))
     tensors("type", lambda all_, one: one.update(dtype="F8_E8M0"))
     tensors("missing", lambda all_, one: all_.pop(first))
+    tensors("hole", lambda all_, one: all_.pop(first) and all_.update({"unused": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}))
+    tensors("shared", lambda all_, one: all_.update({"empty": {"dtype": "F32", "shape": [0], "data_offsets": one["data_offsets"][:1] * 2}}))
     for name, data in {"short": b"\1", "length": (2**64 - 1).to_bytes(8, "little") + b"{}", "empty": b"\2\0\0\0\0\0\0\0{}", "depth": (4000).to_bytes(8, "little") + b"[" * 4000,
-                       "twice": b'\x40\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":{}}   '}.items():
-        write("models", f"raw-{name}", data, 2)
-    gguf()
+                       "twice": b'\x40\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":{}}   ', "cut": raw[:length + 100], "pickle": b"\x80\x02}q\0.", "zip": b"PK\3\4" + bytes(26) + b"archive/data.pkl"}.items():
+        write("safetensors", f"raw-{name}", data, 0)
+    shard = "model-00001-of-00001.safetensors"
+    index = lambda name, files: write("safetensors", f"index-{name}", {"metadata": {"total_size": 1}, "weight_map": files}, 3)
+    index("good", {name: shard for name in header if name != "__metadata__"})
+    index("outside", {first: "../../etc/passwd.safetensors"})
+    index("types", {first: 1, "b": [], "c": shard})
 
 
 def gguf():
@@ -220,16 +231,16 @@ def gguf():
     tensors = {f"{name}.weight": ([32, rows], 2, 18 * rows) for name, rows in matrices.items()}
     tensors |= {f"{name}.weight": ([32], 0, 128) for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm")}
 
-    def put(name, fields=fields, tensors=tensors, counts=None, version=3):
+    def put(name, fields=fields, tensors=tensors, counts=None, version=3, offset=0, cut=None):
         head, data = b"", b""
         for key, value in fields.items():
             head += text(key) + value
         for key, (shape, kind, size) in tensors.items():
-            head += text(key) + number(len(shape)) + b"".join(number(n, 8) for n in shape) + number(kind) + number(len(data), 8)
+            head += text(key) + number(len(shape)) + b"".join(number(n, 8) for n in shape) + number(kind) + number(len(data) + offset, 8)
             data += bytes(size + -size % 32)
         count, field_count = counts or (len(tensors), len(fields))
         head = b"GGUF" + number(version) + number(count, 8) + number(field_count, 8) + head
-        write("models", f"gguf-{name}", head + bytes(-len(head) % 32) + data, 4)
+        write("gguf", name, (head + bytes(-len(head) % 32) + data)[:cut])
 
     put("good")
     put("version", version=2**31)
@@ -242,11 +253,19 @@ def gguf():
     put("alignment", fields | {"general.alignment": u32(0)})
     put("split", fields | {"split.count": u32(2**32 - 1)})
     put("types", {key: number(7) + b"\1" for key in fields})
+    put("offset", offset=2**64 - 2**11)
+    put("beyond", tensors=tensors | {"output_norm.weight": ([2**20], 0, 128)})
+    put("cut", cut=-200)
+    put("cut-head", cut=500)
+    put("elements", fields | {"tokenizer.ggml.tokens": number(9) + number(4) + number(8, 8) + bytes(32), "tokenizer.ggml.scores": texts(tokens)})
+    put("bytes", fields | {"tokenizer.ggml.tokens": texts(["<unk>", "<s>", "</s>", "<0x-1>", "<0xZZ>", "<0x100>", "", "a"])})
+    put("template", fields | {"tokenizer.chat_template": number(8) + text("{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}")})
+    write("gguf", "pickle", b"\x80\x02}q\0.")
     put("pieces", fields | {"tokenizer.ggml.tokens": texts(["a" * n for n in range(8)])})
 
 
 if __name__ == "__main__":
     shutil.rmtree(SEEDS, ignore_errors=True)
-    for target in (requests, constraints, templates, tokenizers, outputs, models):
+    for target in (requests, constraints, templates, tokenizers, outputs, configs, safetensors, gguf):
         target()
     print(sum(1 for path in SEEDS.rglob("*") if path.is_file()), "seeds")

@@ -4,10 +4,13 @@
 //! The same functions are the targets of `cargo fuzz` in `fuzz/` and run on seeds and their mutations in the tests of this crate.
 #![forbid(unsafe_code)]
 
+mod configs;
 mod constraints;
-mod models;
+mod folder;
+mod gguf;
 mod outputs;
 mod requests;
+mod safetensors;
 mod served;
 mod templates;
 mod tokenizers;
@@ -22,7 +25,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     // Path and, from the next line on, body of a call, to its answer.
     Target { name: "requests", run: requests::run },
     // Schema, regular expression, grammar or choices by the first byte, to masks.
@@ -33,8 +36,12 @@ pub const TARGETS: [Target; 6] = [
     Target { name: "tokenizers", run: tokenizers::run },
     // What a model says to a call with functions; by the first byte text or token ids.
     Target { name: "outputs", run: outputs::run },
-    // A file of a model; by the first byte config.json, generation_config.json, safetensors or the header of it, or GGUF.
-    Target { name: "models", run: models::run },
+    // By the first byte config.json or generation_config.json.
+    Target { name: "configs", run: configs::run },
+    // By the first byte a file of safetensors, the header of one, or an index of several.
+    Target { name: "safetensors", run: safetensors::run },
+    // A GGUF file, with its tokenizer.
+    Target { name: "gguf", run: gguf::run },
 ];
 
 /// Runs the target of that name, for drivers that know names.

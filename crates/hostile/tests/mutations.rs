@@ -154,6 +154,16 @@ fn outputs() {
 }
 
 #[test]
-fn models() {
-    sweep("models", 200);
+fn configs() {
+    sweep("configs", 100);
+}
+
+#[test]
+fn safetensors() {
+    sweep("safetensors", 100);
+}
+
+#[test]
+fn gguf() {
+    sweep("gguf", 200);
 }

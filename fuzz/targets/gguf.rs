@@ -1,0 +1,4 @@
+//! `cargo fuzz run gguf`; the target is in `crates/hostile`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pagoda_fuzz::run("gguf", data));

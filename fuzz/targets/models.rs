@@ -1,4 +1,0 @@
-//! `cargo fuzz run models`; the target is in `crates/hostile`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pagoda_fuzz::run("models", data));
