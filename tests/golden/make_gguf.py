@@ -71,6 +71,7 @@ CUTTINGS = {
 # Blocks whose contents are random: where their f16 are.
 RANDOM = {
     Type.Q2_K: (80, 82), Type.Q3_K: (108,), Type.Q4_K: (0, 2), Type.Q5_K: (0, 2), Type.Q6_K: (208,), Type.IQ4_NL: (0,),
+    Type.IQ4_XS: (0,),
 }
 
 
@@ -185,6 +186,7 @@ FORMATS = {
     "q4_k": (Type.Q4_K, 256, Type.Q5_0, Type.Q6_K, None, Type.Q6_K),
     "q5_k": (Type.Q5_K, 256, Type.Q5_1, Type.Q6_K, Type.Q8_0, Type.Q6_K),
     "q6_k": (Type.Q6_K, 256, Type.Q8_0, None, Type.Q4_K, None),
+    "iq4_xs": (Type.IQ4_XS, 256, Type.IQ4_NL, Type.Q6_K, None, None),
 }
 VOCABULARIES = [*CUTTINGS, "pieces", "pieces-without-prefix"]
 

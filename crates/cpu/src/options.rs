@@ -303,6 +303,7 @@ pub(crate) fn block_format(stored: StoredBlocks) -> BlockFormat {
         StoredBlocks::Q5K => BlockFormat::Q5K,
         StoredBlocks::Q6K => BlockFormat::Q6K,
         StoredBlocks::Iq4Nl => BlockFormat::Iq4Nl,
+        StoredBlocks::Iq4Xs => BlockFormat::Iq4Xs,
         StoredBlocks::Mxfp4 => BlockFormat::Mxfp4,
     }
 }

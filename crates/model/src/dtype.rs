@@ -35,6 +35,7 @@ pub enum BlockFormat {
     Q5K,
     Q6K,
     Iq4Nl,
+    Iq4Xs,
     Mxfp4,
 }
 
@@ -50,6 +51,7 @@ impl BlockFormat {
             Self::Q8_0 => (32, 34),
             Self::Q2K => (256, 84),
             Self::Q3K => (256, 110),
+            Self::Iq4Xs => (256, 136),
             Self::Q4K => (256, 144),
             Self::Q5K => (256, 176),
             Self::Q6K => (256, 210),
@@ -71,6 +73,7 @@ impl fmt::Display for BlockFormat {
             Self::Q5K => "q5_k",
             Self::Q6K => "q6_k",
             Self::Iq4Nl => "iq4_nl",
+            Self::Iq4Xs => "iq4_xs",
             Self::Mxfp4 => "mxfp4",
         })
     }

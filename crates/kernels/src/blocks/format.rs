@@ -29,6 +29,8 @@ pub enum BlockFormat {
     Q6K,
     /// 16 levels that are not evenly spaced, a scale for 32.
     Iq4Nl,
+    /// The same levels; scales of 6 bits around 32 for 32, with one for 256.
+    Iq4Xs,
     /// Floats of 4 bits: a sign, two bits of exponent, one of fraction; a power of two for 32.
     Mxfp4,
 }
@@ -69,7 +71,7 @@ pub(crate) struct Build {
 /// Twice the floats of [`BlockFormat::Mxfp4`], each plus 12.
 const FLOATS: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
 
-/// The levels of [`BlockFormat::Iq4Nl`], each plus 128.
+/// The levels of [`BlockFormat::Iq4Nl`] and [`BlockFormat::Iq4Xs`], each plus 128.
 const LEVELS: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
 
 /// Inputs of the largest block.
@@ -111,7 +113,7 @@ impl Build {
 
 impl BlockFormat {
     /// Every format.
-    pub const ALL: [BlockFormat; 12] = [
+    pub const ALL: [BlockFormat; 13] = [
         Self::Q4_0,
         Self::Q4_1,
         Self::Q5_0,
@@ -123,6 +125,7 @@ impl BlockFormat {
         Self::Q5K,
         Self::Q6K,
         Self::Iq4Nl,
+        Self::Iq4Xs,
         Self::Mxfp4,
     ];
 
@@ -134,6 +137,7 @@ impl BlockFormat {
             Self::Q5_1 => plain(24, [4, 1], 0),
             Self::Q8_0 => plain(34, [8, 0], 128),
             Self::Iq4Nl => Build { table: Some(&LEVELS), ..plain(18, [4, 0], 128) },
+            Self::Iq4Xs => Build { table: Some(&LEVELS), ..grouped(136, 32, [4, 0], 128) },
             Self::Mxfp4 => Build { table: Some(&FLOATS), wide_scale: true, ..plain(17, [4, 0], 12) },
             Self::Q2K => Build { scales: Scales::Halves, ..grouped(84, 16, [2, 0], 0) },
             Self::Q3K => grouped(110, 16, [2, 1], 4),
@@ -173,6 +177,7 @@ impl fmt::Display for BlockFormat {
             Self::Q5K => "q5_k",
             Self::Q6K => "q6_k",
             Self::Iq4Nl => "iq4_nl",
+            Self::Iq4Xs => "iq4_xs",
             Self::Mxfp4 => "mxfp4",
         })
     }

@@ -10,9 +10,10 @@
 //! | q2_k | 16 bytes of halves: scale, minimum; 64 bytes of quarters; `d`, `min` f16 |
 //! | q3_k | 32 bytes of third bits; 64 bytes of quarters; 12 bytes of scales; `d` f16 |
 //! | q4_k, q5_k | `d`, `min` f16; 12 bytes of scales and minima; (32 bytes of fifth bits;) 128 bytes of halves |
+//! | iq4_xs | `d` f16; 2 bytes of upper quarters and 4 of lower halves of scales; 128 bytes of halves |
 //! | q6_k | 128 bytes of halves; 64 bytes of quarters; 16 signed scales; `d` f16 |
 //!
-//! Halves of blocks of 32: byte `i` has inputs `i` and `i + 16`. In blocks of 256 a run of 32 bytes has 32 inputs in its
+//! Halves of blocks of 32, and of each 32 of iq4_xs: byte `i` has inputs `i` and `i + 16`. In other blocks of 256 a run of 32 bytes has 32 inputs in its
 //! lowest bits, the next 32 in the bits above, and so on.
 
 use super::format::{BlockFormat, MAX_BLOCK, MIN_GROUP, Scales};
@@ -65,8 +66,12 @@ impl Block {
                 self.plain(bytes, false, false);
                 self.look_up(format);
             }
+            BlockFormat::Iq4Xs => {
+                self.iq4_xs(bytes);
+                self.look_up(format);
+            }
             BlockFormat::Mxfp4 => {
-                self.halves(&bytes[1..]);
+                self.halves(0, &bytes[1..]);
                 self.d = power(bytes[0]);
                 self.look_up(format);
             }
@@ -85,15 +90,15 @@ impl Block {
         let (min, rest) = rest.split_at(if minimum { 2 } else { 0 });
         self.min = if minimum { half(min) } else { f16::ZERO };
         let (high, halves) = rest.split_at(if fifth { 4 } else { 0 });
-        self.halves(halves);
+        self.halves(0, halves);
         for (i, code) in self.codes[..32].iter_mut().enumerate().take(8 * high.len()) {
             *code |= (high[i / 8] >> (i % 8) & 1) << 4;
         }
     }
 
-    /// Codes of 4 bits: the first 16 in the lower halves.
-    fn halves(&mut self, bytes: &[u8]) {
-        let (low, upper) = self.codes[..32].split_at_mut(16);
+    /// Codes of 4 bits of the 32 inputs from `first` on: the first 16 in the lower halves.
+    fn halves(&mut self, first: usize, bytes: &[u8]) {
+        let (low, upper) = self.codes[first..first + 32].split_at_mut(16);
         for ((low, upper), byte) in low.iter_mut().zip(upper).zip(bytes) {
             (*low, *upper) = (byte & 15, byte >> 4);
         }
@@ -102,7 +107,7 @@ impl Block {
     /// Makes levels of codes that are places in a table.
     fn look_up(&mut self, format: BlockFormat) {
         let table = format.build().table.expect("a format with a table");
-        self.codes[..32].iter_mut().for_each(|code| *code = table[usize::from(*code)]);
+        self.codes[..format.block()].iter_mut().for_each(|code| *code = table[usize::from(*code)]);
     }
 
     fn q2(&mut self, bytes: &[u8]) {
@@ -112,7 +117,7 @@ impl Block {
         for (i, byte) in scales.iter().enumerate() {
             (self.scales[i], self.mins[i]) = ((byte & 15).cast_signed(), byte >> 4);
         }
-        self.spread(quarters, 32, 2, 0);
+        self.spread::<32, 2>(quarters, 0);
     }
 
     fn q3(&mut self, bytes: &[u8]) {
@@ -125,8 +130,8 @@ impl Block {
             let upper = packed[8 + i % 4] >> (i / 4 * 2) & 3;
             *scale = (low | upper << 4).cast_signed() - 32;
         }
-        self.spread(quarters, 32, 2, 0);
-        self.spread(high, 32, 1, 2);
+        self.spread::<32, 2>(quarters, 0);
+        self.spread::<32, 1>(high, 2);
     }
 
     fn q45(&mut self, bytes: &[u8], fifth: bool) {
@@ -139,9 +144,21 @@ impl Block {
             self.mins[i + 4] = more >> 4 | min >> 6 << 4;
         }
         let (high, halves) = rest.split_at(if fifth { 32 } else { 0 });
-        self.spread(halves, 32, 4, 0);
+        self.spread::<32, 4>(halves, 0);
         if fifth {
-            self.spread(high, 32, 1, 4);
+            self.spread::<32, 1>(high, 4);
+        }
+    }
+
+    fn iq4_xs(&mut self, bytes: &[u8]) {
+        self.d = half(bytes);
+        let (scales, halves) = bytes[2..].split_at(6);
+        let upper = u16::from_le_bytes([scales[0], scales[1]]);
+        for (i, bytes) in halves.as_chunks::<16>().0.iter().enumerate() {
+            let low = scales[2 + i / 2] >> (i % 2 * 4) & 15;
+            let upper = (upper >> (2 * i) & 3) as u8;
+            self.scales[i] = (low | upper << 4).cast_signed() - 32;
+            self.halves(32 * i, bytes);
         }
     }
 
@@ -151,18 +168,19 @@ impl Block {
         let (scales, d) = rest.split_at(16);
         self.d = half(d);
         self.scales.iter_mut().zip(scales).for_each(|(to, scale)| *to = scale.cast_signed());
-        self.spread(halves, 64, 4, 0);
-        self.spread(quarters, 32, 2, 4);
+        self.spread::<64, 4>(halves, 0);
+        self.spread::<32, 2>(quarters, 4);
     }
 
-    /// Adds, `shift` bits up, codes of `bits` bits: a run of `run` bytes holds as many inputs in its lowest bits, the next
+    /// Adds, `shift` bits up, codes of `BITS` bits: a run of `RUN` bytes holds as many inputs in its lowest bits, the next
     /// ones above. Without a shift they take the place of what was there.
-    fn spread(&mut self, bytes: &[u8], run: usize, bits: usize, shift: usize) {
-        let mask = (1u8 << bits) - 1;
-        let runs = self.codes.chunks_exact_mut(run);
-        for (index, codes) in runs.enumerate() {
-            let (from, place) = (index * bits / 8, index % (8 / bits) * bits);
-            for (code, byte) in codes.iter_mut().zip(&bytes[from * run..]) {
+    fn spread<const RUN: usize, const BITS: usize>(&mut self, bytes: &[u8], shift: usize) {
+        let mask = (1u8 << BITS) - 1;
+        let (stored, _) = bytes.as_chunks::<RUN>();
+        let (runs, _) = self.codes.as_chunks_mut::<RUN>();
+        for (index, codes) in runs.iter_mut().enumerate() {
+            let (from, place) = (&stored[index * BITS / 8], index % (8 / BITS) * BITS);
+            for (code, byte) in codes.iter_mut().zip(from) {
                 let part = (byte >> place & mask) << shift;
                 *code = if shift == 0 { part } else { *code | part };
             }

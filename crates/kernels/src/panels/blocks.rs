@@ -182,31 +182,38 @@ pub(crate) fn pack_unit(
     to: &mut [u8],
 ) -> Result<(), PackError> {
     let layout = BlockLayout::new(format, k);
-    let mut packer = Packer { layout, opened: vec![0; layout.build.block * UNIT], block: Block::default() };
+    let mut rows = Vec::with_capacity(UNIT);
+    let mut part_start = 0;
+    for part in stacked {
+        let (weights, height) = &parts[part];
+        let Weights::Blocks(matrix) = weights else { unreachable!("packed in their own format") };
+        let from = first.max(part_start);
+        let until = (first + UNIT).min(part_start + height);
+        let row = |row| StoredRow { matrix: *matrix, part, row: row - part_start, column: row - first };
+        rows.extend((from..until.max(from)).map(row));
+        part_start += height;
+    }
+    // Places of outputs that are not there stay 0.
+    let mut packer = Packer {
+        layout,
+        opened: vec![0; layout.build.block * UNIT],
+        block: Block::default(),
+        places: layout.build.table.map(places_in),
+    };
     for (index, to) in to.chunks_exact_mut(layout.block_bytes()).enumerate() {
-        packer.opened.fill(0);
-        let mut part_start = 0;
-        for part in stacked.clone() {
-            let (weights, rows) = &parts[part];
-            let Weights::Blocks(matrix) = weights else { unreachable!("packed in their own format") };
-            let from = first.max(part_start);
-            let until = (first + UNIT).min(part_start + rows);
-            for row in from..until.max(from) {
-                let place = Place { part, row: row - part_start, index, column: row - first };
-                packer.write(matrix, &place, to)?;
-            }
-            part_start += rows;
+        for row in &rows {
+            packer.write(row, index, to)?;
         }
         packer.close(to);
     }
     Ok(())
 }
 
-/// A block of a row and where it goes.
-struct Place {
+/// A row of a matrix and the output of the unit that it is.
+struct StoredRow<'a> {
+    matrix: BlockRef<'a>,
     part: usize,
     row: usize,
-    index: usize,
     column: usize,
 }
 
@@ -215,47 +222,62 @@ struct Packer {
     layout: BlockLayout,
     opened: Vec<u8>,
     block: Block,
+    /// Place in the table of each level.
+    places: Option<[u8; 256]>,
+}
+
+/// The place of each level in `table`.
+fn places_in(table: &[u8; 16]) -> [u8; 256] {
+    let mut places = [0; 256];
+    // The first of equal levels counts.
+    for (place, &level) in table.iter().enumerate().rev() {
+        places[usize::from(level)] = place as u8;
+    }
+    places
 }
 
 impl Packer {
-    /// Writes scales to their places in `to` and codes to the opened lines.
-    fn write(&mut self, matrix: &BlockRef<'_>, place: &Place, to: &mut [u8]) -> Result<(), PackError> {
-        let &Place { part, row, index, column } = place;
-        let Build { block, minimum, scales, table, .. } = self.layout.build;
+    /// Writes scales of block `index` of a row to their places in `to` and codes to the opened lines.
+    fn write(&mut self, row: &StoredRow<'_>, index: usize, to: &mut [u8]) -> Result<(), PackError> {
+        let &StoredRow { matrix, part, row, column } = row;
+        let Build { block, group, minimum, scales, .. } = self.layout.build;
         matrix.read(row, index, &mut self.block);
         let Block { d, min, .. } = self.block;
         let number = |bits| self.layout.build.number(bits);
         if !number(d).is_finite() || !number(min).is_finite() {
             return Err(PackError::NotFinite { part, row, column: index * block });
         }
-        let BlockPlaces { min: min_start, scales: scales_start, mins: mins_start, .. } = self.layout.places();
+        let BlockPlaces {
+            min: min_start, scales: scales_start, mins: mins_start, codes: codes_start, ..
+        } = self.layout.places();
         to[2 * column..2 * column + 2].copy_from_slice(&d.to_ne_bytes());
         if minimum {
             to[min_start + 2 * column..min_start + 2 * column + 2].copy_from_slice(&min.to_ne_bytes());
         }
-        for group in 0..self.layout.groups() {
-            let (scale, min) = (self.block.scales[group].cast_unsigned(), self.block.mins[group]);
-            let at = group * UNIT + column;
-            match scales {
-                Scales::Own => {}
-                Scales::Bytes => {
-                    to[scales_start + at] = scale;
-                    if minimum {
-                        to[mins_start + at] = min;
-                    }
-                }
-                Scales::Halves => to[scales_start + at] = scale | min << 4,
-            }
+        let (scale_lines, _) = to[scales_start..mins_start].as_chunks_mut::<UNIT>();
+        let values = self.block.scales.iter().zip(&self.block.mins);
+        for (line, (scale, min)) in scale_lines.iter_mut().zip(values) {
+            let halves = if scales == Scales::Halves { min << 4 } else { 0 };
+            line[column] = scale.cast_unsigned() | halves;
         }
-        if let Some(table) = table {
-            let place = |level: &u8| table.iter().position(|other| other == level);
+        // There are none where minima are halves.
+        let (min_lines, _) = to[mins_start..codes_start].as_chunks_mut::<UNIT>();
+        for (line, min) in min_lines.iter_mut().zip(&self.block.mins) {
+            line[column] = *min;
+        }
+        if let Some(places) = &self.places {
             let codes = self.block.codes[..block].iter_mut();
-            codes.for_each(|code| *code = place(code).expect("a level of the table") as u8);
+            codes.for_each(|code| *code = places[usize::from(*code)]);
         }
-        let words = self.opened.as_chunks_mut::<4>().0;
-        for (quad, codes) in self.block.codes[..block].as_chunks::<4>().0.iter().enumerate() {
-            let (line, byte) = self.layout.place(column, 4 * quad);
-            words[line * PANEL + byte / 4] = *codes;
+        let (lines, _) = self.opened.as_chunks_mut::<LINE>();
+        let (quads, _) = self.block.codes[..block].as_chunks::<4>();
+        // Of the two panels that take turns, those of this output.
+        let lines = lines.chunks_exact_mut(group / 4).skip(column / PANEL).step_by(2);
+        let place = column % PANEL;
+        for (lines, quads) in lines.zip(quads.chunks_exact(group / 4)) {
+            for (line, quad) in lines.iter_mut().zip(quads) {
+                line.as_chunks_mut::<4>().0[place] = *quad;
+            }
         }
         Ok(())
     }
@@ -274,12 +296,24 @@ impl Packer {
 
 /// Brings `bits` bits from `shift` on of the bytes of several lines into one line.
 fn squeeze(lines: &[u8], shift: usize, bits: usize, to: &mut [u8]) {
-    let per = 8 / bits;
-    for (lines, to) in lines.chunks_exact(per * LINE).zip(to.chunks_exact_mut(LINE)) {
-        for (place, line) in lines.chunks_exact(LINE).enumerate() {
-            for (to, byte) in to.iter_mut().zip(line) {
-                *to |= (byte >> shift & mask(bits)) << (place * bits);
+    match bits {
+        1 => squeeze_lines::<1>(lines, shift, to),
+        2 => squeeze_lines::<2>(lines, shift, to),
+        4 => squeeze_lines::<4>(lines, shift, to),
+        _ => squeeze_lines::<8>(lines, shift, to),
+    }
+}
+
+fn squeeze_lines<const BITS: usize>(lines: &[u8], shift: usize, to: &mut [u8]) {
+    let (lines, _) = lines.as_chunks::<LINE>();
+    let (to, _) = to.as_chunks_mut::<LINE>();
+    for (lines, to) in lines.chunks_exact(8 / BITS).zip(to) {
+        let mut sum = [0; LINE];
+        for (place, line) in lines.iter().enumerate() {
+            for (to, byte) in sum.iter_mut().zip(line) {
+                *to |= (byte >> shift & mask(BITS)) << (place * BITS);
             }
         }
+        *to = sum;
     }
 }

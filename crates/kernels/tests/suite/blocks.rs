@@ -26,7 +26,11 @@ fn blocks(rng: &mut Rng, format: BlockFormat, n: usize, k: usize) -> Vec<u8> {
 /// Where the f16 of a block are.
 fn halves(format: BlockFormat) -> &'static [usize] {
     match format {
-        BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 | BlockFormat::Iq4Nl => &[0],
+        BlockFormat::Q4_0
+        | BlockFormat::Q5_0
+        | BlockFormat::Q8_0
+        | BlockFormat::Iq4Nl
+        | BlockFormat::Iq4Xs => &[0],
         BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => &[0, 2],
         BlockFormat::Q2K => &[80, 82],
         BlockFormat::Mxfp4 => &[],

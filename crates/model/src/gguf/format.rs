@@ -48,6 +48,7 @@ impl TensorFormat {
             13 => BlockFormat::Q5K,
             14 => BlockFormat::Q6K,
             20 => BlockFormat::Iq4Nl,
+            23 => BlockFormat::Iq4Xs,
             39 => BlockFormat::Mxfp4,
             _ => return None,
         };
