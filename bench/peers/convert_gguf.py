@@ -12,17 +12,11 @@ import sys
 from pathlib import Path
 
 import gguf
-import llama_cpp as llama
 import numpy as np
 
 from formats import path
 from safetensors_files import tensors
 
-FILE_TYPES = {
-    "q8_0": llama.LLAMA_FTYPE_MOSTLY_Q8_0,
-    "q4_0": llama.LLAMA_FTYPE_MOSTLY_Q4_0,
-    "q4_k_m": llama.LLAMA_FTYPE_MOSTLY_Q4_K_M,
-}
 TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
 IN_LAYER = {
     "input_layernorm": "attn_norm",
@@ -107,8 +101,11 @@ def write(folder, out):
 
 def quantize(source, out, name):
     """llama.cpp's quantiser; raises when it fails."""
+    import llama_cpp as llama
+
+    llama.llama_backend_init()
     parameters = llama.llama_model_quantize_default_params()
-    parameters.ftype = FILE_TYPES[name]
+    parameters.ftype = getattr(llama, f"LLAMA_FTYPE_MOSTLY_{name.upper()}")
     parameters.nthread = len(os.sched_getaffinity(0))
     if llama.llama_model_quantize(str(source).encode(), str(out).encode(), parameters) != 0:
         raise SystemExit(f"{out}: llama.cpp did not quantise")
@@ -119,7 +116,6 @@ def main():
     source = path("llamacpp", "bf16", folder)
     if not source.exists():
         write(folder, source)
-    llama.llama_backend_init()
     for name in sys.argv[2:]:
         out = path("llamacpp", name, folder)
         if not out.exists():

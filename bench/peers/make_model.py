@@ -53,6 +53,10 @@ SHAPES = {
     "llama-3.2-1b": Shape(
         "llama", "LlamaForCausalLM", 2048, 16, 32, 8, 64, 8192, 128256, 5e5, 1e-5, False, 131072, 128001
     ),
+    # A quarter of the layers of the 8B model, so that disk and memory of a small machine hold it.
+    "llama-3.1-8b/4": Shape(
+        "llama", "LlamaForCausalLM", 4096, 8, 32, 8, 128, 14336, 128256, 5e5, 1e-5, False, 131072, 128001
+    ),
     "tiny": Shape("qwen2", "Qwen2ForCausalLM", 128, 2, 2, 1, 64, 256, 4096, 1e6, 1e-6, True, 4096, 4000),
 }
 
