@@ -11,7 +11,7 @@ use crate::weights::WeightFiles;
 use crate::{DecoderSpec, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
 use crate::{arch, generation};
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
@@ -170,6 +170,17 @@ impl Checkpoint {
     /// Bytes of the tensors that the spec calls for, as stored.
     pub fn stored_bytes(&self) -> u64 {
         self.tensors().map(|(_, tensor)| tensor.byte_len() as u64).sum()
+    }
+
+    /// Paths of the files that hold the weights; none for a model in memory or with random weights.
+    pub fn weight_files(&self) -> Vec<PathBuf> {
+        let folder = match &self.source {
+            ModelSource::Folder(folder) => folder.as_path(),
+            ModelSource::Gguf(path) => path.parent().unwrap_or(Path::new("")),
+            ModelSource::Memory { .. } | ModelSource::Random { .. } => return Vec::new(),
+        };
+        let Weights::Files(files) = &self.weights else { return Vec::new() };
+        files.names().map(|name| folder.join(name)).collect()
     }
 
     /// Fails if a weight file was resized or rewritten since it was opened; call after the weights are loaded.

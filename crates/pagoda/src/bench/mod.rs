@@ -7,6 +7,7 @@ pub mod diagnosis;
 mod fit;
 pub mod kernels;
 mod limits;
+pub mod load;
 mod machine;
 mod measure;
 pub mod plot;

@@ -23,7 +23,8 @@ pub fn rss_bytes() -> Option<u64> {
     status_bytes("VmRSS:")
 }
 
-fn status_bytes(field: &str) -> Option<u64> {
+/// A field of the process's status in bytes; `None` where the system does not tell.
+pub(super) fn status_bytes(field: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -19,6 +19,10 @@ pub(crate) enum BenchCommand {
     ///
     /// Example: pagoda bench kernels --random qwen2.5-0.5b --formats bf16,int8,int4 --rows 1,8,64
     Kernels(KernelsArgs),
+    /// Loading: seconds beside reading the files once, and the memory that it takes meanwhile.
+    ///
+    /// Example: pagoda bench load ./Qwen2.5-0.5B
+    Load(LoadArgs),
     /// Load on any OpenAI-compatible server, with the flags, labels and JSON keys of `vllm bench serve`.
     ///
     /// Example: pagoda bench serve --port 8000 --request-rate 2 --num-prompts 60 --random-input-len 128 --ignore-eos
@@ -131,6 +135,23 @@ pub(crate) struct KernelsArgs {
     /// Do not measure the machine's limits.
     #[arg(long)]
     pub(crate) no_limits: bool,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LoadArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+
+    /// Loads of which the middle one counts.
+    #[arg(long, short, default_value_t = 3, value_name = "N", value_parser = count())]
+    pub(crate) repetitions: u32,
+
+    /// Write machine, limits and every load as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,

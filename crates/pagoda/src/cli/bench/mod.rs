@@ -4,6 +4,7 @@ mod args;
 pub(crate) mod files;
 mod kernels;
 mod latency;
+mod load;
 mod plot;
 mod serve;
 mod session;
@@ -18,6 +19,7 @@ pub(crate) fn bench(command: &BenchCommand) -> Result<(), CliError> {
     match command {
         BenchCommand::Throughput(args) => throughput::throughput(args),
         BenchCommand::Latency(args) => latency::latency(args),
+        BenchCommand::Load(args) => load::load(args),
         BenchCommand::Kernels(args) => kernels::kernels(args),
         BenchCommand::Serve(args) => serve::serve(args),
         BenchCommand::Plot(args) => plot::plot(args),
