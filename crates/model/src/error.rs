@@ -7,12 +7,12 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// The path does not lead to a folder.
-    #[error("model folder {path:?} {problem}: give a folder that holds config.json and model.safetensors")]
+    /// The path does not lead to a folder with one model.
+    #[error("model folder {path:?} {problem}")]
     Folder {
         /// As given.
         path: PathBuf,
-        /// "does not exist", "is a file", …
+        /// "does not exist", "is a file", …, and what to do.
         problem: String,
     },
     /// The operating system refused.

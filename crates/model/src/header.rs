@@ -4,6 +4,7 @@
 //! lengths and products are checked, and the tensors must tile the data without gap, overlap or remainder,
 //! so that no byte belongs to two tensors or to none.
 
+use crate::impostor::unmask;
 use crate::json::clip;
 use crate::{Dtype, ModelError};
 use serde::Deserialize;
@@ -101,10 +102,13 @@ fn data_start(file: &str, bytes: &[u8]) -> Result<usize, ModelError> {
     };
     let header = u64::from_le_bytes(*prefix);
     if header > MAX_HEADER_BYTES {
-        let problem = format!(
-            "the header claims {header} bytes, but the limit is {MAX_HEADER_BYTES}: this is not a safetensors file, \
-             or it is damaged"
-        );
+        let problem = match unmask(bytes) {
+            Some(what) => format!("this is no safetensors file but {what}"),
+            None => format!(
+                "the header claims {header} bytes, but the limit is {MAX_HEADER_BYTES}: this is not a safetensors file, \
+                 or it is damaged"
+            ),
+        };
         return Err(frame(file, 0, problem));
     }
     // Fits: it is at most MAX_HEADER_BYTES.

@@ -140,6 +140,7 @@ impl ModelSource {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
             Err(e) => format!("cannot be read ({e})"),
         };
+        let problem = format!("{problem}: give a folder that holds config.json and model.safetensors");
         Err(ModelError::Folder { path: path.clone(), problem })
     }
 

@@ -9,6 +9,7 @@ use super::format::TensorFormat;
 use super::value::{List, Value};
 use crate::ModelError;
 use crate::header::{Entry, Format};
+use crate::impostor::unmask;
 use crate::json::clip;
 use std::collections::{HashMap, HashSet};
 
@@ -37,7 +38,7 @@ pub(crate) struct Metadata {
 /// Reads and checks the head of a whole file.
 pub(super) fn read(file: &str, bytes: &[u8]) -> Result<(Metadata, Vec<Entry>), ModelError> {
     let mut cursor = Cursor::new(file, bytes);
-    let version = version(&mut cursor)?;
+    let version = version(&mut cursor, bytes)?;
     let tensors = count(&mut cursor, LEAST_ENTRY, MAX_TENSORS, "the number of tensors")?;
     let fields = count(&mut cursor, LEAST_FIELD, MAX_FIELDS, "the number of fields")?;
     let mut metadata = Metadata { file: file.to_owned(), version, fields: HashMap::new() };
@@ -74,19 +75,18 @@ fn count(cursor: &mut Cursor<'_>, each: usize, most: usize, what: &str) -> Resul
     Ok(count)
 }
 
-fn version(cursor: &mut Cursor<'_>) -> Result<u32, ModelError> {
+fn version(cursor: &mut Cursor<'_>, bytes: &[u8]) -> Result<u32, ModelError> {
     let magic = cursor.array::<4>("the letters GGUF")?;
     if &magic != b"GGUF" {
         let older = [b"lmgg", b"fmgg", b"tjgg"].contains(&&magic);
         let advice = if older {
             "an older format of llama.cpp; convert the model to GGUF"
         } else {
-            "no GGUF file, whatever its name says; is the download complete?"
+            unmask(bytes).unwrap_or("no GGUF file, whatever its name says; is the download complete?")
         };
-        let letters = magic.escape_ascii();
-        return Err(
-            cursor.error(0, format!("the file begins with {letters:?} instead of \"GGUF\": it is {advice}"))
-        );
+        let problem =
+            format!("the file begins with \"{}\" instead of \"GGUF\": it is {advice}", magic.escape_ascii());
+        return Err(cursor.error(0, problem));
     }
     let version = cursor.u32("the version")?;
     let problem = match version {
