@@ -17,6 +17,7 @@ mod expert_role;
 mod generation;
 mod gguf;
 mod header;
+mod impostor;
 mod json;
 mod mmap;
 mod mxfp4;
@@ -43,6 +44,7 @@ pub use dtype::{BlockFormat, Dtype};
 pub use error::ModelError;
 pub use expert_role::ExpertRole;
 pub use generation::GenerationDefaults;
+pub use gguf::{GgufPart, gguf_part, is_gguf};
 pub use naming::Naming;
 pub use quantized::{
     Fp8Data, QuantScheme, QuantizedData, QuantizedFolder, ScaleData, ScaleType, pack_zero_points,

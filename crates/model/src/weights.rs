@@ -205,6 +205,11 @@ impl WeightFiles {
         spec.stored = blocks.map(|(role, place)| (*role, place.dtype)).collect();
     }
 
+    /// Names of the files.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.shards.iter().map(|shard| shard.file.as_str())
+    }
+
     pub(crate) fn check_unchanged(&self) -> Result<(), ModelError> {
         match self.shards.iter().find(|shard| !shard.blob.is_unchanged()) {
             Some(shard) => Err(ModelError::FileChanged { file: shard.file.clone() }),
@@ -277,7 +282,7 @@ fn may_be_blocks(role: Role) -> bool {
 const VECTORS: &str = "norms, biases and routers are read as F32, F16 and BF16";
 const MATRICES: &str = "safetensors are read as F32, F16, BF16 and, where quantization_config says so, as F8_E4M3, I8 and \
                         I32, GGUF files as the floats and Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, \
-                        IQ4_NL and MXFP4; use the model in one of these";
+                        IQ4_NL, IQ4_XS and MXFP4; use the model in one of these";
 
 /// The tensor of `role`, or the one that it shares with others, and its name.
 fn find(role: Role, spec: &DecoderSpec, found: &Shards) -> Result<(Place, String), ModelError> {

@@ -3,8 +3,9 @@
 use crate::BuildError;
 use crate::hub::HubId;
 use pagoda_engine::{SamplingDefaults, ServedModel};
-use pagoda_model::{Checkpoint, ModelError};
+use pagoda_model::{Checkpoint, ModelError, gguf_part};
 use pagoda_text::{Tokenizer, TokenizerFiles};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -88,23 +89,20 @@ fn text_of(file: &str, bytes: Vec<u8>) -> Result<String, ModelError> {
     })
 }
 
-/// Name on the hub of a snapshot in its cache, else the last component of the folder, the name of a GGUF file, or that of the embedded
+/// Name on the hub of what is in its cache, else the last component of the folder, the name of a GGUF file, or that of the embedded
 /// model.
 fn own_name(checkpoint: &Checkpoint) -> String {
     let source = checkpoint.source().to_string();
-    let path = std::path::Path::new(&source);
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if let Some(id) = HubId::of_snapshot(&path) {
-        return id.repository();
+    let path = Path::new(&source);
+    // The links of a cache lead to files without a name.
+    let path = if path.is_file() { std::path::absolute(path) } else { path.canonicalize() };
+    let path = path.unwrap_or_else(|_| source.clone().into());
+    if let Some(name) = path.ancestors().find_map(HubId::of_snapshot) {
+        return name.repository();
     }
     let name = path.file_name().map_or(source, |name| name.to_string_lossy().into_owned());
-    name.strip_suffix(".gguf").map_or_else(|| name.clone(), without_part)
-}
-
-/// The name of a split set: that of a part without `-00001-of-00003`.
-fn without_part(name: &str) -> String {
-    let cut = name.rsplit_once("-of-").and_then(|(rest, _)| rest.rsplit_once('-'));
-    cut.filter(|(_, number)| number.len() == 5).map_or(name, |(stem, _)| stem).to_owned()
+    let whole = gguf_part(&name).map(|part| part.stem.to_owned());
+    whole.or_else(|| name.strip_suffix(".gguf").map(str::to_owned)).unwrap_or(name)
 }
 
 fn defaults(checkpoint: &Checkpoint) -> SamplingDefaults {

@@ -17,6 +17,7 @@ mod tokenizer;
 mod value;
 mod vocabulary;
 
-pub(crate) use set::{GgufSet, in_folder, is_gguf};
+pub use set::{GgufPart, gguf_part, is_gguf};
+pub(crate) use set::{GgufSet, in_folder};
 pub(crate) use tokenizer::tokenizer_json;
 pub(crate) use vocabulary::Vocabulary;

@@ -47,9 +47,8 @@ impl GgufSet {
 
     fn open_shards(path: &Path, given: &Metadata, count: usize) -> Result<Self, ModelError> {
         let name = file_name(path);
-        let Some((stem, index)) =
-            stem(&name).filter(|(_, index, of)| *of == count && *index <= count).map(|s| (s.0, s.1))
-        else {
+        let part = gguf_part(&name).filter(|part| part.count == count && part.index <= count);
+        let Some(GgufPart { stem, index, .. }) = part else {
             let problem = format!(
                 "is {count}, so the file should be called NAME-00001-of-{count:05}.gguf, as llama.cpp names the parts of \
                  a set, but it is {:?}: give it its name back",
@@ -154,22 +153,33 @@ pub(crate) fn in_folder(folder: &Path, names: &[String]) -> Result<Option<PathBu
 }
 
 /// Whether a path names a GGUF file.
-pub(crate) fn is_gguf(name: &str) -> bool {
+pub fn is_gguf(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".gguf")
 }
 
 /// Whether a file is a model of its own or the first shard of a set.
 fn is_first(name: &str) -> bool {
-    stem(name).is_none_or(|(_, index, _)| index == 1)
+    gguf_part(name).is_none_or(|part| part.index == 1)
 }
 
-/// The name without `-00002-of-00005.gguf`, and the two numbers.
-fn stem(name: &str) -> Option<(&str, usize, usize)> {
+/// What the name of a part of a split set says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GgufPart<'a> {
+    /// The name without `-00002-of-00005.gguf`.
+    pub stem: &'a str,
+    /// Which part it is, from 1 on.
+    pub index: usize,
+    /// Parts of the set.
+    pub count: usize,
+}
+
+/// What `name` says of its place in a split set; `None` where it is no part of one.
+pub fn gguf_part(name: &str) -> Option<GgufPart<'_>> {
     let rest = name.strip_suffix(".gguf")?;
     let (rest, count) = rest.rsplit_once("-of-")?;
     let (stem, index) = rest.rsplit_once('-')?;
     let number = |text: &str| (text.len() == 5).then(|| text.parse::<usize>().ok()).flatten();
-    Some((stem, number(index).filter(|index| *index > 0)?, number(count)?))
+    Some(GgufPart { stem, index: number(index).filter(|index| *index > 0)?, count: number(count)? })
 }
 
 fn shard_name(stem: &str, index: usize, count: usize) -> String {
@@ -190,12 +200,13 @@ mod tests {
 
     #[test]
     fn shards_are_known_by_their_names() {
-        assert_eq!(stem("a-b-00002-of-00005.gguf"), Some(("a-b", 2, 5)));
+        let part = gguf_part("a-b-00002-of-00005.gguf");
+        assert_eq!(part, Some(GgufPart { stem: "a-b", index: 2, count: 5 }));
         assert_eq!(shard_name("a-b", 2, 5), "a-b-00002-of-00005.gguf");
         for name in
             ["a.gguf", "a-2-of-5.gguf", "a-00000-of-00005.gguf", "a-00001-of-0000x.gguf", "a-00001-of-00002"]
         {
-            assert_eq!(stem(name), None, "{name}");
+            assert_eq!(gguf_part(name), None, "{name}");
         }
         let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let folder = Path::new("m");

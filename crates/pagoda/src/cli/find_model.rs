@@ -5,6 +5,7 @@ use super::nearest::did_you_mean;
 use anyhow::anyhow;
 use pagoda::hub::{HubCache, find_model_in};
 use pagoda::memory::{available_bytes, show_bytes};
+use pagoda::model::is_gguf;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,14 +30,9 @@ fn locate_in(model: &str, cache: Option<&HubCache>) -> Result<PathBuf, String> {
 
 /// Names of the models in `cache`.
 fn cached(cache: &HubCache) -> Vec<String> {
-    let models = cache.list().into_iter().filter(|model| holds_model(&model.folder));
-    models.map(|model| model.id.to_string()).collect()
-}
-
-/// Whether a folder has config.json, or a GGUF file.
-fn holds_model(folder: &Path) -> bool {
-    folder.join("config.json").exists()
-        || names(folder).iter().any(|name| name.to_lowercase().ends_with(".gguf"))
+    let models = cache.list().into_iter();
+    let models = models.filter(|model| model.path.is_file() || model.path.join("config.json").exists());
+    models.map(|model| model.name.to_string()).collect()
 }
 
 /// Folders beside `path` as they would be typed.
@@ -56,7 +52,6 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// Models on this machine, as they would be typed: those of the cache, and folders here.
 fn on_this_machine() -> Vec<String> {
-    let is_gguf = |name: &String| name.to_lowercase().ends_with(".gguf");
     let here = names(Path::new("."));
     let here = here.into_iter().filter(|name| is_gguf(name) || Path::new(name).join("config.json").exists());
     let here = here.map(|name| format!("./{name}"));

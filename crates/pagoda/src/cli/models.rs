@@ -3,7 +3,8 @@
 use super::exit::{CliError, Failure};
 use clap::Args;
 use pagoda::Engine;
-use pagoda::hub::{CachedModel, FindError, HubCache, HubId};
+use pagoda::hub::{CachedModel, FindError, HubCache, HubName};
+use pagoda::memory::show_bytes;
 use std::fmt::Write as _;
 
 #[derive(Debug, Args)]
@@ -15,9 +16,9 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
-    /// Name on the hub, with a branch, tag or commit after an `@` if it is not `main`.
-    #[arg(value_name = "OWNER/NAME[@REVISION]")]
-    pub(crate) model: HubId,
+    /// Name on the hub; for GGUF with its format, Q4_K_M or Q8_0 if absent, or its file; behind an `@` the revision if it is not `main`.
+    #[arg(value_name = "OWNER/NAME[:FORMAT|/FILE.gguf][@REVISION]")]
+    pub(crate) model: HubName,
 }
 
 /// What can be done with a model of the cache.
@@ -51,29 +52,28 @@ fn as_json(model: &CachedModel) -> serde_json::Value {
         Kind::Cannot(problem) => (None, Some(problem)),
     };
     serde_json::json!({
-        "id": model.id.to_string(), "commit": model.commit, "folder": model.folder, "bytes": model.bytes,
+        "id": model.name.to_string(), "commit": model.commit, "path": model.path, "bytes": model.bytes,
         "architecture": architecture, "problem": problem,
     })
 }
 
 fn table(models: &[CachedModel]) -> String {
-    let names: Vec<String> = models.iter().map(|model| model.id.to_string()).collect();
+    let names: Vec<String> = models.iter().map(|model| model.name.to_string()).collect();
     let width = names.iter().map(String::len).max().unwrap_or(0);
     let mut table = String::new();
     for (name, model) in names.iter().zip(models) {
-        let gib = model.bytes as f64 / (1_u64 << 30) as f64;
         let what = match kind(model) {
             Kind::Runs(architecture) => architecture,
             Kind::Cannot(problem) => format!("does not run: {problem}"),
         };
-        let _ = writeln!(table, "{name:width$}  {gib:8.2} GiB  {what}");
+        let _ = writeln!(table, "{name:width$}  {:>9}  {what}", show_bytes(model.bytes));
     }
     table
 }
 
 /// Reads configuration and headers, no weights.
 fn kind(model: &CachedModel) -> Kind {
-    match Engine::builder().model(&model.folder).checkpoint() {
+    match Engine::builder().model(&model.path).checkpoint() {
         Ok(checkpoint) => Kind::Runs(checkpoint.spec().architecture.clone()),
         Err(error) => Kind::Cannot(error.to_string()),
     }
@@ -88,16 +88,17 @@ pub(crate) fn pull(args: &PullArgs) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::new(Failure::Runtime, error))?;
     let bar = DownloadBar::default();
-    let folder = runtime.block_on(pagoda::hub::pull(&args.model, move |at| bar.show(at.done, at.total)));
-    let folder = folder.map_err(|error| {
+    let path = runtime.block_on(pagoda::hub::pull(&args.model, |at| bar.show(at.done, at.total)));
+    let path = path.map_err(|error| {
         let failure = match &error {
             PullError::Unknown(_) | PullError::NoCache => Failure::Model,
+            PullError::NotChosen { .. } | PullError::NoWeights { .. } => Failure::Model,
             PullError::Offline(_) => Failure::Usage,
             PullError::Refused { .. } | PullError::Failed { .. } => Failure::Network,
         };
         CliError::new(failure, error)
     })?;
-    println!("{}", folder.display());
+    println!("{}", path.display());
     Ok(())
 }
 
@@ -105,9 +106,9 @@ pub(crate) fn pull(args: &PullArgs) -> Result<(), CliError> {
 #[cfg(not(feature = "hub"))]
 pub(crate) fn pull(args: &PullArgs) -> Result<(), CliError> {
     let error = anyhow::anyhow!(
-        "this build does not download; `hf download {}` puts the model where pagoda finds it, or build pagoda with \
+        "this build does not download; `{}` puts the model where pagoda finds it, or build pagoda with \
          `--features hub`",
-        args.model.repository()
+        args.model.other_download()
     );
     Err(CliError::new(Failure::Usage, error))
 }

@@ -20,8 +20,17 @@ pub struct HubId {
 
 /// Why a text is no name of a model on the hub.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name of a model: use OWNER/NAME or OWNER/NAME@REVISION")]
+#[error(
+    "{0:?} is no name of a model: use OWNER/NAME, for a GGUF file OWNER/NAME:Q4_K_M or OWNER/NAME/FILE.gguf, and for a \
+     revision @REVISION behind it"
+)]
 pub struct HubIdError(String);
+
+impl HubIdError {
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.chars().take(2 * LONGEST).collect())
+    }
+}
 
 impl HubId {
     /// `OWNER/NAME`, or `NAME` where there is no owner.
@@ -55,7 +64,7 @@ impl FromStr for HubId {
     type Err = HubIdError;
 
     fn from_str(text: &str) -> Result<Self, HubIdError> {
-        let error = || HubIdError(text.chars().take(2 * LONGEST).collect());
+        let error = || HubIdError::of(text);
         let (repository, revision) = text.split_once('@').unwrap_or((text, "main"));
         let (owner, name) = match repository.split_once('/') {
             Some((owner, name)) => (Some(owner), name),

@@ -4,19 +4,27 @@
 //! that holds a commit, and `snapshots/COMMIT`, a folder of links to files.
 
 mod cache;
+#[cfg(feature = "hub")]
+mod fetch;
+mod gguf;
 mod id;
+mod name;
 #[cfg(feature = "hub")]
 mod pull;
 
 pub use cache::{CachedModel, FindError, HubCache};
+pub use gguf::{GgufModel, NotChosen, choose, gguf_models};
 pub use id::{HubId, HubIdError};
+pub use name::{Choice, HubName};
 #[cfg(feature = "hub")]
 pub use pull::{PullError, PullProgress, pull};
 
+use pagoda_model::is_gguf;
 use std::path::PathBuf;
 
 /// Where the model is that a user calls `name`: the path itself where there is such a file or folder or where it can only be a
-/// path, else the snapshot in the user's cache whose [id](HubId) it is. Nothing is asked of the network.
+/// path, else what is meant by the [name](HubName) in the user's cache: a snapshot or a GGUF file in one. Nothing is asked of the
+/// network.
 ///
 /// # Errors
 /// [`FindError`] naming what was looked for, and where.
@@ -33,7 +41,7 @@ pub fn find_model_in(name: &str, cache: Option<&HubCache>) -> Result<PathBuf, Fi
     if path.exists() {
         return Ok(path);
     }
-    match name.parse::<HubId>() {
+    match name.parse::<HubName>() {
         Ok(id) if !is_path(name) => cache.ok_or(FindError::NoCache)?.find(&id),
         // Whoever opens it says what is wrong with it.
         _ => Ok(path),
@@ -42,7 +50,8 @@ pub fn find_model_in(name: &str, cache: Option<&HubCache>) -> Result<PathBuf, Fi
 
 /// Whether a name cannot be one of the hub.
 fn is_path(name: &str) -> bool {
-    name.starts_with(['/', '.', '~']) || name.ends_with(".gguf") || name.ends_with(".safetensors")
+    let files = name.matches('/').count() < 2 && is_gguf(name);
+    name.starts_with(['/', '.', '~']) || files || name.ends_with(".safetensors")
 }
 
 #[cfg(test)]
@@ -56,6 +65,8 @@ mod tests {
             assert_eq!(find_model_in(path, None).ok(), Some(PathBuf::from(path)), "{path}");
         }
         assert_eq!(find_model_in("src", None).ok(), Some(PathBuf::from("src")), "a folder that exists");
-        assert_eq!(find_model_in("org/name", None), Err(FindError::NoCache));
+        for name in ["org/name", "org/name:Q4_K_M", "org/name/file.gguf"] {
+            assert_eq!(find_model_in(name, None), Err(FindError::NoCache), "{name}");
+        }
     }
 }
