@@ -217,7 +217,7 @@ async fn blocks_become_the_messages_of_the_template() {
     let prefill =
         json!({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "So "}]});
     let count = server.post("/v1/messages/count_tokens", &prefill).await.json();
-    assert_eq!(count["input_tokens"], "user:x\nassistant:So".len());
+    assert_eq!(count["input_tokens"], "user:x\nassistant:So ".len());
 }
 
 fn check_error(reply: &Reply, status: u16, kind: &str, part: &str) {
