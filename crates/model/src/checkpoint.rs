@@ -6,7 +6,6 @@ use crate::json::Object;
 use crate::quantized::Quantization;
 use crate::random::RandomWeights;
 use crate::shards::Shards;
-use crate::source::MAX_TEXT_BYTES;
 use crate::weights::WeightFiles;
 use crate::{DecoderSpec, GenerationDefaults, ModelError, ModelSource, RandomShape, Role, Tensor};
 use crate::{arch, generation};
@@ -151,15 +150,6 @@ impl Checkpoint {
     /// As there.
     pub fn file(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
         self.source.file(name)
-    }
-
-    /// Names, without `suffix`, and contents of the text files with that suffix in `folder`, which lies in that of the
-    /// model; by name. Empty when there is no such folder.
-    ///
-    /// # Errors
-    /// A file cannot be read, or is longer than 256 MiB; there are more than 64.
-    pub fn files_in(&self, folder: &str, suffix: &str) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
-        self.source.read_folder(folder, suffix, MAX_TEXT_BYTES)
     }
 
     /// Number of weights, a tied head counted once.

@@ -94,7 +94,7 @@ impl Blob {
 }
 
 /// Longest text file (tokenizer, template) that is read, in bytes.
-pub(crate) const MAX_TEXT_BYTES: u64 = 256 << 20;
+const MAX_TEXT_BYTES: u64 = 256 << 20;
 /// Most files of one kind in a folder within that of a model.
 const MAX_FILES: usize = 64;
 
@@ -182,17 +182,12 @@ impl ModelSource {
         }
     }
 
-    /// Names, without `suffix`, and contents of the small files with that suffix in `folder`, which lies in that of the model;
-    /// by name. None in a model that is no folder.
+    /// Names, without `suffix`, and contents of the text files with that suffix in `folder`, which lies in that of the model; by
+    /// name. Empty when there is no such folder, or the model is no folder.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and more files than [`MAX_FILES`].
-    pub(crate) fn read_folder(
-        &self,
-        folder: &str,
-        suffix: &str,
-        limit: u64,
-    ) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
+    /// A file cannot be read, or is longer than 256 MiB; there are more than 64.
+    pub fn files_in(&self, folder: &str, suffix: &str) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
         let Self::Folder(parent) = self else { return Ok(Vec::new()) };
         let path = parent.join(folder);
         let mut names = Self::Folder(path.clone()).names();
@@ -205,8 +200,8 @@ impl ModelSource {
         let mut files = Vec::with_capacity(names.len());
         for name in names {
             if let Some(file) = regular(&path, &name)? {
-                let contents = read_capped(&file, &format!("{folder}/{name}"), limit)?;
-                files.push((name.trim_end_matches(suffix).to_owned(), contents));
+                let contents = read_capped(&file, &format!("{folder}/{name}"), MAX_TEXT_BYTES)?;
+                files.push((name.strip_suffix(suffix).unwrap_or(&name).to_owned(), contents));
             }
         }
         Ok(files)

@@ -62,7 +62,7 @@ pub(crate) fn tokenizer(
     let template =
         read("chat_template.jinja")?.map(|bytes| text_of("chat_template.jinja", bytes.into_owned()));
     let template = template.transpose()?;
-    let further = checkpoint.files_in(TEMPLATES, ".jinja")?.into_iter().map(|(name, bytes)| {
+    let further = checkpoint.source().files_in(TEMPLATES, ".jinja")?.into_iter().map(|(name, bytes)| {
         let source = text_of(&format!("{TEMPLATES}/{name}.jinja"), bytes)?;
         Ok((name, source))
     });

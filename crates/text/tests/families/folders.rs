@@ -117,6 +117,26 @@ fn a_vocabulary_with_merges_is_read_as_the_file_that_transformers_makes_of_it() 
 }
 
 #[test]
+fn files_of_one_kind_in_a_folder_within_are_found_by_name() {
+    let folder = Folder::new("templates", &[]);
+    let source = ModelSource::at(&folder.0);
+    assert_eq!(source.files_in("more", ".jinja").unwrap(), []);
+    let inner = folder.0.join("more");
+    fs::create_dir_all(inner.join("folder.jinja")).unwrap();
+    for (name, contents) in [("rag.jinja", "r"), ("a.jinja.jinja", "a"), ("note.txt", "n")] {
+        fs::write(inner.join(name), contents).unwrap();
+    }
+    assert!(source.files_in("more", ".jinja").unwrap_err().to_string().contains("folder.jinja"));
+    fs::remove_dir(inner.join("folder.jinja")).unwrap();
+    let expected = [("a.jinja".to_owned(), b"a".to_vec()), ("rag".to_owned(), b"r".to_vec())];
+    assert_eq!(source.files_in("more", ".jinja").unwrap(), expected);
+    for number in 0..64 {
+        fs::write(inner.join(format!("{number}.jinja")), "").unwrap();
+    }
+    assert!(source.files_in("more", ".jinja").unwrap_err().to_string().contains("at most 64"));
+}
+
+#[test]
 fn what_is_not_read_says_what_to_do() {
     let told = |name: &str, files: &[(&str, &[u8])], words: &[&str]| {
         let files: Vec<_> = files.iter().map(|(file, contents)| (*file, contents.to_vec())).collect();
