@@ -36,7 +36,7 @@ fn folder(name: &str, rank: u32, seed: u32) -> Folder {
                 let begin = data.len();
                 for _ in 0..shape[0] * shape[1] {
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    data.extend((0.05 * ((state >> 8) as f32 / (1 << 23) as f32 - 1.0)).to_le_bytes());
+                    data.extend((0.2 * ((state >> 8) as f32 / (1 << 23) as f32 - 1.0)).to_le_bytes());
                 }
                 let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
                 header.insert(format!("base_model.model.model.layers.{layer}.{module}.{side}.weight"), entry);
