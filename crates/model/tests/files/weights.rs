@@ -140,7 +140,7 @@ fn a_wrong_shape_names_both_shapes_and_the_fields() {
 fn a_wrong_format_is_named() {
     let mut tiny = Tiny::llama();
     tiny.tensor(Q).dtype = "I16".into();
-    refused(&tiny.write(), &[FILE, Q, "I16", "F32, F16 and BF16"]);
+    refused(&tiny.write(), &[FILE, Q, "I16", "F32, F16, BF16 and"]);
     tiny.tensor(Q).dtype = "Q4_K".into();
     refused(&tiny.write(), &[FILE, Q, "Q4_K", "unknown"]);
 }
