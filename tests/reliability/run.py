@@ -318,7 +318,9 @@ def serves_without_output(binary, where, port, out, unread=None):
 def check_memory(binary, scale):
     """An address space that is too small is an error in words, or enough."""
     outcomes = {"served": [], "refused in words": [], "aborted": [], "other": []}
-    for mebibytes in range(40, 601, max(10, int(10 / max(scale, 0.1)))):
+    # With less, the program has no room for the few bytes that words take.
+    least = (os.path.getsize(binary) >> 20) + 12
+    for mebibytes in range(least, 601, max(10, int(10 / max(scale, 0.1)))):
         limit = (resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
         process = subprocess.run(
             [binary, "run", "Once upon a time", "--max-tokens", "4"], capture_output=True, timeout=60,
