@@ -8,7 +8,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum ModelError {
     /// The path does not lead to a folder with one model.
-    #[error("model folder {path:?} {problem}")]
+    #[error("folder {path:?} {problem}")]
     Folder {
         /// As given.
         path: PathBuf,

@@ -113,7 +113,7 @@ impl ModelSource {
 
     /// Where the model really is: a folder without config.json may hold one GGUF model.
     pub(crate) fn resolved(&self) -> Result<Self, ModelError> {
-        self.check()?;
+        self.check("config.json and model.safetensors")?;
         let Self::Folder(folder) = self else { return Ok(self.clone()) };
         if folder.join("config.json").exists() {
             return Ok(self.clone());
@@ -131,8 +131,8 @@ impl ModelSource {
         MappedFile::open(path, name).map(Blob::Mapped)
     }
 
-    /// Fails unless the folder is one.
-    pub(crate) fn check(&self) -> Result<(), ModelError> {
+    /// Fails unless the folder is one; `files` is what it should hold.
+    pub(crate) fn check(&self, files: &str) -> Result<(), ModelError> {
         let Self::Folder(path) = self else { return Ok(()) };
         let problem = match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => return Ok(()),
@@ -140,7 +140,7 @@ impl ModelSource {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
             Err(e) => format!("cannot be read ({e})"),
         };
-        let problem = format!("{problem}: give a folder that holds config.json and model.safetensors");
+        let problem = format!("{problem}: give a folder that holds {files}");
         Err(ModelError::Folder { path: path.clone(), problem })
     }
 

@@ -58,7 +58,7 @@ impl Adapter {
     /// fit the model.
     pub fn open(folder: &Path, spec: &DecoderSpec) -> Result<Self, ModelError> {
         let source = ModelSource::Folder(folder.to_owned());
-        source.check()?;
+        source.check("adapter_config.json and adapter_model.safetensors")?;
         if spec.naming.is_gguf() {
             return Err(gguf(folder));
         }

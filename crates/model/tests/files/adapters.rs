@@ -204,7 +204,7 @@ fn missing_files_come_with_what_to_do() {
     folder.write("adapter_model.bin", "");
     assert!(message(&folder).contains("safe_serialization"));
     let gone = Adapter::open(&folder.path().join("gone"), &spec).expect_err("no folder").to_string();
-    assert!(gone.contains("does not exist"), "{gone}");
+    assert!(gone.contains("does not exist") && gone.contains("adapter_config.json"), "{gone}");
 }
 
 #[test]
