@@ -186,11 +186,13 @@ fn every_model_gives_the_reference_answers() {
         "| model | isa | f32 error | tokens | bf16 error | reference's bf16 error | tokens | f16 error | int8 error |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
-    let failed: Vec<PathBuf> = folders
-        .into_iter()
-        // The others are compared all the same.
-        .filter(|folder| std::panic::catch_unwind(|| compare(folder)).is_err())
-        .collect();
+    compare_all(folders, compare);
+}
+
+/// Compares each folder; after one that fails the others are compared all the same.
+fn compare_all(folders: Vec<PathBuf>, compare: fn(&Path)) {
+    let fails = |folder: &PathBuf| std::panic::catch_unwind(|| compare(folder)).is_err();
+    let failed: Vec<PathBuf> = folders.into_iter().filter(fails).collect();
     assert!(failed.is_empty(), "{failed:?}");
 }
 

@@ -55,7 +55,7 @@ fn every_file_gives_the_reference_answers() {
 }
 
 /// One worker, and keys and values that are not rounded.
-fn options(isa: Isa) -> CpuOptions {
+pub(super) fn options(isa: Isa) -> CpuOptions {
     CpuOptions {
         isa: Some(isa),
         threads: Some(1),

@@ -1,8 +1,10 @@
 //! Quantised folders as others write them through the real paged path, against the answers of `transformers` for the weights
 //! that the codes stand for; see `tests/golden/README.md`. Run with `--nocapture` for the table.
 
+use super::gguf::options;
 use super::golden::{Golden, Score, root, score};
-use pagoda_cpu::{CpuExecutor, CpuOptions, KvDtype, MemoryPlan};
+use crate::compare_all;
+use pagoda_cpu::{CpuExecutor, MemoryPlan};
 use pagoda_kernels::Isa;
 use pagoda_model::{Checkpoint, DecoderSpec, Dtype, ModelSource, Role};
 use std::path::{Path, PathBuf};
@@ -49,12 +51,7 @@ fn every_quantised_folder_gives_the_reference_answers() {
     let folders = folders();
     assert!(folders.len() >= 14, "{} folders", folders.len());
     println!("| folder | stored | isa | error | tokens |\n|---|---|---|---|---|");
-    let failed: Vec<PathBuf> = folders
-        .into_iter()
-        // The others are compared all the same.
-        .filter(|folder| std::panic::catch_unwind(|| compare(folder)).is_err())
-        .collect();
-    assert!(failed.is_empty(), "{failed:?}");
+    compare_all(folders, compare);
 }
 
 fn compare(folder: &Path) {
@@ -114,18 +111,5 @@ fn codes_that_are_no_numbers_are_refused_with_file_tensor_and_place() {
     let _ = std::fs::remove_dir_all(folder);
     for part in ["model.safetensors", TENSOR, "row 3, column 5", "not finite"] {
         assert!(error.contains(part), "{part:?} is not in {error}");
-    }
-}
-
-/// One worker, and keys and values that are not rounded.
-fn options(isa: Isa) -> CpuOptions {
-    CpuOptions {
-        isa: Some(isa),
-        threads: Some(1),
-        blocks: 33,
-        max_tokens_per_step: 64,
-        max_rows: 4,
-        kv_dtype: Some(KvDtype::F32),
-        ..CpuOptions::default()
     }
 }
