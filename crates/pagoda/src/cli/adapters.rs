@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 /// Adapters of the model.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Adapters (LoRA)")]
+#[command(next_help_heading = "Model")]
 pub(crate) struct AdapterArgs {
-    /// Load the adapter in this folder, as PEFT saves it, and serve it as the model NAME; without NAME= the folder names it. May be
+    /// Serve the LoRA adapter in this folder as the model NAME. The folder is as PEFT saves it, and names it without NAME=. May be
     /// given several times.
     #[arg(long, value_name = "NAME=FOLDER", value_parser = adapter)]
     pub(crate) lora: Vec<NamedAdapter>,

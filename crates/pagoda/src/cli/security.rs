@@ -48,7 +48,7 @@ pub(crate) struct SecurityArgs {
     #[arg(long, value_name = "PORT")]
     pub(crate) admin_port: Option<u16>,
 
-    /// Web pages that may call from a browser, such as http://localhost:3000, or `*` for all.
+    /// Web pages that may call from a browser. For instance http://localhost:3000; `*` stands for all.
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     cors_origins: Vec<String>,
 
