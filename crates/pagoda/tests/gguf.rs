@@ -49,5 +49,5 @@ fn what_cannot_be_run_is_refused_with_the_file_and_the_reason() {
     let other = file("../llama-dynamic/config").replace(".gguf", ".json");
     let output = pagoda(&["inspect", &other]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("no GGUF file"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("instead of \"GGUF\""), "{}", text(&output.stderr));
 }

@@ -95,7 +95,7 @@ fn every_sample_goes_its_own_way() {
 
 /// Texts of `count` constrained requests at once, and how often they were preempted.
 fn crowd(blocks: u32, count: u32) -> (Vec<String>, u32) {
-    let engine = Setup::with_blocks(blocks).start();
+    let (engine, gate) = Setup::with_blocks(blocks).start_gated();
     let pattern = "([a-z]+[0-9] ){8}end";
     let sessions: Vec<_> = (0..count)
         .map(|index| {
@@ -103,6 +103,8 @@ fn crowd(blocks: u32, count: u32) -> (Vec<String>, u32) {
             engine.session(params)
         })
         .collect();
+    // They run side by side from the first step on.
+    drop(gate);
     let results: Vec<_> =
         sessions.into_iter().map(|session| session.result_blocking().expect("an end")).collect();
     engine.finish();
